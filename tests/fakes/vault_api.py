@@ -60,6 +60,7 @@ class VaultApi:
         fault: status and errors of all responses; None for normal responses.
         redirect_to: target that all requests are redirected to; "" for none.
         scripted_responses: responses to the next requests: status and body.
+        password_suffix: added to the passwords of new database users.
         close_connections: closes all open connections of a running vault.
     """
 
@@ -77,6 +78,7 @@ class VaultApi:
         self.tokens: dict[str, FakeToken] = {}
         self.leases: dict[str, FakeLease] = {}
         self.lease_ttl = 60
+        self.password_suffix = ""
         self.lease_max_ttl = 600
         self.engines: dict[str, str] = {
             "secret": "kv2",
@@ -255,7 +257,7 @@ class VaultApi:
             "lease_id": lease_id,
             "lease_duration": ttl,
             "renewable": True,
-            "data": {"username": user, "password": f"canary-{user}"},
+            "data": {"username": user, "password": f"canary-{user}{self.password_suffix}"},
         }
 
     def _renew_lease(self, lease_id: str) -> dict[str, Any]:

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from keyferry.errors import MountLimitError
 from keyferry.providers.settings import VaultSettings
+from keyferry.providers.vault.leases import manager
+from keyferry.providers.vault.leases.manager import MAX_LEASE_BYTES
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.clock import ManualClock
@@ -51,6 +54,37 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(100):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def test_secret_that_is_too_large_to_be_tracked_is_revoked(
+    vault: VaultApi, mounts: VaultMounts
+) -> None:
+    """It would stay in memory for as long as its Pod runs."""
+    vault.password_suffix = "x" * MAX_LEASE_BYTES
+    with pytest.raises(MountLimitError, match=f"at {CREDS} takes"):
+        await mounts.mount(USER)
+    await until(lambda: not vault.database_users)
+    assert 0 == len(mounts.provider.leases)
+    vault.password_suffix = ""
+    assert 1 == len(await mounts.files(USER))
+
+
+async def test_tenant_has_a_bounded_number_of_bytes_in_dynamic_secrets(
+    vault: VaultApi, mounts: VaultMounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replacing a secret does not count twice, and other tenants have their own bytes."""
+    monkeypatch.setattr(manager, "MAX_TENANT_BYTES", 30_000)
+    vault.add_role("app", accounts=["shop/web", "evil/web"], policy=POLICY)
+    vault.password_suffix = "x" * 10_000
+    for name in ("evil-0", "evil-1"):
+        await mounts.mount(USER, pod=FakePod(name, account="evil/web"))
+    with pytest.raises(MountLimitError, match="namespace 'evil' on this node take more than"):
+        await mounts.mount(USER, pod=FakePod("evil-2", account="evil/web"))
+    await mounts.mount(USER, pod=WEB0)
+    vault.now += 590
+    await mounts.mount(USER, pod=FakePod("evil-1", account="evil/web"))
+    mounts.provider.volume_removed(FakePod("evil-0").target)
+    await mounts.mount(USER, pod=FakePod("evil-2", account="evil/web"))
 
 
 async def renew_due(mounts: VaultMounts) -> None:

@@ -147,7 +147,9 @@ class Loader:
             if self._negative_cache.put(key, error, self._clock.monotonic()):
                 self._cache.drop(key)
             raise
-        entry = CacheEntry(value, 0, validated_at=asked_at, fetched_at=asked_at)
+        entry = CacheEntry(
+            value, 0, validated_at=asked_at, fetched_at=asked_at, tenant=context.caller.tenant
+        )
         if request.size_of and self._cache_limits.retained_ttl > 0:
             size = request.size_of(value)
             if size is not None:

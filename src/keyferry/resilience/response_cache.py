@@ -2,7 +2,8 @@
 
 A response stays cached while it can save a request: for the cache TTL without a volume that uses
 it, and for as long as a refresh may reuse or revalidate it with one. The size of all responses is
-limited; the least recently used ones are evicted first.
+limited. At the limit, the tenant with the most bytes loses its least recently used responses, so
+that a tenant with many responses evicts none of others.
 
 Times are seconds of any monotonic clock.
 """
@@ -45,12 +46,24 @@ class CacheEntry:
         size: in bytes.
         validated_at: when the vault was last asked whether the value is current.
         fetched_at: when the vault was asked for the value.
+        tenant: the tenant that the vault was asked for.
     """
 
     value: Any = field(repr=False)
     size: int
     validated_at: float
     fetched_at: float
+    tenant: str = ""
+
+
+class _TenantShare:
+    """The responses of one tenant, the least recently used first."""
+
+    __slots__ = ("bytes", "keys")
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.keys: OrderedDict[CacheKey, None] = OrderedDict()
 
 
 class ResponseCache:
@@ -62,7 +75,8 @@ class ResponseCache:
 
     def __init__(self, limits: CacheLimits) -> None:
         self._limits = limits
-        self._entries: OrderedDict[CacheKey, CacheEntry] = OrderedDict()
+        self._entries: dict[CacheKey, CacheEntry] = {}
+        self._shares: dict[str, _TenantShare] = {}
         self._bytes = 0
         self._volumes: dict[CacheKey, set[str]] = {}
         self._retained: dict[str, dict[CacheKey, float]] = {}
@@ -76,7 +90,7 @@ class ResponseCache:
         """Return the entry, however old, and make it the most recently used."""
         entry = self._entries.get(key)
         if entry is not None:
-            self._entries.move_to_end(key)
+            self._shares[entry.tenant].keys.move_to_end(key)
         return entry
 
     def put(self, key: CacheKey, entry: CacheEntry) -> None:
@@ -86,8 +100,12 @@ class ResponseCache:
             return
         self._entries[key] = entry
         self._bytes += entry.size
+        share = self._shares.setdefault(entry.tenant, _TenantShare())
+        share.bytes += entry.size
+        share.keys[key] = None
         while self._bytes > self._limits.max_bytes:
-            self.drop(next(iter(self._entries)))
+            largest = max(self._shares.values(), key=lambda share: share.bytes)
+            self.drop(next(iter(largest.keys)))
 
     def mark_validated(self, key: CacheKey, *, validated_at: float) -> None:
         """Record that the vault was asked at `validated_at` and the value is current."""
@@ -98,10 +116,16 @@ class ResponseCache:
         """Remove an entry."""
         if entry := self._entries.pop(key, None):
             self._bytes -= entry.size
+            share = self._shares[entry.tenant]
+            share.bytes -= entry.size
+            del share.keys[key]
+            if not share.keys:
+                del self._shares[entry.tenant]
 
     def clear(self) -> None:
         """Remove all entries and all volumes."""
         self._entries.clear()
+        self._shares.clear()
         self._bytes = 0
         self._volumes.clear()
         self._retained.clear()

@@ -15,8 +15,10 @@ def key(name: str) -> CacheKey:
     return CacheKey("contoso", IdentityKey("Mode", ("a",)), ("read", name))
 
 
-def entry(value: str = "v", *, size: int = 1, fetched_at: float = 0.0) -> CacheEntry:
-    return CacheEntry(value, size, validated_at=fetched_at, fetched_at=fetched_at)
+def entry(
+    value: str = "v", *, size: int = 1, fetched_at: float = 0.0, tenant: str = ""
+) -> CacheEntry:
+    return CacheEntry(value, size, fetched_at, fetched_at, tenant)
 
 
 def test_response_is_cached_under_its_key() -> None:
@@ -37,6 +39,33 @@ def test_clear_removes_responses_and_volumes() -> None:
     assert {} == cache.retained_by("pod")
     cache.put(key("a"), entry(fetched_at=10.0))
     assert 25.0 == cache.sweep(10.0)
+
+
+def test_tenant_with_many_responses_evicts_only_its_own() -> None:
+    """The response that it used last stays; so does everything of others, however old."""
+    cache = ResponseCache(LIMITS)
+    cache.put(key("old"), entry(size=40, tenant="victim"))
+    for number in range(20):
+        cache.put(key(f"evil-{number}"), entry(size=20, tenant="evil"))
+        assert cache.get(key("evil-0")) is not None
+    assert cache.get(key("old")) is not None
+    kept = {number for number in range(20) if cache.get(key(f"evil-{number}"))}
+    assert {0, 18, 19} == kept
+    cache.put(key("large"), entry(size=99, tenant="evil"))
+    assert cache.get(key("old")) is not None
+    assert cache.get(key("large")) is None
+
+
+def test_tenants_share_the_cache_equally_when_both_need_it() -> None:
+    """A tenant alone may use all of it."""
+    cache = ResponseCache(LIMITS)
+    for number in range(10):
+        cache.put(key(f"a-{number}"), entry(size=10, tenant="a"))
+    assert 100 == cache.total_bytes
+    for number in range(10):
+        cache.put(key(f"b-{number}"), entry(size=10, tenant="b"))
+    assert 5 == sum(cache.get(key(f"a-{number}")) is not None for number in range(10))
+    assert 5 == sum(cache.get(key(f"b-{number}")) is not None for number in range(10))
 
 
 def test_response_without_a_volume_expires_after_the_short_ttl() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.providers.expiry import Expiry
 from keyferry.providers.vault.auth.login import TokenLogin
-from keyferry.providers.vault.http.response import MAX_TTL_SECONDS, number_or_zero
+from keyferry.providers.vault.http.response import MAX_TTL_SECONDS, memory_size, number_or_zero
 from keyferry.resilience.call_context import KEYFERRY, Caller
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class Lease:
         renewable: whether the vault would still renew the lease.
         volumes: target paths of the volumes that use the secret.
         retry_at: when a failed renewal is tried again.
+        memory: the memory of the secret in bytes, as long as it is tracked.
     """
 
     key: CacheKey
@@ -112,6 +113,11 @@ class Lease:
     renewable: bool
     volumes: set[str] = field(default_factory=set)
     retry_at: float = 0.0
+    memory: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Measure the secret."""
+        self.memory = memory_size(self.result.response)
 
     @property
     def id(self) -> str:

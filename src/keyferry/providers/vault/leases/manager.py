@@ -19,7 +19,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from keyferry.aio.single_flight import SharedCall
-from keyferry.errors import KeyferryError
+from keyferry.errors import KeyferryError, MountLimitError
 from keyferry.providers.expiry import ExpiringLease
 from keyferry.providers.vault.auth.token import NEVER
 from keyferry.providers.vault.leases.client import LeaseClient
@@ -47,6 +47,10 @@ RENEW_RETRY_SECONDS = 30.0
 """Delay before a failed renewal is tried again; shorter if the lease expires soon."""
 CLOSE_TIMEOUT_SECONDS = 5.0
 """How long the end of the process waits for revocations in flight."""
+MAX_LEASE_BYTES = 128 * 1024
+"""Maximum memory of one dynamic secret; a certificate with its chain takes about 20 KiB."""
+MAX_TENANT_BYTES = 8 * 1024 * 1024
+"""Maximum memory of the dynamic secrets of one tenant on this node."""
 _log = get_logger("vault")
 
 
@@ -162,6 +166,10 @@ class LeaseManager:
 
         Returns:
             The lease; None if the secret has no known lifetime.
+
+        Raises:
+            MountLimitError: it is too large to be tracked, or its tenant has too many. It is
+                revoked.
         """
         self._remove_expired()
         self._liveness.touch(volume, self._clock.monotonic())
@@ -177,6 +185,11 @@ class LeaseManager:
                 # Other pods log in again.
                 result.invalidate_token()
         previous = self._leases.get(key)
+        if problem := self._size_problem(lease, previous):
+            self._revoke_later([lease])
+            raise MountLimitError(
+                problem, "Store large content as static secrets, or run fewer Pods on this node."
+            )
         if previous is not None:
             lease.volumes |= previous.volumes
             _unref_token(previous)
@@ -229,6 +242,26 @@ class LeaseManager:
             for task in pending:
                 task.cancel()
         self._store.close()
+
+    def _size_problem(self, lease: Lease, previous: Lease | None) -> str | None:
+        """Return why `lease`, which replaces `previous`, is not tracked; None if it can be."""
+        if lease.memory > MAX_LEASE_BYTES:
+            return (
+                f"the dynamic secret at {lease.path} takes {lease.memory} bytes of memory; the"
+                f" limit is {MAX_LEASE_BYTES}"
+            )
+        tenant = lease.result.origin.caller.tenant
+        others = sum(
+            other.memory
+            for other in self._leases.values()
+            if other is not previous and other.result.origin.caller.tenant == tenant
+        )
+        if others + lease.memory > MAX_TENANT_BYTES:
+            return (
+                f"the dynamic secrets of namespace {tenant!r} on this node take more than"
+                f" {MAX_TENANT_BYTES} bytes of memory"
+            )
+        return None
 
     def _start_renewing(self) -> None:
         if self._renew_in_background and self._renew_task is None:
