@@ -118,7 +118,7 @@ class MountResult:
     expiries: tuple[Expiry, ...] = ()
     oldest_content_age: float = 0.0
     refresh_slots: tuple[RefreshSlot, ...] = ()
-    accesses: tuple[VaultAccess, ...] = ()
+    accesses: tuple[VaultAccess, ...] = field(default=(), compare=False)
     stale: StaleContent | None = None
 
 

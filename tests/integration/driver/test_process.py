@@ -64,15 +64,15 @@ class Process:
         async with asyncio.timeout(SECONDS):
             return await self.process.wait()
 
-    async def publish(self) -> None:
-        """Publish a volume of the class `web`."""
+    async def publish(self, class_name: str = "web") -> None:
+        """Publish a volume of a SecretProviderClass."""
         message = csi.NodePublishVolumeRequest(
             volume_id="1",
-            target_path=str(self.home / "volume"),
+            target_path=str(self.home / f"volume-{class_name}"),
             volume_capability=csi.VolumeCapability(),
             readonly=True,
             volume_context={
-                "secretProviderClass": "web",
+                "secretProviderClass": class_name,
                 "csi.storage.k8s.io/pod.namespace": "shop",
                 "csi.storage.k8s.io/pod.name": "web-0",
             },
@@ -141,7 +141,7 @@ async def test_first_signal_lets_calls_in_flight_finish(
         slow.released.set()
         await call
         assert 0 == await driver.end()
-    assert b"late" == (tmp_path / "volume" / "a").read_bytes()
+    assert b"late" == (tmp_path / "volume-web" / "a").read_bytes()
     assert not (tmp_path / "csi.sock").exists()
 
 
