@@ -44,7 +44,9 @@ class TenantThreads:
             function: the call.
         """
         # Shielded, so that a place is taken as long as the thread runs.
-        return await asyncio.shield(asyncio.ensure_future(self._run(tenant, function)))
+        call = asyncio.ensure_future(self._run(tenant, function))
+        call.add_done_callback(_mark_retrieved)
+        return await asyncio.shield(call)
 
     async def _run(self, tenant: str, function: Callable[[], T]) -> T:
         places = self._places_of.setdefault(tenant, asyncio.Semaphore(self._max_per_tenant))
@@ -71,6 +73,12 @@ class TenantThreads:
 
         threading.Thread(target=call, name=self._name, daemon=True).start()
         return work
+
+
+def _mark_retrieved(call: asyncio.Future[T]) -> None:
+    """Prevent asyncio from logging the exception of a call whose caller was cancelled."""
+    if not call.cancelled():
+        call.exception()
 
 
 def _set_result(work: asyncio.Future[T], result: T) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+from typing import Any
 
 import pytest
 
@@ -52,3 +54,24 @@ async def test_place_of_a_cancelled_caller_is_taken_until_the_thread_ends() -> N
     assert not second.done()
     blocked.set()
     assert "second" == await second
+
+
+async def test_exception_of_a_cancelled_call_is_not_logged() -> None:
+    """Nobody waits for it."""
+    threads = TenantThreads("test", max_threads=1, max_per_tenant=1)
+    blocked, logged = threading.Event(), list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+
+    def fail() -> None:
+        blocked.wait()
+        raise ZeroDivisionError
+
+    call = asyncio.create_task(threads.run("evil", fail))
+    await asyncio.sleep(0.01)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    blocked.set()
+    assert "next" == await threads.run("evil", lambda: "next")
+    gc.collect()
+    assert [] == logged
