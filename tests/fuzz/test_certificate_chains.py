@@ -14,6 +14,8 @@ from cryptography.x509 import load_pem_x509_certificates
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from keyferry.errors import SecretDataError
+from keyferry.formats.certs import chain
 from keyferry.formats.certs.bundle import pkcs12_to_pem, split_pem
 from keyferry.formats.certs.chain import order_chain
 from tests.fakes.certificates import (
@@ -107,16 +109,57 @@ def held(draw: st.DrawFn) -> Held:
 @settings(max_examples=OF_CHAINS)
 def test_the_leaf_is_first_and_nothing_is_lost(case: Held) -> None:
     """What leads on from the leaf comes after it; what does not, at the end."""
-    chain = order_chain(case.certificates, case.leaf.key.public_key())
-    assert case.leaf.certificate == chain.certificates[0]
-    assert set(case.certificates) == set(chain.certificates)
-    assert len(set(case.certificates)) == len(chain.certificates)
-    if chain.complete:
-        for certificate, issuer in pairwise(chain.certificates):
+    found = order_chain(case.certificates, case.leaf.key.public_key())
+    assert case.leaf.certificate == found.certificates[0]
+    assert set(case.certificates) == set(found.certificates)
+    assert len(set(case.certificates)) == len(found.certificates)
+    if found.complete:
+        for certificate, issuer in pairwise(found.certificates):
             certificate.verify_directly_issued_by(issuer)
     if case.expected is not None:
-        assert (case.expected, True) == (list(chain.certificates), chain.complete)
-    event("whole" if case.expected else "complete" if chain.complete else "broken")
+        assert (case.expected, True) == (list(found.certificates), found.complete)
+    event("whole" if case.expected else "complete" if found.complete else "broken")
+
+
+def of_two_names() -> list[IssuedCertificate]:
+    """Certificates that name each other as issuers, but were signed by others."""
+    made = [issue_certificate("a", new_ec_key(), is_ca=True)]
+    for number in range(1, 60):
+        signer = made[number * 7 % len(made)]
+        made.append(issue_certificate("ab"[number % 5 == 0], new_ec_key(), signer, is_ca=True))
+    return made
+
+
+TWO_NAMES = of_two_names()
+FEW_SIGNATURES = 10
+"""A limit that a dozen certificates reach."""
+
+
+@given(st.lists(st.sampled_from(TWO_NAMES), min_size=1, max_size=80), st.booleans())
+@settings(max_examples=OF_CHAINS)
+def test_number_of_signature_checks_is_bounded(found: list[IssuedCertificate], known: bool) -> None:
+    """Names that are all equal make every pair a candidate."""
+    certificates = [each.certificate for each in found]
+    with pytest.MonkeyPatch.context() as patch:
+        checks: list[tuple[x509.Certificate, x509.Certificate]] = []
+        verify = chain._verify
+
+        def counted(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+            checks.append((issuer, certificate))
+            return verify(issuer, certificate)
+
+        patch.setattr(chain, "_verify", counted)
+        patch.setattr(chain, "MAX_SIGNATURES", FEW_SIGNATURES)
+        try:
+            key = found[0].key.public_key() if known else None
+            ordered = order_chain(certificates, key).certificates
+        except SecretDataError as error:
+            event("too many")
+            assert "signature checks" in error.problem  # noqa: PT017 - the only reason
+        else:
+            assert set(ordered) == set(certificates)
+    assert len(checks) <= FEW_SIGNATURES
+    assert len(set(checks)) == len(checks)
 
 
 @pytest.fixture
