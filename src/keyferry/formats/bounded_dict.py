@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -33,14 +33,55 @@ class BoundedDict(OrderedDict[K, V], Generic[K, V]):
         super().__setitem__(key, value)
         self.move_to_end(key)
         excess = len(self) - self.max_entries
-        if excess <= 0:
-            return
-        evictable = (k for k, v in self.items() if not self._is_evictable or self._is_evictable(v))
-        for oldest in list(islice(evictable, excess)):
-            del self[oldest]
+        if excess > 0:
+            for oldest in self._oldest(excess):
+                del self[oldest]
+
+    def _oldest(self, count: int) -> list[K]:
+        """Return the keys of up to `count` entries to evict."""
+        return list(islice((key for key, value in self.items() if self._may_evict(value)), count))
+
+    def _may_evict(self, value: V) -> bool:
+        return self._is_evictable is None or self._is_evictable(value)
 
     def touch(self, key: K) -> V | None:
         """Return the value of `key` and make it the most recently used; None if it is missing."""
         if key in self:
             self.move_to_end(key)
         return self.get(key)
+
+
+class FairBoundedDict(BoundedDict[K, V]):
+    """A bounded dict that tenants share: the tenant with the most entries loses its oldest ones.
+
+    So a tenant with many entries evicts none of others. Entries are written with `put`.
+    """
+
+    def __init__(
+        self, max_entries: int, *, is_evictable: Callable[[V], bool] | None = None
+    ) -> None:
+        super().__init__(max_entries, is_evictable=is_evictable)
+        self._tenants: dict[K, str] = {}
+
+    def put(self, key: K, value: V, *, tenant: str) -> None:
+        """Write the newest entry; an existing one keeps its tenant."""
+        if key not in self:
+            self._tenants[key] = tenant
+        self[key] = value
+
+    def _oldest(self, count: int) -> list[K]:
+        self._tenants = {key: self._tenants.get(key, "") for key in self}
+        numbers = Counter(self._tenants.values())
+        chosen: dict[K, None] = {}
+        for _ in range(count):
+            for tenant, _number in numbers.most_common():
+                own = (key for key, value in self.items() if self._is_of(tenant, key, value))
+                key = next((key for key in own if key not in chosen), None)
+                if key is not None:
+                    chosen[key] = None
+                    numbers[tenant] -= 1
+                    break
+        return list(chosen)
+
+    def _is_of(self, tenant: str, key: K, value: V) -> bool:
+        return self._tenants[key] == tenant and self._may_evict(value)

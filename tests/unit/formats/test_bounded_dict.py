@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keyferry.formats.bounded_dict import BoundedDict
+from keyferry.formats.bounded_dict import BoundedDict, FairBoundedDict
 
 
 def test_the_least_recently_used_entry_is_evicted() -> None:
@@ -33,3 +33,33 @@ def test_a_limit_of_zero_keeps_nothing() -> None:
     entries = BoundedDict[str, int](0)
     entries["a"] = 1
     assert not entries
+
+
+def test_tenant_with_the_most_entries_loses_its_oldest_ones() -> None:
+    entries = FairBoundedDict[str, int](10)
+    for number in range(3):
+        entries.put(f"shop-{number}", number, tenant="shop")
+    for number in range(100):
+        entries.put(f"evil-{number}", number, tenant="evil")
+    assert 10 == len(entries)
+    assert {f"shop-{n}" for n in range(3)} | {f"evil-{n}" for n in range(93, 100)} == set(entries)
+    entries.put("other", 1, tenant="other")
+    assert "evil-93" not in entries
+
+
+def test_entry_of_a_tenant_that_must_stay_is_not_evicted() -> None:
+    entries = FairBoundedDict[str, bool](2, is_evictable=lambda value: value)
+    for key, idle in (("a", False), ("b", True), ("c", False)):
+        entries.put(key, idle, tenant="evil")
+    entries.put("d", True, tenant="shop")
+    assert ["a", "c"] == list(entries)
+
+
+def test_written_and_removed_entries_keep_no_tenants_in_memory() -> None:
+    entries = FairBoundedDict[int, int](2)
+    for number in range(100):
+        entries.put(number, number, tenant="a")
+        entries.pop(number)
+    for number in range(3):
+        entries.put(number, number, tenant="a")
+    assert len(entries._tenants) <= 3

@@ -196,7 +196,7 @@ class VaultProvider:
         for lease in leases:
             token, origin = lease.result.token, lease.result.origin
             if lease.id:
-                self._services.leased_paths.add(origin.server, lease.path)
+                self._services.leased_paths.add(origin.server.endpoint, lease.path)
             if lease.id and origin.token_revocable:
                 self._services.sessions.remember_kind(origin, kubernetes=token.from_kubernetes_auth)
         return frozenset(volume for lease in leases for volume in lease.volumes)

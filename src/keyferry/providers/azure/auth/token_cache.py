@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.aio.clock import SystemClock
 from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError
-from keyferry.formats.bounded_dict import BoundedDict
+from keyferry.formats.bounded_dict import FairBoundedDict
 from keyferry.net.retryable import RetryableFailure
 from keyferry.providers.azure.auth.challenge import TokenTarget, parse_challenge, token_target
 from keyferry.providers.azure.auth.identity import profile
@@ -209,7 +209,7 @@ __all__ = ["AccessTokenRequest", "TokenCache", "TokenProvider"]
 
 
 class TokenCache:
-    """The cached tokens of all identities. If there are too many, the least recently used go first.
+    """The cached tokens of all identities. At the limit, the namespace with the most loses some.
 
     Args:
         https: provides the connections to the token endpoints.
@@ -240,10 +240,10 @@ class TokenCache:
         self._clock = clock or SystemClock()
         self._identity_hasher = IdentityHasher(token_bytes(32))
         self._source_factory = TokenSourceFactory(https, endpoints, self._clock, jobs)
-        self._cached_tokens: BoundedDict[Hashable, CachedToken] = BoundedDict(
+        self._cached_tokens: FairBoundedDict[Hashable, CachedToken] = FairBoundedDict(
             max_entries, is_evictable=lambda credential: credential.is_idle
         )
-        self._redirects: BoundedDict[Hashable, TokenTarget] = BoundedDict(max_entries)
+        self._redirects: FairBoundedDict[Hashable, TokenTarget] = FairBoundedDict(max_entries)
 
     def token_provider(
         self, request: AccessTokenRequest, *, host: str = "", caller: Caller = KEYFERRY
@@ -268,12 +268,12 @@ class TokenCache:
             await cached_token.close()
         self._cached_tokens.clear()
 
-    def cached_token(self, identity: IdentityKey) -> CachedToken:
+    def cached_token(self, identity: IdentityKey, caller: Caller = KEYFERRY) -> CachedToken:
         """Return the cached token of an identity; it is requested on first use."""
         token = self._cached_tokens.touch(identity)
         if token is None:
             token = CachedToken(self._https, self._transport, self._source_factory, self._clock)
-            self._cached_tokens[identity] = token
+            self._cached_tokens.put(identity, token, tenant=caller.tenant)
         return token
 
     def identity_key(self, request: AccessTokenRequest) -> IdentityKey:
@@ -286,9 +286,11 @@ class TokenCache:
         """Return the tenant and resource that the vault at `host` asked for, if it did."""
         return self._redirects.touch((identity, host))
 
-    def remember_redirect(self, identity: IdentityKey, host: str, target: TokenTarget) -> None:
+    def remember_redirect(
+        self, identity: IdentityKey, host: str, target: TokenTarget, caller: Caller = KEYFERRY
+    ) -> None:
         """Remember that the vault at `host` wants tokens of `identity` for `target`."""
-        self._redirects[identity, host] = target
+        self._redirects.put((identity, host), target, tenant=caller.tenant)
 
 
 class TokenProvider:
@@ -336,7 +338,7 @@ class TokenProvider:
         configured, effective = self._configured_request, self._effective_request
         if self._cached_token is None:
             key = self.identity if effective is configured else self._cache.identity_key(effective)
-            self._cached_token = self._cache.cached_token(key)
+            self._cached_token = self._cache.cached_token(key, self._caller)
         try:
             token = await self._cached_token.get_token(effective, self._caller)
         except IdentityError as error:
@@ -353,7 +355,7 @@ class TokenProvider:
             ) from None
         if effective is not configured and effective.identity_parts != configured.identity_parts:
             target = TokenTarget(effective.tenant, effective.resource)
-            self._cache.remember_redirect(self.identity, self._host, target)
+            self._cache.remember_redirect(self.identity, self._host, target, self._caller)
         return token
 
     def invalidate(self, token: str, challenge: str = "") -> None:

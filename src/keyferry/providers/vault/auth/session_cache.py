@@ -1,4 +1,4 @@
-"""Cache of sessions by identity. The least recently used are evicted at the limit.
+"""Cache of sessions by identity. At the limit, the namespace with the most sessions loses some.
 
 Kubernetes auth distinguishes service accounts but not pods, so pods of one service account share a
 token. Only the response to a login shows whether an auth method is Kubernetes auth. Until the first
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.aio.single_flight import SharedCall
 from keyferry.errors import KeyferryError
-from keyferry.formats.bounded_dict import BoundedDict
+from keyferry.formats.bounded_dict import FairBoundedDict
 from keyferry.providers.vault.auth.login import JwtLogin
 from keyferry.providers.vault.auth.session import Session
 
@@ -89,8 +89,12 @@ class SessionCache:
         self._transport = transport
         self._get_hasher = get_hasher
         self._token_requester = token_requester
-        self._sessions: BoundedDict[IdentityKey, Session] = BoundedDict(max(max_sessions, 0))
-        self._method_kinds: BoundedDict[_AuthMountKey, bool] = BoundedDict(max(max_sessions, 1))
+        self._sessions: FairBoundedDict[IdentityKey, Session] = FairBoundedDict(
+            max(max_sessions, 0)
+        )
+        self._method_kinds: FairBoundedDict[_AuthMountKey, bool] = FairBoundedDict(
+            max(max_sessions, 1)
+        )
         self._first_logins: dict[_AuthMountKey, SharedCall[VaultToken]] = {}
 
     async def open(self, login: Login, purpose: Purpose, *, per_pod: bool = False) -> OpenSession:
@@ -128,7 +132,7 @@ class SessionCache:
             origin: the vault and the path of the auth method.
             kubernetes: whether it is Kubernetes auth.
         """
-        self._method_kinds[_auth_mount_key(origin)] = kubernetes
+        self._method_kinds.put(_auth_mount_key(origin), kubernetes, tenant=origin.caller.tenant)
 
     async def _detect_method(self, login: Login, purpose: Purpose) -> None:
         """Detect whether an auth method is Kubernetes auth: let one pod log in before others."""
@@ -149,10 +153,12 @@ class SessionCache:
     async def _log_in_first(self, login: Login, purpose: Purpose) -> VaultToken:
         session = self._open(login, (), per_pod=True)
         token = await session.get_token(purpose)
-        self._method_kinds[_auth_mount_key(login)] = token.from_kubernetes_auth
+        tenant, is_kubernetes = login.caller.tenant, token.from_kubernetes_auth
+        self._method_kinds.put(_auth_mount_key(login), is_kubernetes, tenant=tenant)
         if token.from_kubernetes_auth:
             self._sessions.pop(session.identity, None)
-            self._sessions[self.identity_key(login, per_pod=False)] = session.underlying
+            shared = self.identity_key(login, per_pod=False)
+            self._sessions.put(shared, session.underlying, tenant=tenant)
         return token
 
     def _first_login_done(self, mount_key: _AuthMountKey) -> None:
@@ -171,7 +177,7 @@ class SessionCache:
     ) -> OpenSession:
         identity = self.identity_key(login, per_pod=per_pod)
         session = self._sessions.get(identity) or Session(self._transport, self._token_requester)
-        self._sessions[identity] = session
+        self._sessions.put(identity, session, tenant=login.caller.tenant)
         return OpenSession(
             session, login, identity, cached_tokens=cached_tokens, shared=not per_pod
         )

@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.auth.session import VaultTransport
     from keyferry.providers.vault.auth.session_cache import OpenSession, SessionCache
     from keyferry.providers.vault.http.response import VaultResponse
-    from keyferry.providers.vault.http.server import Server
     from keyferry.providers.vault.leases.manager import LeaseManager
     from keyferry.providers.vault.objects import ReadRequest
-    from keyferry.resilience.call_context import CallContext, Purpose
+    from keyferry.resilience.call_context import CallContext, Endpoint, Purpose
     from keyferry.resilience.fetcher import Fetched, Fetcher
     from keyferry.resilience.metrics import CacheResult
     from keyferry.resilience.revalidation import BulkRevalidator
@@ -46,19 +45,15 @@ class LeasedPathSet:
     """The paths whose responses are known to have leases. The oldest are evicted at the limit."""
 
     def __init__(self) -> None:
-        self._paths: BoundedDict[tuple[str, str, str], None] = BoundedDict(MAX_LEASED_PATHS)
+        self._paths: BoundedDict[tuple[Endpoint, str], None] = BoundedDict(MAX_LEASED_PATHS)
 
-    def add(self, server: Server, path: str) -> None:
-        """Add a path."""
-        self._paths[_path_key(server, path)] = None
+    def add(self, endpoint: Endpoint, path: str) -> None:
+        """Add a path. With other connection settings, the same address may be another server."""
+        self._paths[endpoint, path] = None
 
-    def has(self, server: Server, path: str) -> bool:
+    def has(self, endpoint: Endpoint, path: str) -> bool:
         """Return whether the responses of a path have leases."""
-        return _path_key(server, path) in self._paths
-
-
-def _path_key(server: Server, path: str) -> tuple[str, str, str]:
-    return server.host, server.namespace, path
+        return (endpoint, path) in self._paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +162,7 @@ class VaultReader:
         4. The response has a lease and was requested by another mount of the same identity, or has
            no known lifetime: it must not be shared, so read again as in case 1.
         """
-        has_leases = self._services.leased_paths.has(self._login.server, request.path.path)
+        has_leases = self._services.leased_paths.has(self._endpoint, request.path.path)
         if has_leases or not request.cacheable or self._pod_key(request) in self._services.leases:
             return await self._read_leased(request)
         own_results: list[ReadResult] = []
@@ -197,7 +192,7 @@ class VaultReader:
             if fetched.result == "stale":
                 self.stale_age = max(self.stale_age or 0.0, fetched.age)
             return result.response, fetched.result
-        self._services.leased_paths.add(self._login.server, request.path.path)
+        self._services.leased_paths.add(self._endpoint, request.path.path)
         if own_results and self._services.leases.track(
             self._pod_key(request), request, result, self._volume
         ):
@@ -235,10 +230,10 @@ class VaultReader:
            token can be revoked together with the lease.
         2. Otherwise use the session of the mount, and remember the path if it gives a lease.
         """
-        if not self._services.leased_paths.has(self._login.server, request.path.path):
+        if not self._services.leased_paths.has(self._endpoint, request.path.path):
             result = await self._read_with(self._session, request, self._new_context())
             if result.response.lease_id:
-                self._services.leased_paths.add(self._login.server, request.path.path)
+                self._services.leased_paths.add(self._endpoint, request.path.path)
             return result
         session = await self._services.sessions.open(self._login, self._purpose, per_pod=True)
         return await self._read_with(session, request, self._new_context())
