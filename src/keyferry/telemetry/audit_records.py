@@ -77,7 +77,8 @@ class RecordGroup:
     Attributes:
         common: the fields that all records begin with.
         records: the further fields of each record.
-        unchanged: the further fields of the records of a refresh that found the same version.
+        unchanged: the further fields of the records of a refresh that changed nothing: it found
+            the same version, or read an object and then failed because of another one.
     """
 
     common: Fields
@@ -112,17 +113,21 @@ def record_groups(mount: AuditedMount) -> Iterator[RecordGroup]:
 
 def _object_records(mount: AuditedMount, common: Fields, access: VaultAccess) -> RecordGroup:
     failure = None if mount.error is None else _failure_fields(mount.error)
-    if mount.subject.event != REFRESH or failure is not None:
+    if mount.subject.event != REFRESH:
         return RecordGroup(common, tuple(_object_fields(each, failure) for each in access.objects))
     entries = {(version.id, version.version) for version in mount.previous}
     versions = {version.version for version in mount.previous}
     records: tuple[list[Fields], list[Fields]] = ([], [])
     for each in access.objects:
-        if each.status_versions:
-            is_known = all(entry in entries for entry in each.status_versions)
+        if each.outcome is not AccessOutcome.DELIVERED:
+            is_unchanged = False
+        elif failure is not None:
+            is_unchanged = True
+        elif each.status_versions:
+            is_unchanged = all(entry in entries for entry in each.status_versions)
         else:
-            is_known = each.version in versions
-        records[is_known].append(_object_fields(each, None))
+            is_unchanged = each.version in versions
+        records[is_unchanged].append(_object_fields(each, failure))
     return RecordGroup(common, tuple(records[False]), tuple(records[True]))
 
 

@@ -148,12 +148,21 @@ def test_refresh_recognizes_versions_that_the_volume_has() -> None:
     assert unchanged(mount(*objects, event="refresh")) == ["secret/a", "kv/a"]
 
 
-@pytest.mark.parametrize(("event", "error"), [("mount", None), ("refresh", VolumeError("x"))])
-def test_mount_and_failed_refresh_have_no_unchanged_records(
-    event: str, error: KeyferryError | None
-) -> None:
-    """Both are news."""
-    assert not unchanged(mount(read("secret/a"), event=event, error=error))
+@pytest.mark.parametrize("error", [None, VolumeError("x")])
+def test_mount_has_no_unchanged_records(error: KeyferryError | None) -> None:
+    """The volume had nothing before."""
+    assert not unchanged(mount(read("secret/a"), error=error))
+
+
+def test_failed_refresh_has_news_only_of_the_objects_that_failed() -> None:
+    """It is repeated every interval, and the volume keeps its content."""
+    denied = ObjectAccess("secret/b", AccessOutcome.DENIED, AccessSource.VAULT)
+    objects = (read("secret/a"), denied, read("secret/c", "v3"))
+    refresh = mount(*objects, event="refresh", error=AccessDeniedError("x"))
+    assert unchanged(refresh) == ["secret/a", "secret/c"]
+    assert [record["outcome"] for record in records(refresh)] == [
+        "denied", "not-delivered", "not-delivered",
+    ]  # fmt: skip
 
 
 # --- The log of the process -----------------------------------------------------------------------
