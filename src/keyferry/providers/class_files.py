@@ -33,7 +33,7 @@ class ClassFiles:
 
     def __init__(self, restrictions: ClassRestrictions) -> None:
         self._folders = restrictions.file_folders
-        self._kubelet_folders = [KUBELET_FOLDER]
+        self._kubelet_folders = list(dict.fromkeys((KUBELET_FOLDER, restrictions.kubelet_folder)))
         self._threads = TenantThreads(
             "class-files", max_threads=_MAX_THREADS, max_per_tenant=_MAX_THREADS_PER_TENANT
         )

@@ -34,6 +34,8 @@ class ClassRestrictions:
 
     file_folders: tuple[str, ...] = CLASS_FILE_FOLDERS
     """Folders of the files that they may name; those of kubelet are never permitted."""
+    kubelet_folder: str = KUBELET_FOLDER
+    """Folder of kubelet, whose files they may never name; nor those of /var/lib/kubelet."""
     unix_sockets: bool = False
     """Whether they may name a Unix socket as the address of a vault."""
     local_addresses: bool = False

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 from keyferry.cli.flags.go_flags import FlagKind, GoFlag
 from keyferry.errors import PlatformError, Stage
 from keyferry.net.addresses import AddressPattern, parse_address_pattern, parse_ip
-from keyferry.providers.restrictions import CLASS_FILE_FOLDERS, ClassRestrictions
+from keyferry.providers.restrictions import (
+    CLASS_FILE_FOLDERS,
+    KUBELET_FOLDER,
+    ClassRestrictions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,6 +72,7 @@ def class_restrictions(
             raise _flag_error("class-files-dirs", folder, "is not an absolute path")
     return ClassRestrictions(
         file_folders=folders,
+        kubelet_folder=str(values.get("kubelet-dir") or KUBELET_FOLDER),
         local_addresses=bool(values["allow-local-addresses"]),
         vault_addresses=tuple(map(_pattern, _items(values, "allowed-vault-addresses"))),
         azure_tenants=tuple(
