@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -121,7 +122,7 @@ class Build:
 
     def packages(self, architecture: str) -> tuple[tuple[Package, Path], ...]:
         """Return the Debian packages with their files, downloaded if they are not cached."""
-        return package_files(architecture, self.cache, newer=self.newer)
+        return _packages(architecture, self.cache, newer=self.newer)
 
     def _debian_layer(self, architecture: str) -> Layer:
         packages = self.packages(architecture)
@@ -183,6 +184,14 @@ class Build:
         with (self.cache / "image.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+@cache
+def _packages(
+    architecture: str, cache_folder: Path, *, newer: bool
+) -> tuple[tuple[Package, Path], ...]:
+    """Ask for the packages once in a process, so later builds need no network."""
+    return package_files(architecture, cache_folder, newer=newer)
 
 
 def labels() -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.e2e.cluster.images import BUSYBOX
 from tests.e2e.cluster.installation import Installation, running_installation
+from tests.e2e.cluster.keyferry_image import fetch_keyferry_image
 from tests.e2e.cluster.manifests import MACHINE, VAULT
 from tests.e2e.cluster.network import enter_own_network
 from tests.e2e.cluster.programs import built_programs
@@ -70,5 +71,6 @@ def _say(text: str) -> None:
 
 if __name__ == "__main__":
     asyncio.run(built_programs())
+    fetch_keyferry_image()
     enter_own_network()
     asyncio.run(_main())

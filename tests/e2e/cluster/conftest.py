@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.cluster.installation import Installation, running_installation
+from tests.e2e.cluster.keyferry_image import fetch_keyferry_image
 from tests.e2e.cluster.network import enter_own_network
 from tests.e2e.cluster.programs import built_programs
 from tests.e2e.cluster.side_by_side import SideBySide, running_side_by_side
@@ -54,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if _asked_for(config):
         asyncio.run(built_programs())
         server_programs()
+        fetch_keyferry_image()
         enter_own_network()
 
 

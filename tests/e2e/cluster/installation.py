@@ -112,8 +112,9 @@ class Installation:
         return dict(running[0])
 
     def driver_process(self) -> int:
-        """Return the process id of the driver on the host."""
-        processes = [pid for pid in processes_of(self.cluster.control_group) if _is_driver(pid)]
+        """Return the process id of the driver on the host, which has child processes."""
+        found = [pid for pid in processes_of(self.cluster.control_group) if _is_driver(pid)]
+        processes = [pid for pid in found if _parent_of(pid) not in found]
         assert 1 == len(processes), f"{len(processes)} processes of the driver"
         return processes[0]
 
@@ -156,9 +157,7 @@ async def running_installation(folder: Path) -> AsyncIterator[Installation]:
         vault.set_secret(VAULT, "db-password", "s3cret")
         vault.grant(VAULT, MACHINE, "get", "list")
         with _timed(phases, "image"):
-            archive = write_keyferry_archive(
-                folder / "keyferry.tar", cluster.programs.kubernetes.parent
-            )
+            archive = write_keyferry_archive(folder / "keyferry.tar")
             await cluster.containerd.load(archive)
             archive.unlink()
         values = _values(cluster, folder / "devvault")
@@ -182,6 +181,12 @@ def _is_driver(pid: int) -> bool:
     with suppress(OSError):
         return b"\0keyferry\0driver\0" in Path("/proc", str(pid), "cmdline").read_bytes()
     return False
+
+
+def _parent_of(pid: int) -> int:
+    with suppress(OSError):
+        return int(Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[1])
+    return 0
 
 
 def _values(cluster: Cluster, vault: Path) -> dict[str, object]:
