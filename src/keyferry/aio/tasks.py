@@ -64,6 +64,13 @@ async def map_concurrently(
     return [results[index] for index in sorted(results)]
 
 
+def start_quietly(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Run `work` in a task whose failure does not matter to anybody who no longer waits for it."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
+
+
 def spawn_until_exit(
     stack: AsyncExitStack, work: Coroutine[None, None, None], *, name: str
 ) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from keyferry.aio.tasks import spawn
+from keyferry.aio.tasks import spawn, start_quietly
 from keyferry.errors import IdentityError, InternalError, ProviderUnreachableError
 from keyferry.isolation.channel import Channel, ChannelClosedError
 from keyferry.isolation.methods import (
@@ -203,13 +203,12 @@ class IsolatedProviders:
             await asyncio.wait((closed,), timeout=PING_SECONDS)
             if closed.done() or not channel.calls_in_flight:
                 continue
-            ping = asyncio.ensure_future(channel.call(PING, None))
+            ping = start_quietly(channel.call(PING, None))
             verdict = await self._supervisor.answered(process, ping, _LIMITS)
             if verdict is not Verdict.WAIT:
                 ping.cancel()
                 reason = verdict.value
                 break
-            ping.exception()
         closed.cancel()
         await self._replace(channel, reason)
 

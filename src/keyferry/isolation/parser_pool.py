@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
-from keyferry.aio.tasks import spawn
+from keyferry.aio.tasks import spawn, start_quietly
 from keyferry.errors import InternalError, KeyferryError, ObjectUnusableError
 from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.isolation.channel import Channel, ChannelClosedError
@@ -215,7 +215,7 @@ class _ParserLane:
         reason = ""
         for _ in range(_TRIES):
             channel, process = await self._started()
-            answer = asyncio.ensure_future(channel.call_encoded(waiting.name, waiting.body))
+            answer = start_quietly(channel.call_encoded(waiting.name, waiting.body))
             verdict = await self._supervisor.answered(process, answer, _LIMITS)
             if verdict is Verdict.WAIT:
                 try:
