@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.errors import SecretDataError
-from keyferry.formats.certs.limits import check_object_count
+from keyferry.formats.certs.limits import (
+    CertificateNames,
+    certificate_names,
+    check_object_count,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +58,7 @@ def order_chain(
     if not rest:
         raise SecretDataError("no leaf found: it holds no certificate")
     check_object_count(len(rest), "it")
-    signatures = _Signatures()
+    signatures = _Signatures(rest)
     chain = [_leaf(rest, key, signatures)]
     rest.remove(chain[0])
     while (issuer := _issuer(chain[-1], rest, signatures)) is not None:
@@ -79,8 +83,9 @@ class _Signatures:
     Certificates with one name make every pair a candidate, so the names alone set no limit.
     """
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[Certificate, Certificate], bool] = {}
+    def __init__(self, certificates: Sequence[Certificate]) -> None:
+        self._names = {id(each): _names(each) for each in certificates}
+        self._known: dict[tuple[int, int], bool] = {}
         self._verified = 0
 
     def issued(self, issuer: Certificate, certificate: Certificate) -> bool:
@@ -89,9 +94,9 @@ class _Signatures:
         Raises:
             SecretDataError: too many signatures were verified.
         """
-        if issuer.subject != certificate.issuer:
+        pair = (id(issuer), id(certificate))
+        if self._names[pair[0]].subject != self._names[pair[1]].issuer:
             return False
-        pair = (issuer, certificate)
         if pair not in self._known:
             self._verified += 1
             if self._verified > MAX_SIGNATURES:
@@ -130,6 +135,13 @@ def _issuer(
         if not is_root and any(signatures.issued(other, candidate) for other in others):
             return candidate
     return found[0] if found else None
+
+
+def _names(certificate: Certificate) -> CertificateNames:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    # Not by the library, which takes long for a long name, and refuses some.
+    return certificate_names(certificate.public_bytes(Encoding.DER))
 
 
 def _verify(issuer: Certificate, certificate: Certificate) -> bool:

@@ -18,6 +18,7 @@ Source: https://www.rfc-editor.org/rfc/rfc7914
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.errors import SecretDataError
@@ -112,12 +113,34 @@ def check_certificate(der: bytes, source: str) -> None:
         SecretDataError: the key is too long.
         DerError: it is malformed.
     """
+    check_sizes(_certificate_fields(der)[5], source)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateNames:
+    """The encoded names of the subject and of the issuer of a certificate."""
+
+    subject: bytes
+    issuer: bytes
+
+
+def certificate_names(der: bytes) -> CertificateNames:
+    """Return the names in a certificate.
+
+    Raises:
+        DerError: it is malformed.
+    """
+    fields = _certificate_fields(der)
+    return CertificateNames(subject=fields[4].content, issuer=fields[2].content)
+
+
+def _certificate_fields(der: bytes) -> list[Element]:
+    """Return serial number, signature algorithm, issuer, validity, subject, public key, ..."""
     signed = read_element(der).sequence()[0]
     fields = [field for field in signed.children() if field.tag != CONTEXT_0]
-    # serial number, signature algorithm, issuer, validity, subject, public key
     if len(fields) < 6:
         raise DerError("a certificate without a public key")
-    check_sizes(fields[5], source)
+    return fields
 
 
 def derivations_of_key(key: Element) -> tuple[Element, ...]:
@@ -141,7 +164,12 @@ def check_work(algorithms: Iterable[Element], source: str, *, iterations: int = 
     for algorithm in algorithms:
         iterations += sum(_iterations_of(algorithm, source))
     if iterations > MAX_ITERATIONS:
-        raise _work_error(f"{iterations:,} iterations of key derivation", source)
+        raise SecretDataError(
+            f"{source} asks for {iterations:,} iterations of key derivation; at most "
+            f"{MAX_ITERATIONS:,} iterations are computed",
+            "Export it again with fewer iterations, for example with openssl pkcs12 -export -iter "
+            "10000.",
+        )
 
 
 def _iterations_of(algorithm: Element, source: str) -> Iterator[int]:
@@ -171,7 +199,11 @@ def _check_scrypt(numbers: Sequence[int], source: str) -> None:
     if 128 * cost * block_size > MAX_SCRYPT_BYTES or (
         cost * block_size * parallel > MAX_SCRYPT_BLOCKS
     ):
-        raise _work_error("more memory or time of scrypt", source)
+        raise SecretDataError(
+            f"{source} asks for scrypt with more than {MAX_SCRYPT_BYTES >> 20} MiB of memory or "
+            f"{MAX_SCRYPT_BLOCKS:,} block operations",
+            "Encrypt it again with the default parameters of openssl pkcs8 -topk8 -scrypt.",
+        )
 
 
 def check_sizes(element: Element, source: str) -> None:
@@ -184,11 +216,3 @@ def check_sizes(element: Element, source: str) -> None:
     numbers = (each for each in walk(element, into_strings=True) if each.tag == INTEGER)
     bits = (each.integer_bits() for each in numbers)
     check_key_bits(max(bits, default=0), source)
-
-
-def _work_error(amount: str, source: str) -> SecretDataError:
-    return SecretDataError(
-        f"{source} asks for {amount}; at most {MAX_ITERATIONS:,} iterations are computed",
-        "Export it again with fewer iterations, for example with openssl pkcs12 -export -iter "
-        "10000.",
-    )

@@ -174,3 +174,13 @@ def test_number_of_signature_checks_is_limited() -> None:
     with pytest.raises(SecretDataError, match="signature checks"):
         order_chain([each.certificate for each in same], None)
     assert order_chain([each.certificate for each in same[:20]], None).complete
+
+
+def test_names_that_the_library_refuses_are_compared() -> None:
+    """A certificate may name itself in bytes that are not the text they claim to be."""
+    strange = ROOT.certificate.public_bytes(Encoding.DER).replace(b"root", b"r\xff\xfft")
+    certificate = x509.load_der_x509_certificate(strange)
+    with pytest.raises(ValueError, match="parsing"):
+        _ = certificate.subject
+    found = order_chain([certificate, LEAF.certificate], None)
+    assert {certificate, LEAF.certificate} == set(found.certificates)

@@ -27,6 +27,7 @@ HUGE = 0x7FFFFFFF
 LEAF = issue_certificate("test.domain.com", new_ec_key())
 RSA = issue_certificate("test.domain.com", new_rsa_key())
 
+WORDS = "(iterations are computed|asks for scrypt with more than 32 MiB)"
 SHROUDED = der.SHROUDED_KEY_BAG
 BOMBS = {
     "MAC": der.pkcs12(mac_data=der.mac(HUGE)),
@@ -107,7 +108,7 @@ def test_pkcs12_with_too_many_iterations_is_refused(
     parse: Callable[[bytes], object], kind: str
 ) -> None:
     """The issue's attack: 840 bytes that keep a core busy for minutes."""
-    with pytest.raises(SecretDataError, match="iterations are computed"):
+    with pytest.raises(SecretDataError, match=WORDS):
         parse(BOMBS[kind])
 
 
@@ -225,5 +226,5 @@ def test_rsa_keys_are_not_validated() -> None:
 @pytest.mark.parametrize("kind", BOMBS)
 def test_messages_name_the_source_and_a_remedy(kind: str) -> None:
     """A reader knows which object to export again."""
-    with pytest.raises(KeyferryError, match=r"^file 'x' asks for .*Export it again"):
+    with pytest.raises(KeyferryError, match=r"^file 'x' asks for .*(Export|Encrypt) it again"):
         certificate_pem(BOMBS[kind], "file 'x'")
