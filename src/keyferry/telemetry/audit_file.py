@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from keyferry.telemetry.audit_records import record_groups
+from keyferry.telemetry.deduplicator import Deduplicator
 from keyferry.telemetry.logs import get_logger, json_lines
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 _log = get_logger("audit")
 MAX_QUEUED_RECORDS = 20_000
 """Records that wait for a slow disk; further ones are lost."""
+_REPORT_SECONDS = 60.0
+"""How often losses are logged at most; on a full disk, a short record may fit now and then."""
 _CLOSE_SECONDS = 2.0
 """How long `close` waits for the disk."""
 _OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -118,7 +122,8 @@ class FileAuditLog:
         self._queued_records = 0
         self._changed = threading.Condition()
         self._is_closing = False
-        self._is_failing = False
+        self._is_reported = False
+        self._deduplicator = Deduplicator(_REPORT_SECONDS)
         self._thread = threading.Thread(target=self._run, name="audit log", daemon=True)
         self._thread.start()
 
@@ -154,9 +159,9 @@ class FileAuditLog:
             except OSError as error:
                 self._lost(count, error.strerror or type(error).__name__)
             else:
-                if self._is_failing:
+                if self._is_reported:
                     _log.info("audit log is written again")
-                self._is_failing = False
+                self._is_reported = False
             with self._changed:
                 self._queued_records -= count
         self._file.close()
@@ -171,8 +176,8 @@ class FileAuditLog:
 
     def _lost(self, count: int, problem: str) -> None:
         self._count_lost(count)
-        if not self._is_failing:
-            self._is_failing = True
+        if not self._is_reported and self._deduplicator.should_notify(None, time.monotonic()):
+            self._is_reported = True
             _log.error(
                 "audit records are lost: the file of --audit-log cannot be written", error=problem
             )

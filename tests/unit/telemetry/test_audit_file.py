@@ -158,7 +158,7 @@ class BrokenFile(AuditFile):
 
 
 def test_full_disk_is_logged_once_and_counted(tmp_path: Path) -> None:
-    """When there is space again, records are written again."""
+    """When there is space again, records are written again. The next loss is not logged again."""
     path, metrics = tmp_path / "audit.log", Metrics()
     file = BrokenFile(path)
     with captured_log() as log:
@@ -169,11 +169,14 @@ def test_full_disk_is_logged_once_and_counted(tmp_path: Path) -> None:
             assert file.left.acquire(timeout=10)
         file.problem = False
         audit_log.write(mount("c"))
+        assert file.left.acquire(timeout=10)
+        file.problem = True
+        audit_log.write(mount("d"))
         audit_log.close()
     assert log.getvalue().count("audit records are lost") == 1
     assert log.getvalue().count("No space left on device") == 1
     assert log.getvalue().count("written again") == 1
-    assert lost(metrics) == 4
+    assert lost(metrics) == 5
     assert objects(path) == ["c"]
 
 
