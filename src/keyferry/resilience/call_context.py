@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -72,6 +73,7 @@ KEYFERRY = Caller()
 """The caller of requests that serve all tenants."""
 
 
+_CACHED_ENDPOINTS = 256
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -102,17 +104,23 @@ def endpoint_of(url: str, *settings: object) -> Endpoint:
         url: the URL, or host and port; or `unix:` and the path of a socket.
         settings: what else a SecretProviderClass can vary about the connection; hashable.
     """
+    authority, scheme, path = _parse(url)
+    return Endpoint(authority, hash((scheme, path, settings)))
+
+
+@lru_cache(_CACHED_ENDPOINTS)
+def _parse(url: str) -> tuple[str, str, str]:
+    """Return authority, scheme and path."""
     if url.startswith("unix:"):
-        return Endpoint(url, hash(settings))
+        return url, "", ""
     try:
         parts = urlsplit(url if "://" in url else f"https://{url}")
         host, port = (parts.hostname or "").rstrip("."), parts.port
     except ValueError:
-        return Endpoint(url.lower(), hash(settings))
+        return url.lower(), "", ""
     name = f"[{host}]" if ":" in host else host
     port = port or _DEFAULT_PORTS.get(parts.scheme, 443)
-    path = parts.path.rstrip("/")
-    return Endpoint(f"{name}:{port}", hash((parts.scheme, path, settings)))
+    return f"{name}:{port}", parts.scheme, parts.path.rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,12 +198,9 @@ class HostLimiter:
 
     @property
     def is_unused(self) -> bool:
-        """Whether the limiter has no state that a new one would lack."""
-        return (
-            self.is_quiet
-            and not self._circuits.any_open
-            and self._rate.is_full(self.clock.monotonic())
-        )
+        """Whether the limiter has no state that a new one would lack, but for old failures."""
+        has_failures = self._circuits.any_open and bool(self.tenants)
+        return self.is_quiet and not has_failures and self._rate.is_full(self.clock.monotonic())
 
     @property
     def tenants(self) -> list[str]:

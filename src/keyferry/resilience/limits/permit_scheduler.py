@@ -143,11 +143,15 @@ class PermitScheduler:
         connection: int = 0,
     ) -> QueueEntry[Waiter]:
         """Add a request to the queue; `entry.item.permit` resolves to its permit or an error."""
+        # While a tenant waits for its turn, the host is busy, and a released permit or the timer
+        # continues.
+        is_busy = self._queue.has_turns and self._queue.next_deadline <= deadline
         waiter = Waiter(asyncio.get_running_loop().create_future(), connection)
         entry = self._queue.enqueue(
             waiter, caller=caller, arrived_at=arrived_at, deadline=deadline, purpose=purpose
         )
-        self._give_permits()
+        if not is_busy:
+            self._give_permits()
         return entry
 
     def cancel(self, entry: QueueEntry[Waiter]) -> None:

@@ -112,7 +112,8 @@ class RateLimit:
 
     def is_full(self, now: float) -> bool:
         """Return whether nothing is left of earlier requests."""
-        return now >= self._shared_until and not self._tenants and self._bucket.is_full(now)
+        recovered = all(rate.is_recovered(now) for rate in self._tenants.values())
+        return now >= self._shared_until and recovered and self._bucket.is_full(now)
 
     def take(self, tenant: str, now: float) -> None:
         """Take a token for a request."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyferry.errors import ObjectNotFoundError, VaultError, VaultThrottledError
+from keyferry.errors import InternalError, ObjectNotFoundError, VaultError, VaultThrottledError
 from keyferry.resilience.call_context import KEYFERRY, CallContext, Purpose
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.resilience import (
@@ -142,6 +143,22 @@ async def test_permit_of_a_request_that_is_canceled_at_once_is_returned() -> Non
         start = now()
         assert "fine" == await host.request()
         assert (start, True) == (now(), host.limiter.is_quiet)
+
+
+@virtual_time
+async def test_requests_fail_when_the_scheduler_breaks_down() -> None:
+    """They must not wait forever."""
+    limits = ResilienceSettings(qps=1.0, burst=1)
+    async with scripted_host(settings=limits) as host:
+        await host.request()
+        waiting = [host.start_request() for _ in range(3)]
+        await asyncio.sleep(0.1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(host.limiter._rate, "shared_wait", None)
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {InternalError} == {type(result) for result in results}
+        await asyncio.sleep(1.0)
+        assert "fine" == await host.request()
 
 
 # --- all cases mixed ------------------------------------------------------------------------------

@@ -306,3 +306,16 @@ async def test_number_of_vaults_of_a_tenant_is_limited() -> None:
         errors = [error for error in results if isinstance(error, VaultThrottledError)]
         assert 100 - host_limiters.MAX_HOSTS_PER_TENANT + 1 == len(errors)
         assert "namespace evil use 64 vaults at the same time" in str(errors[0])
+
+
+@virtual_time
+async def test_vault_that_failed_long_ago_is_forgotten() -> None:
+    """A namespace may be deleted while the circuit breaker is open, or while it is throttled."""
+    async with scripted_host(broken()) as host:
+        await fail(host, "removed")
+        host.responses = [throttled(30.0)]
+        with suppress(VaultError):
+            await host.request(tenant="removed too")
+        assert not host.limiter.is_unused
+        await asyncio.sleep(900.0)
+        assert host.limiter.is_unused
