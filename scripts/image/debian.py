@@ -155,7 +155,7 @@ class Apt:
         """Fetch the signed lists of the archive, once."""
         if self._updated:
             return
-        _must_be_debian()
+        must_be_debian()
         for folder in (self._lists / "partial", self._lists / "cache" / "archives" / "partial"):
             folder.mkdir(parents=True, exist_ok=True)
         retry = str(ROOT / "scripts" / "retry.sh")
@@ -189,8 +189,13 @@ class Apt:
         return path
 
 
-def _must_be_debian() -> None:
-    release = set(Path("/etc/os-release").read_text().splitlines())
+def must_be_debian(described: Path = Path("/etc/os-release")) -> None:
+    """Check that the sources of this machine are those of the image.
+
+    Raises:
+        PackagesError: they are not, and KEYFERRY_APT_SOURCES names no others.
+    """
+    release = set(described.read_text().splitlines())
     if _SOURCES not in os.environ and not release >= {"ID=debian", 'VERSION_ID="12"'}:
         message = (
             f"The image is made of packages of {RELEASE}, and this machine is another system. Set "

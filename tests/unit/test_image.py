@@ -43,6 +43,19 @@ def test_every_package_of_the_image_is_locked_for_each_architecture() -> None:
         assert sorted(debian.wanted_names()) == sorted(names)
 
 
+def test_another_distribution_is_refused_with_both_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its packages would make another image."""
+    monkeypatch.delenv("KEYFERRY_APT_SOURCES", raising=False)
+    described = tmp_path / "os-release"
+    described.write_text('ID=ubuntu\nVERSION_ID="24.04"\n')
+    with pytest.raises(debian.PackagesError, match=r"KEYFERRY_APT_SOURCES .*podman build \."):
+        debian.must_be_debian(described)
+    described.write_text('ID=debian\nVERSION_ID="12"\n')
+    debian.must_be_debian(described)
+
+
 def test_the_image_contains_no_shell_and_no_package_manager() -> None:
     """Neither do the packages that are locked bring one as a dependency: none is resolved."""
     forbidden = {"apt", "bash", "busybox-static", "coreutils", "dash", "dpkg", "perl-base"}

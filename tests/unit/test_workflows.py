@@ -14,9 +14,8 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".github" / "workflows"
 WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in FOLDER.glob("*.yaml")}
 JOBS = [(name, job) for name, workflow in WORKFLOWS.items() for job in workflow["jobs"]]
-TARGETS = set(
-    re.findall(r"^([a-z0-9 -]+):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-) | {"publish-image", "publish-chart", "publish-github"}
+RULES = re.findall(r"^([a-z0-9 -]+):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+TARGETS = {target for targets in RULES for target in targets.split()}
 MAY_WRITE = {
     ("release", "image"): {"packages", "id-token", "attestations"},
     ("release", "chart"): {"packages", "id-token", "attestations"},
