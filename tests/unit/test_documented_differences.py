@@ -49,6 +49,7 @@ ELSEWHERE = {
         f"{HERE}::test_keyferry_records_the_refresh_in_the_pod_status"
     ),
     "after a failed first mount": f"{HERE}::test_failed_first_mount_leaves_nothing_with_keyferry",
+    "an object that a pod reads": ("integration/audit/test_process.py::test_default_is_the_log"),
     "tmpfs": f"{HERE}::test_a_volume_is_a_tmpfs",
     "`--max-call-recv-msg-size`": (
         "integration/test_mount_limits.py::test_azure_mount_that_is_too_large_names_the_flag"
