@@ -45,6 +45,7 @@ def enter_own_world(vaults: Iterable[str]) -> None:
     with tempfile.NamedTemporaryFile("w") as hosts:
         hosts.write(f"127.0.0.1 localhost {' '.join(names)}\n")
         hosts.flush()
+        os.fchmod(hosts.fileno(), 0o644)  # for the unprivileged processes of the driver
         _run("mount", "--bind", hosts.name, "/etc/hosts")
 
 

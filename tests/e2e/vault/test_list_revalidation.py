@@ -14,6 +14,7 @@ import pytest
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError
 from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.api import MountCall
+from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.product import OPENBAO
 from keyferry.providers.vault.provider import VaultProvider
@@ -115,7 +116,12 @@ async def running_pod(
     )
     pod.fetcher = Fetcher(settings, pod)
     pod.provider = VaultProvider(
-        OPENBAO, HttpsClient(HttpsSettings()), pod.fetcher, VaultSettings(), clock=pod
+        OPENBAO,
+        HttpsClient(HttpsSettings()),
+        pod.fetcher,
+        VaultSettings(),
+        restrictions=UNRESTRICTED,
+        clock=pod,
     )
     try:
         await pod.mount(Purpose.FIRST)
