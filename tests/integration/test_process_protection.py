@@ -1,4 +1,4 @@
-"""Daemons protect their memory and raise their limit of open files before they do anything else."""
+"""Daemons protect and return memory, and raise their limit of open files, before all else."""
 
 from __future__ import annotations
 
@@ -64,3 +64,33 @@ async def test_daemon_is_not_dumpable_and_may_open_many_files(
     )
     output, _ = await process.communicate()
     assert "dumpable 0 core 0 0 descriptors True\n" == output.decode()
+
+
+_RESIDENT = """
+import sys
+from keyferry.process import return_freed_memory
+if sys.argv[1] == "return":
+    return_freed_memory()
+blocks = []
+for _ in range(3):
+    blocks = [(b"x" * (1 << 20), b"y" * 50_000) for _ in range(60)]
+    kept = [small for _, small in blocks]
+    del blocks
+status = open("/proc/self/status").read()
+print(int(status.partition("VmRSS:")[2].split()[0]) // 1024)
+"""
+"""Allocates and frees large blocks with small ones between them, then prints its MiB in memory."""
+
+
+async def test_large_blocks_are_returned_to_the_kernel() -> None:
+    """The C library would keep them for later, and the container would be killed."""
+
+    async def resident(mode: str) -> int:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _RESIDENT, mode, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+        return int(output)
+
+    kept, returned = await asyncio.gather(resident("keep"), resident("return"))
+    assert returned + 20 < kept

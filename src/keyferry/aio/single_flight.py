@@ -44,7 +44,7 @@ class SharedCall(Generic[T]):
         finally:
             del self._waiters[done]
             if not self._waiters and not self._task.done():
-                self._on_done()
+                self._notify_done()
                 self._task.cancel()
         error = None if self._task.cancelled() else self._task.exception()
         if error is not None:
@@ -52,12 +52,24 @@ class SharedCall(Generic[T]):
         return self._task.result()
 
     def _wake_waiters(self, task: asyncio.Task[T]) -> None:
-        if not task.cancelled():
-            task.exception()  # mark it as retrieved, so that asyncio does not log it
+        # Reading the error marks it as retrieved, so that asyncio does not log it.
+        if not task.cancelled() and (error := task.exception()):
+            # Each caller gets a copy. The frames of the call may hold a response of a megabyte.
+            error.__traceback__ = None
         for done in self._waiters:
             if not done.done():
                 done.set_result(None)
-        self._on_done()
+        self._notify_done()
+
+    def _notify_done(self) -> None:
+        # Once. `on_done` usually refers to this object; without the reference back, the result is
+        # freed with its last user, and not only when the garbage collector runs.
+        on_done, self._on_done = self._on_done, _nothing
+        on_done()
+
+
+def _nothing() -> None:
+    """Notify nobody a second time."""
 
 
 def copy_without_traceback(error: E) -> E:

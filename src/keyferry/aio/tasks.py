@@ -42,6 +42,10 @@ async def gather_or_cancel(*work: Coroutine[Any, Any, T]) -> list[T]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+    finally:
+        # The error refers to this frame, and the tasks to the error. Without this, what the frames
+        # of the error hold would stay in memory until the garbage collector runs.
+        tasks.clear()
 
 
 async def map_concurrently(

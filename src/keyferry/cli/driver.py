@@ -40,7 +40,7 @@ from keyferry.driver.volumes.mounter import can_mount
 from keyferry.errors import PlatformError, Stage
 from keyferry.net.proxies import Proxies
 from keyferry.net.sockets import parse_endpoint
-from keyferry.process import protect_memory, raise_descriptor_limit
+from keyferry.process import protect_memory, raise_descriptor_limit, return_freed_memory
 from keyferry.providers.registry import provider_names
 from keyferry.telemetry.logs import configure_logs
 
@@ -225,6 +225,7 @@ def driver(flags: tuple[str, ...]) -> None:
         return
     protect_memory()
     raise_descriptor_limit()
+    return_freed_memory()
     configure_logs(
         as_json=bool(parsed.values["log-format-json"]), verbosity=int(parsed.values["v"])
     )

@@ -22,7 +22,7 @@ from keyferry.net.http_client import HttpsSettings
 from keyferry.net.proxies import Proxies
 from keyferry.net.sockets import parse_endpoint
 from keyferry.net.status_server import serving_status
-from keyferry.process import protect_memory, raise_descriptor_limit
+from keyferry.process import protect_memory, raise_descriptor_limit, return_freed_memory
 from keyferry.providers.host import ProviderHost
 from keyferry.providers.registry import provider_names
 from keyferry.providers.server import HealthProbe, add_provider
@@ -66,6 +66,7 @@ def provider(arguments: tuple[str, ...]) -> None:
     else:
         protect_memory()
         raise_descriptor_limit()
+        return_freed_memory()
         # Before the first thread and event loop.
         spawner = Spawner({Role.PARSER: parser_program()})
         try:

@@ -11,17 +11,14 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    Receiving = Callable[[], AbstractContextManager[Callable[[int], None]]]
-    """Opens a block in which one response arrives, and yields a function that counts its bytes."""
-
 
 def uncounted() -> AbstractContextManager[Callable[[int], None]]:
-    """Count nothing; see `Receiving`."""
-    return nullcontext(_ignore)
+    """Return a block in which a response arrives that is not counted."""
+    return nullcontext(ignore_bytes)
 
 
-def _ignore(_: int) -> None:
-    """Do not count a chunk."""
+def ignore_bytes(_: int) -> None:
+    """Do not count the bytes of a chunk."""
 
 
 class BodyTooLargeError(Exception):
@@ -32,7 +29,7 @@ async def read_body(
     response: aiohttp.ClientResponse,
     *,
     max_bytes: int,
-    count: Callable[[int], None] = _ignore,
+    count: Callable[[int], None] = ignore_bytes,
 ) -> bytes:
     """Return the body of a response.
 
@@ -45,10 +42,12 @@ async def read_body(
         BodyTooLargeError: the body is larger.
         aiohttp.ClientError, TimeoutError, OSError: the connection failed.
     """
-    body = bytearray()
+    chunks: list[bytes] = []
+    size = 0
     while chunk := await response.content.readany():
-        body += chunk
+        chunks.append(chunk)
+        size += len(chunk)
         count(len(chunk))
-        if len(body) > max_bytes:
+        if size > max_bytes:
             raise BodyTooLargeError
-    return bytes(body)
+    return b"".join(chunks)

@@ -21,7 +21,7 @@ from keyferry.net.connection_errors import (
     safe_cause,
 )
 from keyferry.net.connection_pool import ConnectionPool, Connections, HttpsSettings
-from keyferry.net.http_body import BodyTooLargeError, read_body, uncounted
+from keyferry.net.http_body import BodyTooLargeError, ignore_bytes, read_body
 from keyferry.net.http_responses import (
     ErrorResponse,
     parse_error_response,
@@ -31,13 +31,12 @@ from keyferry.net.http_responses import (
 from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure, retry_after_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from yarl import URL
 
     from keyferry.aio.clock import Clock
     from keyferry.net.address_guard import AddressGuard
-    from keyferry.net.http_body import Receiving
 
 
 __all__ = ["HttpsClient", "HttpsSettings", "JsonRequest"]
@@ -57,14 +56,14 @@ class JsonRequest(Generic[T]):
         headers: of the request.
         document: the msgspec type of the response body.
         action: completes the sentence "failed to ...", for messages.
-        receiving: counts the bytes of the response while it arrives.
+        count: called with the size of each chunk of the response.
     """
 
     url: URL
     headers: Mapping[str, str] = field(repr=False)
     document: type[T]
     action: str
-    receiving: Receiving = uncounted
+    count: Callable[[int], None] = ignore_bytes
 
 
 class HttpsClient:
@@ -127,8 +126,7 @@ class HttpsClient:
             async with self.pool.request(
                 "GET", url, guarded=True, headers=request.headers, timeout=timeout
             ) as response:
-                with request.receiving() as count:
-                    body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES, count=count)
+                body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES, count=request.count)
         except BodyTooLargeError:
             raise VaultError(
                 f"failed to {action}: the response of {host} is larger than {MAX_RESPONSE_BYTES}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from keyferry.content import DEFAULT_MAX_BYTES, SIZE_REMEDY, FileLimit
@@ -74,6 +75,14 @@ class MountLimits:
         return frozenset(self._tenants)
 
 
+@dataclass(slots=True)
+class _Held:
+    """A response that mounts of one tenant hold; all of them hold the same object."""
+
+    size: int
+    mounts: int = 0
+
+
 class _Tenant:
     """The mounts of one tenant that run or wait.
 
@@ -88,6 +97,12 @@ class _Tenant:
         self._name = name
         self._limit = _RESPONSE_FACTOR * max_bytes + _TENANT_BYTES
         self._bytes = 0
+        self._held: dict[int, _Held] = {}
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether most of the bytes are used, so that a further request would hardly succeed."""
+        return self._bytes > self._limit // 2
 
     def add(self, count: int) -> None:
         """Count bytes that are held.
@@ -104,9 +119,28 @@ class _Tenant:
             )
         self._bytes += count
 
-    def release(self, count: int) -> None:
+    def remove(self, count: int) -> None:
         """Count bytes that are no longer held."""
         self._bytes -= count
+
+    def hold(self, key: int, size: int) -> None:
+        """Count a response once, however many mounts hold it; `key` is its identity.
+
+        Raises:
+            MountLimitError: the tenant holds too much.
+        """
+        if key not in self._held:
+            self.add(size)
+            self._held[key] = _Held(size)
+        self._held[key].mounts += 1
+
+    def release(self, key: int) -> None:
+        """Undo `hold`."""
+        held = self._held[key]
+        held.mounts -= 1
+        if not held.mounts:
+            del self._held[key]
+            self.remove(held.size)
 
 
 class MountBudget:
@@ -121,9 +155,8 @@ class MountBudget:
         self._tenant = tenant
         self._max_bytes = max_bytes
         self._received = 0
-        self._held = 0
+        self._held: dict[int, object] = {}
         self._exceeded = False
-        self._closed = False
 
     async def fetch(self, fetch: Callable[[], Awaitable[T]]) -> T:
         """Call `fetch`, which may share a request with other mounts, and return its result.
@@ -137,7 +170,7 @@ class MountBudget:
             try:
                 return await fetch()
             except MountLimitError:
-                if self._exceeded:
+                if self._exceeded or self._tenant.is_crowded:
                     raise
         return await fetch()
 
@@ -147,27 +180,29 @@ class MountBudget:
 
         Yields:
             A function to call with the number of further bytes. It raises `MountLimitError` when
-            the tenant holds too many. They no longer count after the block, when the response is
-            parsed.
+            the tenant holds too many. They no longer count after the block.
         """
         received = 0
 
         def count(more: int) -> None:
             nonlocal received
-            self._add(more)
+            try:
+                self._tenant.add(more)
+            except MountLimitError:
+                self._exceeded = True
+                raise
             received += more
 
         try:
             yield count
         finally:
-            self._tenant.release(received)
+            self._tenant.remove(received)
 
-    def keep(self, content_bytes: int, *, memory_bytes: int) -> None:
-        """Count a parsed response, which is held until the mount has ended.
-
-        A response that comes from the cache, or that another mount requested, is not counted.
+    def keep(self, response: object, *, content_bytes: int, memory_bytes: int) -> None:
+        """Count a parsed response, which the mount holds until it has ended.
 
         Args:
+            response: the response. Mounts may share it, also with the cache.
             content_bytes: the size of its content.
             memory_bytes: the memory that it takes.
 
@@ -183,9 +218,9 @@ class MountBudget:
                 f" {self._max_bytes} bytes",
                 SIZE_REMEDY,
             )
-        if not self._closed:  # else other mounts wait for the response, and hold it
-            self._add(memory_bytes)
-            self._held += memory_bytes
+        if id(response) not in self._held:
+            self._tenant.hold(id(response), memory_bytes)
+            self._held[id(response)] = response
 
     def file_limit(self) -> FileLimit:
         """Return the limit of the files of the volume."""
@@ -193,12 +228,6 @@ class MountBudget:
 
     def close(self) -> None:
         """Release what the mount held."""
-        self._closed = True
-        self._tenant.release(self._held)
-
-    def _add(self, count: int) -> None:
-        try:
-            self._tenant.add(count)
-        except MountLimitError:
-            self._exceeded = True
-            raise
+        for key in self._held:
+            self._tenant.release(key)
+        self._held.clear()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from contextlib import suppress
 from traceback import walk_tb
 
 import pytest
@@ -164,3 +167,39 @@ async def test_caller_of_a_call_that_has_just_ended_does_not_wait() -> None:
     await run_ready_tasks()
     assert ["done"] == done
     assert "value" == await call.wait()
+
+
+class Response:
+    """A large result."""
+
+
+@pytest.mark.parametrize("outcome", ["result", "error", "canceled"])
+async def test_result_is_freed_without_the_garbage_collector(outcome: str) -> None:
+    """The result or the frames of a call may hold megabytes."""
+    held: list[weakref.ref[Response]] = []
+
+    async def load() -> Response:
+        response = Response()
+        held.append(weakref.ref(response))
+        await asyncio.sleep(3600 if outcome == "canceled" else 0)
+        if outcome == "error":
+            raise VaultError("it is ill")
+        return response
+
+    finished: list[int] = []
+
+    async def wait() -> None:
+        call = SharedCall(load(), lambda: finished.append(id(call)))
+        async with asyncio.timeout(0.01 if outcome == "canceled" else 100):
+            await call.wait()
+
+    gc.disable()
+    try:
+        with suppress(VaultError, TimeoutError):
+            await wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert [None] == [reference() for reference in held]
+        assert 1 == len(finished)
+    finally:
+        gc.enable()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+import gc
+import weakref
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
-from keyferry.aio.tasks import map_concurrently, spawn, spawn_until_exit
+from keyferry.aio.tasks import gather_or_cancel, map_concurrently, spawn, spawn_until_exit
 from tests.fakes.log import captured_log
 
 
@@ -72,3 +74,29 @@ async def test_failure_of_a_limited_map_cancels_the_rest() -> None:
     with pytest.raises(ValueError, match="1"):
         await map_concurrently(work, range(10), limit=3)
     assert [0, 1, 2] == begun
+
+
+async def test_error_of_gathered_work_is_freed_without_the_garbage_collector() -> None:
+    """Its frames may hold megabytes."""
+    held: list[weakref.ref[Exception]] = []
+
+    class LargeError(ValueError):
+        """Unlike a `ValueError`, it can be referred to weakly."""
+
+    async def fail() -> None:
+        error = LargeError()
+        held.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    gc.disable()
+    try:
+        with suppress(ValueError):
+            await gather_or_cancel(fail(), asyncio.sleep(3600))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert [None] == [reference() for reference in held]
+    finally:
+        gc.enable()

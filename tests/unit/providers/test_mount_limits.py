@@ -46,9 +46,9 @@ async def test_volume_that_is_too_large_ends_while_its_objects_are_fetched() -> 
     """The error names the flag, the sum and the limit."""
     async with MountLimits(MIB).mounting("shop") as budget:
         for _ in range(5):
-            budget.keep(MIB, memory_bytes=MIB)
+            budget.keep(object(), content_bytes=MIB, memory_bytes=MIB)
         with pytest.raises(MountLimitError, match=f"so far have {6 * MIB} bytes") as caught:
-            budget.keep(MIB, memory_bytes=MIB)
+            budget.keep(object(), content_bytes=MIB, memory_bytes=MIB)
     assert f"--max-call-recv-msg-size limits a volume to {MIB} bytes" in str(caught.value)
     assert "maxCallRecvMsgSize" in caught.value.remedy
     assert Code.RESOURCE_EXHAUSTED == caught.value.code
@@ -60,13 +60,13 @@ async def test_tenant_holds_a_bounded_number_of_bytes_in_all_its_mounts() -> Non
     async with AsyncExitStack() as stack:
         budgets = [await stack.enter_async_context(limits.mounting("evil")) for _ in range(4)]
         for budget in budgets:
-            budget.keep(0, memory_bytes=5 * MIB)
+            budget.keep(object(), content_bytes=0, memory_bytes=5 * MIB)
         with pytest.raises(MountLimitError, match="namespace 'evil' hold more than"):
-            budgets[0].keep(0, memory_bytes=1)
+            budgets[0].keep(object(), content_bytes=0, memory_bytes=1)
         async with limits.mounting("victim") as budget:
-            budget.keep(0, memory_bytes=20 * MIB)
+            budget.keep(object(), content_bytes=0, memory_bytes=20 * MIB)
         budgets[1].close()
-        budgets[2].keep(0, memory_bytes=5 * MIB)
+        budgets[2].keep(object(), content_bytes=0, memory_bytes=5 * MIB)
 
 
 async def test_responses_count_while_they_arrive() -> None:
@@ -80,7 +80,7 @@ async def test_responses_count_while_they_arrive() -> None:
             first(15 * MIB)
             with pytest.raises(MountLimitError):
                 second(6 * MIB)
-        budget.keep(0, memory_bytes=20 * MIB)
+        budget.keep(object(), content_bytes=0, memory_bytes=20 * MIB)
 
 
 async def test_request_that_another_mount_spoils_is_repeated() -> None:
@@ -98,21 +98,41 @@ async def test_request_that_another_mount_spoils_is_repeated() -> None:
     async with limits.mounting("shop") as budget:
         assert "content" == await budget.fetch(spoiled_twice)
         with pytest.raises(MountLimitError):
-            budget.keep(9 * MIB, memory_bytes=0)
+            budget.keep(object(), content_bytes=9 * MIB, memory_bytes=0)
         calls = 0
         with pytest.raises(MountLimitError, match="of another mount"):
             await budget.fetch(spoiled_twice)
         assert 1 == calls
 
 
-async def test_response_that_arrives_after_its_mount_is_not_held() -> None:
-    """Another mount waited for it."""
-    limits = MountLimits(MIB)
-    async with limits.mounting("shop") as running:
-        async with limits.mounting("shop") as cancelled:
-            pass
-        cancelled.keep(1, memory_bytes=19 * MIB)
-        running.keep(1, memory_bytes=19 * MIB)
+async def test_response_that_mounts_share_counts_once_for_their_tenant() -> None:
+    """As replicas of one Deployment do; each of them counts it for its own volume."""
+    limits, shared = MountLimits(MIB), object()
+    async with AsyncExitStack() as stack:
+        budgets = [await stack.enter_async_context(limits.mounting("shop")) for _ in range(4)]
+        for budget in budgets * 2:
+            budget.keep(shared, content_bytes=MIB, memory_bytes=15 * MIB)
+        budgets[0].close()
+        with pytest.raises(MountLimitError, match="hold more than"):
+            budgets[1].keep(object(), content_bytes=0, memory_bytes=6 * MIB)
+    async with limits.mounting("shop") as budget:
+        budget.keep(object(), content_bytes=0, memory_bytes=20 * MIB)
+
+
+async def test_request_is_not_repeated_when_the_tenant_holds_much() -> None:
+    """It would fail again, and take more memory meanwhile."""
+    limits, calls = MountLimits(MIB), 0
+
+    async def spoiled() -> None:
+        nonlocal calls
+        calls += 1
+        raise MountLimitError("of another mount")
+
+    async with limits.mounting("shop") as large, limits.mounting("shop") as budget:
+        large.keep(object(), content_bytes=0, memory_bytes=15 * MIB)
+        with pytest.raises(MountLimitError):
+            await budget.fetch(spoiled)
+    assert 1 == calls
 
 
 def test_files_are_counted_with_their_paths() -> None:

@@ -31,7 +31,7 @@ from keyferry.providers.azure.responses import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from keyferry.net.http_client import HttpsClient
     from keyferry.providers.mount_limits import MountBudget
@@ -119,7 +119,6 @@ class KeyVault:
     ) -> None:
         self._transport = transport
         self._receiving = uncounted if budget is None else budget.receiving
-        self._budget = budget
         self._tokens = tokens
         self._context = context
         self.netloc = netloc
@@ -145,11 +144,11 @@ class KeyVault:
         """List all versions of an object in the order of the vault; `ref.version` is ignored."""
         action = f"list the versions of {ref.type.value} {ref.name} in vault {self._context.vault}"
         versions: list[ListedVersion] = []
-        async for page in self._pages(self._object_url(ref, "versions"), ref, action, context):
-            listed = page.checked()
-            if self._budget is not None:
-                self._budget.keep(0, memory_bytes=LISTED_VERSION_BYTES * len(listed))
-            versions += listed
+        with self._receiving() as count:
+            async for page in self._pages(self._object_url(ref, "versions"), ref, action, context):
+                listed = page.checked()
+                count(LISTED_VERSION_BYTES * len(listed))
+                versions += listed
         return tuple(versions)
 
     async def list_last_updated(
@@ -230,23 +229,36 @@ class KeyVault:
     async def _get(
         self, url: URL, document: type[T], ref: ObjectRef, action: str, context: CallContext
     ) -> T:
+        with self._receiving() as count:
+            response = await self._send(url, document, action, count, context)
+        if isinstance(response, ErrorResponse):
+            raise error_for_response(response, ref, self._context)
+        return response
+
+    async def _send(
+        self,
+        url: URL,
+        document: type[T],
+        action: str,
+        count: Callable[[int], None],
+        context: CallContext,
+    ) -> T | ErrorResponse:
         token = await self._tokens.get_token()
-        request = self._request(url, token, document, action)
+        request = _request(url, token, document, action, count)
         response = await self._transport.send(request, context)
         if isinstance(response, ErrorResponse) and response.status == 401:
             # Once: the token may have been revoked, or the vault may name another tenant.
             self._tokens.invalidate(token, response.challenge)
             token = await self._tokens.get_token()
-            response = await self._transport.send(
-                self._request(url, token, document, action), context
-            )
-        if isinstance(response, ErrorResponse):
-            raise error_for_response(response, ref, self._context)
+            request = _request(url, token, document, action, count)
+            response = await self._transport.send(request, context)
         return response
 
-    def _request(self, url: URL, token: str, document: type[T], action: str) -> JsonRequest[T]:
-        headers = {"Authorization": f"Bearer {token}"}
-        return JsonRequest(url, headers, document, action, self._receiving)
+
+def _request(
+    url: URL, token: str, document: type[T], action: str, count: Callable[[int], None]
+) -> JsonRequest[T]:
+    return JsonRequest(url, {"Authorization": f"Bearer {token}"}, document, action, count)
 
 
 _COLLECTIONS = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, assert_never
 
 from keyferry.aio.tasks import map_concurrently
 from keyferry.errors import KeyferryError, MountLimitError
+from keyferry.providers.azure.keyvault import LISTED_VERSION_BYTES
 from keyferry.providers.azure.responses import Content, KeyVaultSecret, LeafCertificate, PublicKey
 from keyferry.providers.azure.revalidation import READ_VERB, CollectionListing
 from keyferry.providers.azure.revalidation_rules import TimestampedContent
@@ -114,6 +115,9 @@ class CachedKeyVault:
             self.record_failure(ref, error, since=started)
             raise
         content = self._use(fetched).content
+        self._budget.keep(
+            content, content_bytes=content_size(content), memory_bytes=memory_size(content)
+        )
         self._recorder.read(
             ref.id,
             fetched.result,
@@ -126,15 +130,21 @@ class CachedKeyVault:
         """List all versions of an object in the order of the vault; `ref.version` is ignored."""
         key = self._cache_key("list versions", ref)
         self._used_keys.add(key)
-        fetched = await self._fetcher.fetch(
-            key,
-            partial(self._vault.list_versions, ref),
-            purpose=self._purpose,
-            caller=self._caller,
-            size_of=lambda listed: _OVERHEAD_BYTES * (1 + len(listed)),
-            volume=self._volume,
+        fetched = await self._budget.fetch(
+            lambda: self._fetcher.fetch(
+                key,
+                partial(self._vault.list_versions, ref),
+                purpose=self._purpose,
+                caller=self._caller,
+                size_of=lambda listed: LISTED_VERSION_BYTES * (1 + len(listed)),
+                volume=self._volume,
+            )
         )
-        return self._use(fetched)
+        listed = self._use(fetched)
+        self._budget.keep(
+            listed, content_bytes=0, memory_bytes=LISTED_VERSION_BYTES * (1 + len(listed))
+        )
+        return listed
 
     def record_failure(self, ref: ObjectRef, error: KeyferryError, *, since: float) -> None:
         """Record that an object could not be read; `since` is a time of `now`."""
@@ -157,7 +167,6 @@ class CachedKeyVault:
     async def _read(self, ref: ObjectRef, context: CallContext) -> TimestampedContent:
         requested_at = self._clock.wall().timestamp()
         content = await self._vault.read(ref, context)
-        self._budget.keep(content_size(content), memory_bytes=memory_size(content))
         return TimestampedContent(content, requested_at)
 
     async def _has_not_changed(

@@ -23,7 +23,7 @@ from keyferry.net.connection_errors import (
     is_forbidden_address,
     safe_cause,
 )
-from keyferry.net.http_body import BodyTooLargeError, read_body, uncounted
+from keyferry.net.http_body import BodyTooLargeError, ignore_bytes, read_body
 from keyferry.net.http_client import MAX_RESPONSE_BYTES
 from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure
 from keyferry.providers.vault.http.http_errors import (
@@ -35,9 +35,8 @@ from keyferry.providers.vault.http.http_errors import (
 from keyferry.providers.vault.http.response import parse_errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-    from keyferry.net.http_body import Receiving
     from keyferry.net.http_client import HttpsClient
     from keyferry.providers.restrictions import ClassRestrictions
     from keyferry.providers.vault.http.server import Server
@@ -64,7 +63,7 @@ class VaultRequest:
         token: vault token; "" for none.
         idempotent: whether the request can be sent twice without harm.
         secrets: secrets of the request that no message quotes, in addition to the token.
-        receiving: counts the bytes of the response while it arrives.
+        count: called with the size of each chunk of the response.
     """
 
     path: str
@@ -74,7 +73,7 @@ class VaultRequest:
     token: str = field(default="", repr=False)
     idempotent: bool = True
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    receiving: Receiving = uncounted
+    count: Callable[[int], None] = ignore_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +200,7 @@ class VaultHttp:
         """Send a request to `url`; return the response, or the target of its redirect."""
         async with self._response(server, request, url, seconds) as response:
             try:
-                with request.receiving() as count:
-                    body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES, count=count)
+                body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES, count=request.count)
             except BodyTooLargeError:
                 raise VaultError(
                     f"failed to {request.action}: the response of {server.host} is larger than "

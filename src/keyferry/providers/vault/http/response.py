@@ -9,7 +9,7 @@ Source: docs/reference/upstream-vault-provider.md#responses
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from keyferry.formats.go_json import JsonNumber, NotJsonError, read_json
@@ -47,6 +47,7 @@ class VaultResponse:
         auth: token and its properties, in the response to a login; None if missing.
         wrap_info: wrapping token of a wrapped response; None if missing.
         mount_type: type of the secrets engine; "" if missing.
+        body_bytes: size of the body that it was parsed from.
     """
 
     lease_id: str = ""
@@ -57,6 +58,7 @@ class VaultResponse:
     auth: Mapping[str, Json] | None = field(default=None, repr=False)
     wrap_info: Mapping[str, Json] | None = field(default=None, repr=False)
     mount_type: str = ""
+    body_bytes: int = field(default=0, compare=False)
 
     @property
     def lease_seconds(self) -> float:
@@ -85,8 +87,9 @@ def parse_response(body: bytes, *, bare: bool = True) -> VaultResponse:
     if not any(document.get(key) for key in _ENVELOPE_FIELDS):
         if not bare:
             raise MalformedResponseError("it is not a response of a vault")
-        return _without_envelope(document)
+        return replace(_without_envelope(document), body_bytes=len(body))
     return VaultResponse(
+        body_bytes=len(body),
         lease_id=_text(document, "lease_id"),
         lease_duration=_number(document, "lease_duration"),
         renewable=document.get("renewable") is True,
@@ -101,7 +104,8 @@ def parse_response(body: bytes, *, bare: bool = True) -> VaultResponse:
 def memory_size(response: VaultResponse) -> int:
     """Return the approximate memory of a response in bytes: up to twenty times its JSON."""
     total = _RESPONSE_OVERHEAD_BYTES
-    pending: list[Json] = [response.data]
+    pending: list[Json] = [response.data, response.auth, response.wrap_info]
+    pending += response.warnings or ()
     while pending:
         value = pending.pop()
         total += _OBJECT_OVERHEAD_BYTES + value.__sizeof__()

@@ -17,13 +17,14 @@ from keyferry.providers.vault.http.http_errors import safe_to_quote
 from keyferry.providers.vault.http.response import (
     MalformedResponseError,
     VaultResponse,
-    memory_size,
     parse_response,
 )
 from keyferry.providers.vault.read.read_errors import SecretsEngine, read_error
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from keyferry.providers.mount_limits import MountBudget
     from keyferry.providers.vault.api_path import ApiPath
     from keyferry.providers.vault.auth.session import VaultTransport
@@ -58,7 +59,6 @@ class VaultClient:
         self._transport = transport
         self.session = session
         self._context = context
-        self._budget = budget
         self._receiving = uncounted if budget is None else budget.receiving
         self._server = session.login.server
 
@@ -73,14 +73,21 @@ class VaultClient:
             AccessDeniedError: the identity is not permitted to read the path.
             ObjectNotFoundError: there is no secret at the path.
             VaultError: the vault does not respond, or its response is unusable.
-            MountLimitError: the mount or its tenant has received too much.
+            MountLimitError: the tenant of the mount holds too much.
         """
+        with self._receiving() as count:
+            return await self._read(request, count)
+
+    async def _read(
+        self, request: ReadRequest, count: Callable[[int], None]
+    ) -> tuple[VaultResponse, VaultToken]:
         http_request = VaultRequest(
             request.path.encoded,
             f"read {request} from {self._server}",
             request.method,
             request.arguments,
             idempotent=request.cacheable,
+            count=count,
         )
         raw, token = await self._send(http_request)
         if not raw.ok:
@@ -92,8 +99,6 @@ class VaultClient:
                 f"the response of {self._server} for {request} cannot be used: {error}",
                 f"Check that {self._server.host} is a vault and that no proxy responds instead.",
             ) from None
-        if self._budget is not None:
-            self._budget.keep(len(raw.body), memory_bytes=memory_size(response))
         for warning in safe_to_quote(response.warnings or (), secrets=(token.value,)):
             _log.warning("warning from the vault", vault=self._server.host, warning=warning)
         return response, token
@@ -129,7 +134,7 @@ class VaultClient:
         return raw, token
 
     async def _send_with(self, token: VaultToken, request: VaultRequest) -> RawResponse:
-        authenticated = replace(request, token=token.value, receiving=self._receiving)
+        authenticated = replace(request, token=token.value)
         return await self._transport.send(self._server, authenticated, self._context)
 
     async def _error_for(

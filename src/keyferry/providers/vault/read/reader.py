@@ -135,6 +135,11 @@ class VaultReader:
             started = now()
             try:
                 response, result = await self._read(request)
+                self._budget.keep(
+                    response,
+                    content_bytes=response.body_bytes,
+                    memory_bytes=memory_size(response),
+                )
             except KeyferryError as error:
                 self._recorder.failed(name, error, seconds=now() - started)
                 if isinstance(error, MountLimitError):
