@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from keyferry.aio.single_flight import SharedCall
 from keyferry.errors import KeyferryError
 from keyferry.resilience.call_context import CallContext, Purpose
-from keyferry.resilience.negative_cache import NegativeCache, is_refusal
 from keyferry.resilience.response_cache import CacheEntry, ResponseCache
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from keyferry.resilience.cache_key import CacheKey
     from keyferry.resilience.call_context import Caller, Endpoint
     from keyferry.resilience.metrics import CacheResult
+    from keyferry.resilience.negative_cache import NegativeCache
     from keyferry.resilience.settings import ResilienceSettings
 
 _SWEEP_SECONDS = 1.0
@@ -159,12 +159,12 @@ class Loader:
         return entry
 
 
-_FlightKey = tuple["CacheKey", bool]
-"""The key of a value, and whether the call ignores an open circuit breaker."""
+_FlightKey = tuple["CacheKey", str, bool]
+"""The key of a value, the tenant, and whether the call ignores an open circuit breaker."""
 
 
 class SingleFlight:
-    """Lets concurrent fetches of one key share one call.
+    """Lets concurrent fetches of one key by one tenant share one call.
 
     Args:
         loader: makes the call.
@@ -175,36 +175,30 @@ class SingleFlight:
         self._in_flight: dict[_FlightKey, tuple[SharedCall[CacheEntry], CallContext]] = {}
 
     async def fetch(self, request: Request) -> CacheEntry:
-        """Return the result of the call for this key. The first case that applies decides:
+        """Join the call for this key, or start one.
 
-        1. No call is in flight: start one.
-        2. One is in flight: join it. A first mount raises its priority.
-        3. It fails on behalf of another tenant, for a reason that may concern only that tenant,
-           such as its rate limit: see case 1.
+        A first mount that joins a refresh raises the priority of the call. A tenant never joins the
+        call of another one, which may wait for the other's turn, or fail at its circuit breaker.
         """
-        flight = (request.key, request.ignores_circuit)
-        while flight in self._in_flight:
+        flight = (request.key, request.caller.tenant, request.ignores_circuit)
+        if flight in self._in_flight:
             request.count("coalesced")
             call, context = self._in_flight[flight]
             if request.purpose is Purpose.FIRST:
                 context.priority.promote()
-            try:
-                return await call.wait()
-            except KeyferryError as error:
-                if context.caller.tenant == request.caller.tenant or is_refusal(error):
-                    raise
-        context = CallContext.new(
-            request.endpoint,
-            request.purpose,
-            mode=request.key.identity.mode,
-            caller=request.caller,
-            ignores_circuit=request.ignores_circuit,
-        )
-        own_call = SharedCall(
-            self._loader.fetch(request, context), lambda: self._finished(flight, own_call)
-        )
-        self._in_flight[flight] = (own_call, context)
-        return await own_call.wait()
+        else:
+            context = CallContext.new(
+                request.endpoint,
+                request.purpose,
+                mode=request.key.identity.mode,
+                caller=request.caller,
+                ignores_circuit=request.ignores_circuit,
+            )
+            call = SharedCall(
+                self._loader.fetch(request, context), lambda: self._finished(flight, call)
+            )
+            self._in_flight[flight] = (call, context)
+        return await call.wait()
 
     def _finished(self, flight: _FlightKey, call: SharedCall[CacheEntry]) -> None:
         """Forget a call that has ended; a newer one for the key may have replaced it."""

@@ -28,6 +28,7 @@ from keyferry.resilience.call_context import Caller, Purpose
 from tests.fakes.resilience import (
     ROTATING,
     broken,
+    now,
     number_vault,
     object_key,
     throttled,
@@ -217,8 +218,8 @@ async def test_stale_content_is_used_at_once_when_independent_tenants_fail() -> 
 
 
 @virtual_time
-async def test_call_that_fails_for_another_tenant_is_repeated() -> None:
-    """Two tenants may share an identity, but not the circuit breaker."""
+async def test_tenants_do_not_join_calls_of_each_other() -> None:
+    """Two tenants may share an identity, but not the turn in the queue or the circuit breaker."""
     async with number_vault() as vault:
         vault.failure = broken()
         for _ in range(2):
@@ -230,6 +231,24 @@ async def test_call_that_fails_for_another_tenant_is_repeated() -> None:
         assert 1 == await accepted
         with pytest.raises(VaultUnavailableError):
             await rejected
+
+
+@virtual_time
+async def test_tenant_does_not_wait_in_the_queue_of_another_one() -> None:
+    limits = replace(ROTATING, max_concurrency=4)
+    async with number_vault(limits) as vault:
+        vault.latency = 10.0
+        flood = [
+            asyncio.create_task(vault.get(caller=Caller("evil"), identity=str(number)))
+            for number in range(50)
+        ]
+        await asyncio.sleep(1.0)
+        vault.latency = 0.1
+        assert 1 == await vault.get(caller=SHOP, identity="49")
+        assert 1.1 == now()
+        for request in flood:
+            request.cancel()
+        await asyncio.wait(flood)
 
 
 @pytest.mark.parametrize(

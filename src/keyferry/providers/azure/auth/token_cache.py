@@ -57,12 +57,10 @@ class _InFlightRequest:
 
     Attributes:
         identity: the identity with the credential that it uses; another mount may have a newer one.
-        tenant: the namespace on whose behalf it is sent.
         task: the request.
     """
 
     identity: Identity
-    tenant: str
     task: asyncio.Task[str]
 
 
@@ -88,7 +86,7 @@ class CachedToken:
         self._source_factory = source_factory
         self._clock = clock
         self._source: TokenSource | None = None
-        self._in_flight: _InFlightRequest | None = None
+        self._in_flight: dict[str, _InFlightRequest] = {}
         self._token: AccessToken | None = None
         self._renew_at = 0.0
         self._use_until = 0.0
@@ -96,17 +94,17 @@ class CachedToken:
     @property
     def is_idle(self) -> bool:
         """Whether no request is in flight."""
-        return self._in_flight is None or self._in_flight.task.done()
+        return all(flight.task.done() for flight in self._in_flight.values())
 
     async def get_token(self, request: AccessTokenRequest, caller: Caller) -> str:
         """Return an access token. There are four cases.
 
         1. The cached token is valid: return it. If it is due for renewal, also renew it in the
            background.
-        2. A request is in flight: wait for it.
+        2. A request of this namespace is in flight: wait for it. Those of other namespaces may
+           wait for their turn, or fail at their circuit breakers.
         3. There is neither: send a request.
-        4. The awaited request failed, but with another pod's credential or on behalf of another
-           namespace, whose circuit breaker may be open: send one for this pod.
+        4. The awaited request failed, but with another pod's credential: send one with this pod's.
 
         Args:
             request: the identity and the token endpoint.
@@ -121,18 +119,14 @@ class CachedToken:
                 self._renew_at = now + _RENEW_RETRY_SECONDS
                 self._start_request(request, caller)
             return self._token.text
-        flight = self._in_flight
+        flight = self._in_flight.get(caller.tenant)
         if flight is None or flight.task.done():
             flight = self._start_request(request, caller)
         try:
             return await asyncio.shield(flight.task)
         except KeyferryError:
-            if (flight.identity, flight.tenant) == (request.identity, caller.tenant):
+            if flight.identity == request.identity:
                 raise
-        newer = self._in_flight
-        own = (request.identity, caller.tenant)
-        if newer and not newer.task.done() and (newer.identity, newer.tenant) == own:
-            return await asyncio.shield(newer.task)
         return await asyncio.shield(self._start_request(request, caller).task)
 
     def invalidate(self, token: str) -> None:
@@ -142,16 +136,19 @@ class CachedToken:
             self._token = None
 
     async def close(self) -> None:
-        """Cancel the request in flight."""
-        if self._in_flight is not None:
-            self._in_flight.task.cancel()
-            await asyncio.wait([self._in_flight.task])
+        """Cancel the requests in flight."""
+        for flight in self._in_flight.values():
+            flight.task.cancel()
+            await asyncio.wait([flight.task])
 
     def _start_request(self, request: AccessTokenRequest, caller: Caller) -> _InFlightRequest:
         task = asyncio.create_task(self._request_token(request, caller))
         task.add_done_callback(_consume_exception)
-        self._in_flight = _InFlightRequest(request.identity, caller.tenant, task)
-        return self._in_flight
+        self._in_flight = {
+            tenant: flight for tenant, flight in self._in_flight.items() if not flight.task.done()
+        }
+        flight = self._in_flight[caller.tenant] = _InFlightRequest(request.identity, task)
+        return flight
 
     async def _request_token(self, request: AccessTokenRequest, caller: Caller) -> str:
         if self._source is None:

@@ -131,7 +131,7 @@ class Session:
         self._transport = transport
         self._token_requester = token_requester
         self._token: VaultToken | None = None
-        self._in_flight: tuple[Login, SharedCall[VaultToken]] | None = None
+        self._in_flight: dict[str, tuple[Login, SharedCall[VaultToken]]] = {}
 
     @property
     def cached_token(self) -> VaultToken | None:
@@ -143,10 +143,10 @@ class Session:
 
         1. The cached token is not yet due for renewal: it is returned.
         2. No login is in flight: the token is renewed, or the identity logs in again.
-        3. A login is in flight: the caller shares its result.
-        4. That login failed with older credentials than those of the caller, or on behalf of
-           another namespace, whose circuit breaker may be open: the caller logs in, or shares the
-           login that another caller has started meanwhile.
+        3. A login of this namespace is in flight: the caller shares its result. Those of other
+           namespaces may wait for their turn, or fail at their circuit breakers.
+        4. That login failed with older credentials than those of the caller: the caller logs in, or
+           shares the login that another caller has started meanwhile.
 
         Args:
             login: login with the latest credentials of this identity.
@@ -159,18 +159,18 @@ class Session:
         cached = self._token
         if cached is not None and self._transport.now() < cached.renew_at:
             return cached
-        in_flight = self._in_flight
+        tenant = login.caller.tenant
+        in_flight = self._in_flight.get(tenant)
         if in_flight is None:
             return await self._start_login(login, purpose).wait()
         shared_login, shared_call = in_flight
         try:
             return await shared_call.wait()
         except KeyferryError:
-            same_tenant = shared_login.caller.tenant == login.caller.tenant
-            if shared_login.method == login.method and same_tenant:
+            if shared_login.method == login.method:
                 raise
-        call = self._in_flight[1] if self._in_flight else self._start_login(login, purpose)
-        return await call.wait()
+        newer = self._in_flight.get(tenant)
+        return await (newer[1] if newer else self._start_login(login, purpose)).wait()
 
     def invalidate(self, token: VaultToken) -> None:
         """Remove a rejected token from the cache, unless a newer one is cached."""
@@ -178,12 +178,13 @@ class Session:
             self._token = None
 
     def _start_login(self, login: Login, purpose: Purpose) -> SharedCall[VaultToken]:
-        call = SharedCall(self._renew_or_log_in(login, purpose), self._login_done)
-        self._in_flight = (login, call)
+        tenant = login.caller.tenant
+        call = SharedCall(self._renew_or_log_in(login, purpose), lambda: self._login_done(tenant))
+        self._in_flight[tenant] = (login, call)
         return call
 
-    def _login_done(self) -> None:
-        self._in_flight = None
+    def _login_done(self, tenant: str) -> None:
+        self._in_flight.pop(tenant, None)
 
     async def _renew_or_log_in(self, login: Login, purpose: Purpose) -> VaultToken:
         cached = self._token

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import combinations
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.azure.auth.access_token import AccessToken
 from keyferry.providers.azure.auth.challenge import TokenTarget
 from keyferry.providers.azure.auth.identity import (
     ArcIdentity,
@@ -21,7 +24,11 @@ from keyferry.providers.azure.auth.identity import (
 )
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.clouds import CLOUDS
+from keyferry.resilience.call_context import CallContext, Caller
 from tests.fakes.resilience import uncached_fetcher
+
+if TYPE_CHECKING:
+    from keyferry.resilience.transport import RetryingTransport
 
 ISSUER = "https://issuer.test"
 
@@ -100,3 +107,29 @@ async def test_cache_keys_are_keyed_digests() -> None:
     for login in LOGINS:
         assert all(set(key.digest).isdisjoint(login.identity_parts) for key in keys)
     await client.close()
+
+
+class _StuckForEvil:
+    """Implements `RetryingTransport`; requests of one namespace wait forever."""
+
+    async def send(self, attempt: object, context: CallContext) -> AccessToken:
+        if context.caller.tenant == "evil":
+            await asyncio.Event().wait()
+        return AccessToken("token", 4_000_000_000.0)
+
+
+async def test_namespace_does_not_wait_for_the_token_request_of_another_one() -> None:
+    """They may share an identity, such as that of the machine."""
+    transport = cast("RetryingTransport", _StuckForEvil())
+    cache = TokenCache(HttpsClient(HttpsSettings()), transport)
+    request = AccessTokenRequest(VmManagedIdentity("", object_id="x"), "t", CLOUDS[0])
+    evil, shop = (
+        cache.token_provider(request, caller=Caller(namespace)) for namespace in ("evil", "shop")
+    )
+    stuck = asyncio.create_task(evil.get_token())
+    await asyncio.sleep(0)
+    assert "token" == await shop.get_token()
+    assert not stuck.done()
+    assert "token" == await evil.get_token()
+    stuck.cancel()
+    await cache.close()
