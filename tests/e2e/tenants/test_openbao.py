@@ -44,15 +44,15 @@ async def test_rejected_logins_count_for_nobody_else(bao: BaoArena) -> None:
         assert "" not in await bao.publish_repeatedly(pods, seconds=3)
 
 
-@pytest.mark.parametrize("status", [503, 429])
+@pytest.mark.parametrize(("status", "alone"), [(503, ALONE), (429, 1)])
 async def test_status_that_the_caller_chooses_counts_for_nobody_else(
-    bao: BaoArena, status: int
+    bao: BaoArena, status: int, alone: float
 ) -> None:
     """`sys/health` answers with the status of its query."""
     bao.put_bao_class(ATTACKER, "health", entry("a", f"sys/health?activecode={status}"))
     pods = [bao.bao_pod(ATTACKER, "health") for _ in range(12)]
-    async with bao.attack(victim=bao.bao_victim, after=ALONE):
-        await bao.publish_repeatedly(pods, seconds=ALONE + 2)
+    async with bao.attack(victim=bao.bao_victim, after=alone):
+        await bao.publish_repeatedly(pods, seconds=alone + 2)
 
 
 async def test_other_statuses_of_sys_paths_count_for_nobody_else(bao: BaoArena) -> None:

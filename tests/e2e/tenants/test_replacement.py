@@ -13,14 +13,14 @@ from tests.e2e.tenants.processes import unprivileged_children
 from tests.e2e.tenants.tls_victim import tls_victim
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("which", [0, 1], ids=["worker", "parser"])
 async def test_child_that_ends_or_hangs_is_replaced(
     arena: Arena, which: int, number: signal.Signals
 ) -> None:
-    """Three times in a row, with calls in flight: no publish fails."""
+    """Twice in a row, with calls in flight: no publish fails."""
     async with arena.attack(victim=tls_victim(arena)):
-        for _ in range(3):
+        for _ in range(2):
             child = unprivileged_children(arena.driver.child.pid)[which]
             for each in child:
                 os.kill(each.pid, number)
