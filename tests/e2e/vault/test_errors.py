@@ -175,9 +175,10 @@ async def test_unknown_vault_namespace_is_named(pods: Pods) -> None:
     assert "namespace list" in message
 
 
-async def test_untrusted_server_is_rejected(pods: Pods, tmp_path: Path) -> None:
+async def test_untrusted_server_is_rejected(pods: Pods, short_path: Path) -> None:
     """No request is sent to it."""
-    other = Authority(tmp_path / "other").certificate
+    short_path.chmod(0o755)  # the provider worker must be able to read it
+    other = Authority(short_path / "other").certificate
     message = await pods.refused(vaultCACertPath=str(other), provider="vault")
     assert "certificate" in message
     assert "vaultCACertPath" in message
