@@ -1,6 +1,6 @@
 """Queue of distinct keys, each processed by one task at a time and retried with backoff.
 
-queue = WorkQueue(reconcile, clock=clock, name="Secrets")
+queue = WorkQueue(reconcile, group_of=namespace_of, clock=clock, name="Secrets")
 queue.add(key)                  # process it soon
 await queue.run_and_wait(key)   # wait for a run that starts now or later
 """
@@ -8,6 +8,7 @@ await queue.run_and_wait(key)   # wait for a run that starts now or later
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, OrderedDict, deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound="Hashable")
 
-WORKERS = 8
+WORKERS = 16
+WORKERS_PER_GROUP = 8
 
 _log = get_logger("queue")
 
@@ -42,11 +44,53 @@ class _KeyState:
         return not (self.queued or self.running or self.timer or self.failures)
 
 
+class _ReadyKeys(Generic[K]):
+    """The keys that are ready. Their groups take turns, and none gets all workers."""
+
+    def __init__(self, group_of: Callable[[K], Hashable]) -> None:
+        self._group_of = group_of
+        self._queues: OrderedDict[Hashable, deque[K]] = OrderedDict()
+        self._running: Counter[Hashable] = Counter()
+        self._wake = asyncio.Event()
+
+    def put(self, key: K) -> None:
+        """Add a key."""
+        self._queues.setdefault(self._group_of(key), deque()).append(key)
+        self._wake.set()
+
+    async def get(self) -> K:
+        """Wait for the next key; the caller must call `finished` for it."""
+        while True:
+            for group in self._queues:
+                if self._running[group] < WORKERS_PER_GROUP:
+                    return self._take(group)
+            self._wake.clear()
+            await self._wake.wait()
+
+    def finished(self, key: K) -> None:
+        """Let the next key of the same group run."""
+        group = self._group_of(key)
+        self._running[group] -= 1
+        if not self._running[group]:
+            del self._running[group]
+        self._wake.set()
+
+    def _take(self, group: Hashable) -> K:
+        self._running[group] += 1
+        queue = self._queues.pop(group)
+        key = queue.popleft()
+        if queue:
+            self._queues[group] = queue  # behind all others
+        return key
+
+
 class WorkQueue(Generic[K]):
-    """Work queue, as that of client-go.
+    """Work queue, as that of client-go, in which groups of keys take turns.
 
     Args:
         work: processes a key; returns False to be retried with backoff.
+        group_of: returns the group of a key, such as its namespace; one group cannot delay the
+            others for long.
         clock: measures the delays.
         name: of the keys, for the log.
         backoff: returns the seconds to wait after `n` consecutive failures.
@@ -56,6 +100,7 @@ class WorkQueue(Generic[K]):
         self,
         work: Callable[[K], Awaitable[bool]],
         *,
+        group_of: Callable[[K], Hashable],
         clock: Clock,
         name: str,
         backoff: Callable[[int], float] = exponential_backoff,
@@ -65,7 +110,7 @@ class WorkQueue(Generic[K]):
         self._name = name
         self._backoff = backoff
         self._entries: dict[K, _KeyState] = {}
-        self._ready: asyncio.Queue[K] = asyncio.Queue()
+        self._ready = _ReadyKeys(group_of)
 
     def __len__(self) -> int:
         """Number of keys in progress, queued, or waiting for a retry."""
@@ -118,7 +163,7 @@ class WorkQueue(Generic[K]):
             entry.timer.cancel()
             entry.timer = None
         entry.queued = True
-        self._ready.put_nowait(key)
+        self._ready.put(key)
 
     async def _add_later(self, key: K, seconds: float) -> None:
         await self._clock.sleep(seconds)
@@ -128,7 +173,11 @@ class WorkQueue(Generic[K]):
 
     async def _run(self) -> None:
         while True:
-            await self._process(await self._ready.get())
+            key = await self._ready.get()
+            try:
+                await self._process(key)
+            finally:
+                self._ready.finished(key)
 
     async def _process(self, key: K) -> None:
         entry = self._entries[key]

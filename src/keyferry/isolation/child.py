@@ -100,6 +100,10 @@ class ChildSupervisor:
                 return verdict
         return Verdict.WAIT
 
+    def cpu_seconds(self, process: ChildProcess) -> float:
+        """Return the CPU time that the process has used."""
+        return self._observe(process).cpu
+
     def _observe(self, process: ChildProcess) -> Observation:
         now = self._clock.monotonic()
         try:

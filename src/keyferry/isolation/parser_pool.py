@@ -21,7 +21,7 @@ from keyferry.isolation.parser import JOB_CPU_SECONDS
 from keyferry.isolation.watchdog import Verdict, WatchdogLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import ParseJob
@@ -39,6 +39,8 @@ _REMEMBERED_SECONDS = 600.0
 """How long a job that exceeded the limit is refused at once, and its tenant is kept apart."""
 _MAX_REMEMBERED = 4096
 _TRIES = 2
+SLOW_CPU_SECONDS = 0.2
+"""A tenant whose job used more CPU time than this is kept apart, too."""
 _LIMITS = WatchdogLimits(cpu=JOB_CPU_SECONDS, silent=3.0)
 
 
@@ -50,18 +52,20 @@ class _Waiting:
         name: of the job.
         body: the encoded argument.
         result: resolves to the encoded result, or fails with the error.
+        cpu_seconds: the CPU time that it used, once it has a result.
     """
 
     name: str
     body: bytes
     result: asyncio.Future[bytes]
+    cpu_seconds: float = 0.0
 
 
 class ParserPool:
     """Implements `JobRunner` with two parsers.
 
-    In each, the tenants with waiting jobs take turns. A tenant whose job exceeded the limit uses
-    the second parser for a while, where it delays only others like it.
+    In each, the tenants with waiting jobs take turns. A tenant with a job that was slow or exceeded
+    the limit uses the second parser for a while, where it delays only others like it.
 
     Args:
         supervisor: starts the parsers.
@@ -112,16 +116,27 @@ class ParserPool:
             raise _limit_error(Verdict.SPINNING.value)
         is_offender = self._is_recent(self._offenders.get(tenant))
         lane = self._quarantine if is_offender else self._main
+        waiting = lane.add(tenant, _Waiting(name, body, asyncio.get_running_loop().create_future()))
         try:
-            return await lane.run(name, body, tenant)
+            result = await waiting.result
         except _ParserLimitError as error:
-            self._offenders[tenant] = self._refused[digest] = self._clock.monotonic()
+            self._refused[digest] = self._clock.monotonic()
+            self._keep_apart(tenant)
             raise _limit_error(error.reason) from None
+        if waiting.cpu_seconds >= SLOW_CPU_SECONDS:
+            self._keep_apart(tenant)
+        return result
 
     async def close(self) -> None:
         """End the parsers; jobs in flight fail."""
         await self._main.close()
         await self._quarantine.close()
+
+    def _keep_apart(self, tenant: str) -> None:
+        """Run all further jobs of a tenant in the second parser, those that already wait, too."""
+        self._offenders[tenant] = self._clock.monotonic()
+        for waiting in self._main.take(tenant):
+            self._quarantine.add(tenant, waiting)
 
     def _is_recent(self, at: float | None) -> bool:
         return at is not None and self._clock.monotonic() - at < _REMEMBERED_SECONDS
@@ -146,22 +161,24 @@ class _ParserLane:
         self._channel: Channel | None = None
         self._worker: asyncio.Task[None] | None = None
 
-    async def run(self, name: str, body: bytes, tenant: str) -> bytes:
-        """Wait for a turn, then run a job.
+    def add(self, tenant: str, waiting: _Waiting) -> _Waiting:
+        """Add a job of a tenant and return it.
 
         Raises:
-            _ParserLimitError: the job ended the parser.
-            KeyferryError: what the job raised, or the tenant has too many waiting jobs.
+            ObjectUnusableError: the tenant has too many waiting jobs.
         """
         queue = self._queues.setdefault(tenant, deque())
         if len(queue) >= MAX_WAITING_PER_TENANT:
             raise _limit_error(f"waits behind {len(queue)} others of the namespace {tenant!r}")
-        waiting = _Waiting(name, body, asyncio.get_running_loop().create_future())
         queue.append(waiting)
         self._added.set()
         if self._worker is None or self._worker.done():
             self._worker = spawn(self._work(), name="parse jobs")
-        return await waiting.result
+        return waiting
+
+    def take(self, tenant: str) -> Iterable[_Waiting]:
+        """Remove the waiting jobs of a tenant and return them."""
+        return self._queues.pop(tenant, ())
 
     async def close(self) -> None:
         """End the parser; jobs in flight fail."""
@@ -215,11 +232,14 @@ class _ParserLane:
         reason = ""
         for _ in range(_TRIES):
             channel, process = await self._started()
+            before = self._supervisor.cpu_seconds(process)
             answer = start_quietly(channel.call_encoded(waiting.name, waiting.body))
             verdict = await self._supervisor.answered(process, answer, _LIMITS)
             if verdict is Verdict.WAIT:
                 try:
-                    return await answer
+                    result = await answer
+                    waiting.cpu_seconds = self._supervisor.cpu_seconds(process) - before
+                    return result
                 except ChannelClosedError:
                     reason = "ended while it ran a job"
             else:

@@ -177,8 +177,9 @@ async def test_unknown_vault_namespace_is_named(pods: Pods) -> None:
 
 async def test_untrusted_server_is_rejected(pods: Pods, short_path: Path) -> None:
     """No request is sent to it."""
-    short_path.chmod(0o755)  # the provider worker must be able to read it
     other = Authority(short_path / "other").certificate
+    for folder in (short_path, other.parent):
+        folder.chmod(0o755)  # the provider worker must be able to read the file
     message = await pods.refused(vaultCACertPath=str(other), provider="vault")
     assert "certificate" in message
     assert "vaultCACertPath" in message

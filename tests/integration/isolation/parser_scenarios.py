@@ -145,7 +145,21 @@ async def turns(parser: Parser, folder: Path) -> Any:
     return done
 
 
-SCENARIOS = {each.__name__: each for each in (rights, stuck, ended, turns)}
+async def kept_apart(parser: Parser, folder: Path) -> Any:
+    """Jobs of a tenant that wait behind its job that never ends, then those of another one."""
+    evil = [asyncio.create_task(parser.run("spin", f"evil {n}", "evil")) for n in range(6)]
+    await asyncio.gather(evil[0])
+    started = time.monotonic()
+    for _ in range(5):
+        assert await parser.run("echo", "fine") == "fine"
+    waited = time.monotonic() - started
+    running = sum(not each.done() for each in evil)
+    for each in evil:
+        each.cancel()
+    return {"waited": waited, "running": running}
+
+
+SCENARIOS = {each.__name__: each for each in (rights, stuck, ended, turns, kept_apart)}
 
 
 def main() -> None:

@@ -65,3 +65,9 @@ async def test_parser_that_ends_is_replaced(tmp_path: Path) -> None:
 async def test_tenants_take_turns(tmp_path: Path) -> None:
     """A tenant with one job does not wait for all jobs of another one."""
     assert ["a", "b", "c", "a", "a", "a"] == await scenario("turns", tmp_path)
+
+
+async def test_tenant_whose_job_never_ended_is_kept_apart(tmp_path: Path) -> None:
+    """Its next jobs, each with another input, delay only itself."""
+    found = await scenario("kept_apart", tmp_path)
+    assert found["running"] >= 2, "the jobs of the other tenant did not wait for them"

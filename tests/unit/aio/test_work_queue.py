@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from operator import itemgetter
 
 import pytest
 
-from keyferry.aio.work_queue import WorkQueue
+from keyferry.aio.work_queue import WORKERS, WORKERS_PER_GROUP, WorkQueue
 from tests.fakes.clock import ManualClock
 
 
@@ -47,7 +48,13 @@ def clock() -> ManualClock:
 @pytest.fixture
 async def queue(work: Work, clock: ManualClock) -> AsyncIterator[WorkQueue[str]]:
     """A queue that waits 10, 20, 30 ... seconds after failures."""
-    made = WorkQueue(work, clock=clock, name="keys", backoff=lambda failures: 10.0 * failures)
+    made = WorkQueue(
+        work,
+        group_of=lambda key: key[0],
+        clock=clock,
+        name="keys",
+        backoff=lambda failures: 10.0 * failures,
+    )
     async with made.running():
         yield made
 
@@ -143,3 +150,25 @@ async def test_many_keys_are_worked_on_side_by_side(queue: WorkQueue[str], work:
         queue.add(key)
     await ManualClock.run_ready_tasks()
     assert list("abcd") == work.done
+
+
+async def test_groups_take_turns_and_none_takes_all_workers() -> None:
+    """A namespace with many keys that take long does not delay those of another."""
+    begun: list[str] = []
+    stuck = asyncio.Event()
+
+    async def work(key: str) -> bool:
+        begun.append(key)
+        if key.startswith("a"):
+            await stuck.wait()
+        return True
+
+    queue = WorkQueue(work, group_of=itemgetter(0), clock=ManualClock(), name="keys")
+    async with queue.running():
+        for number in range(3 * WORKERS):
+            queue.add(f"a{number}")
+        await queue.run_and_wait("b0")
+        assert WORKERS_PER_GROUP == sum(key.startswith("a") for key in begun)
+        stuck.set()
+        await queue.run_and_wait("a999")
+    assert 3 * WORKERS + 2 == len(begun)

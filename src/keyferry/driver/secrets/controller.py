@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from operator import itemgetter
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.aio.backoff import exponential_backoff
@@ -61,7 +62,11 @@ class SecretController:
         self._cluster = cluster
         self._clock = clock
         self._queue: WorkQueue[NamespacedName] = WorkQueue(
-            reconciler.reconcile, clock=clock, name="Secrets", backoff=backoff
+            reconciler.reconcile,
+            group_of=itemgetter(0),
+            clock=clock,
+            name="Secrets",
+            backoff=backoff,
         )
 
     def __len__(self) -> int:

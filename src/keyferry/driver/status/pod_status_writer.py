@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from keyferry.aio.backoff import exponential_backoff
@@ -71,7 +72,7 @@ class PodStatusWriter:
         self._events = events
         self._metrics = metrics
         self._queue: WorkQueue[_Key] = WorkQueue(
-            self._apply, clock=clock, name="pod statuses", backoff=backoff
+            self._apply, group_of=itemgetter(0), clock=clock, name="pod statuses", backoff=backoff
         )
         self._pending: dict[_Key, PodStatus] = {}
         self._awaited: dict[_Key, PodStatus] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from keyferry.aio.backoff import exponential_backoff
@@ -59,7 +60,11 @@ class RefreshConditionWriter:
         self._store = store
         self._clock = clock
         self._queue: WorkQueue[_Key] = WorkQueue(
-            self._write, clock=clock, name="refresh conditions", backoff=backoff
+            self._write,
+            group_of=itemgetter(0),
+            clock=clock,
+            name="refresh conditions",
+            backoff=backoff,
         )
         self._conditions: dict[_Key, tuple[str, RefreshCondition]] = {}
         """By pod status: the target path and the condition of the volume."""
