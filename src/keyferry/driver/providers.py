@@ -18,6 +18,7 @@ from keyferry.errors import (
     ProviderReportedError,
     ProviderUnreachableError,
 )
+from keyferry.providers.mount_limits import MountLimits
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Providers:
         self._max_receive_bytes = max_receive_bytes
         self._connect_seconds = connect_seconds
         self._external: dict[str, ExternalProvider] = {}
+        self._limits = MountLimits(max_receive_bytes)
 
     def resolve(self, name: str) -> ResolvedProvider:
         """Return the provider `name`, a valid name.
@@ -87,7 +89,7 @@ class Providers:
             mount = partial(self._built_in.mount, name)
             return ResolvedProvider(name, mount, False, named_files)
         if external := self._external.get(name):
-            return ResolvedProvider(name, external.mount, True, named_files)
+            return ResolvedProvider(name, partial(self._mount, external), True, named_files)
         for folder in self._socket_folders:
             socket = folder / f"{name}.sock"
             if socket.exists():
@@ -98,7 +100,7 @@ class Providers:
                     connect_seconds=self._connect_seconds,
                 )
                 self._external[name] = external
-                return ResolvedProvider(name, external.mount, True, named_files)
+                return ResolvedProvider(name, partial(self._mount, external), True, named_files)
         raise self._not_found(name)
 
     async def named_files(self, name: str, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
@@ -162,6 +164,11 @@ class Providers:
         await self._built_in.close()
         for provider in self._external.values():
             await provider.close()
+
+    async def _mount(self, external: ExternalProvider, call: MountCall) -> MountResult:
+        # The built-in providers limit their mounts themselves.
+        async with self._limits.mounting(call.tenant):
+            return await external.mount(call)
 
     async def _check_provider(self, name: str, provider: ExternalProvider) -> None:
         try:

@@ -20,8 +20,9 @@ from keyferry.driver.providers import Providers
 from keyferry.errors import Code, ProviderReportedError, ProviderUnreachableError
 from keyferry.net.grpc_server import Context
 from keyferry.proto import provider_v1alpha1_pb2 as wire
-from keyferry.providers.api import MountCall, encode_result
+from keyferry.providers.api import POD_NAMESPACE, MountCall, encode_result
 from keyferry.providers.host import ProviderHost
+from keyferry.providers.mount_limits import MAX_CONCURRENT_MOUNTS
 from tests.fakes.driver import Driver, running_driver
 from tests.fakes.provider import MountHandler, external_provider, mount_result, recording_relay
 from tests.fakes.volume import read_through_links
@@ -170,6 +171,33 @@ async def test_reply_that_is_too_large_names_the_flag_to_raise(
         status = await failure(driver)
     assert grpc.StatusCode.RESOURCE_EXHAUSTED == status.code()
     assert "--max-call-recv-msg-size" in (status.details() or "")
+
+
+async def test_few_mounts_of_one_namespace_run_at_once(driver: Driver, folder: Path) -> None:
+    """Each response may have the maximum size; a mount of another namespace does not wait."""
+    running, most, others = 0, 0, asyncio.Event()
+
+    async def serve(message: wire.MountRequest, _: Context) -> wire.MountResponse:
+        nonlocal running, most
+        if '"other"' in message.attributes:
+            others.set()
+        running += 1
+        most = max(most, running)
+        await others.wait()
+        running -= 1
+        return encode_result(mount_result({"a": "x"}))
+
+    count = MAX_CONCURRENT_MOUNTS + 4
+    async with external_provider(folder / "ext.sock", serve):
+        calls = [asyncio.create_task(driver.publish("web", f"web-{n}")) for n in range(count)]
+        while running < MAX_CONCURRENT_MOUNTS:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        driver.write_class("web-other", provider="ext", namespace="other")
+        message = driver.publish_request("web-other", "other-0")
+        message.volume_context[POD_NAMESPACE] = "other"
+        await driver.send_publish(message)
+        await asyncio.gather(*calls)
+    assert MAX_CONCURRENT_MOUNTS + 1 == most
 
 
 async def test_dead_socket_is_reported_without_a_long_wait(folder: Path) -> None:
