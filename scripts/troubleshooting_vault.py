@@ -14,17 +14,20 @@ import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 
 from keyferry.errors import KeyferryError
+from keyferry.net.connection_errors import forbidden_address_error
 from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.auth.login import AppRoleLogin, CertLogin, JwtLogin, Login, PodInfo
 from keyferry.providers.vault.auth.login_errors import login_error
 from keyferry.providers.vault.auth.service_account_tokens import DisabledTokenRequester
 from keyferry.providers.vault.http.http_errors import (
+    redirect_error,
     tls_required_problem,
     unavailable_error,
     vault_connection_problem,
 )
 from keyferry.providers.vault.http.response import VaultResponse
 from keyferry.providers.vault.http.server import Server, parse_address
+from keyferry.providers.vault.http.tls_files import TlsFileError
 from keyferry.providers.vault.objects import parse_objects
 from keyferry.providers.vault.params import parse_mount
 from keyferry.providers.vault.product import VAULT
@@ -90,6 +93,7 @@ def _class_rows() -> Iterator[Row]:
         ("two mount paths", {"vaultKubernetesMountPath": "", "vaultAuthMountPath": ""}, None),
         ("an invalid boolean", {"vaultSkipTLSVerify": "yes"}, None),
         ("an address without scheme", {"vaultAddress": "VAULT:8200"}, None),
+        ("a Unix socket", {"vaultAddress": "unix:///SOCKET"}, None),
         ("a client certificate without its key", {"vaultTLSClientCertPath": "FILE"}, None),
         ("an unknown method", {"vaultAuthMethod": "METHOD"}, None),
         ("AppRole without its Secret", {"vaultAuthMethod": "approle"}, None),
@@ -140,6 +144,17 @@ def _way_rows() -> Iterator[Row]:
     )
     for when, found in rows:
         yield f"{when} ({found.stage.value})", found.problem, found.remedy
+    action = "read PATH from vault VAULT:8200"
+    for when, refused_by_rule in (
+        ("an address that is not permitted", forbidden_address_error(action, "vault:8200")),
+        ("a redirect to another address", redirect_error(_ROOT, action)),
+        (
+            "a file that is not permitted, cannot be read or is not PEM",
+            TlsFileError("FILE", "", from_class=True).translated(),
+        ),
+    ):
+        stage = refused_by_rule.stage.value
+        yield f"{when} ({stage})", refused_by_rule.problem, refused_by_rule.remedy
 
 
 def _login_rows() -> Iterator[Row]:

@@ -28,6 +28,7 @@ from keyferry.net.http_client import MAX_RESPONSE_BYTES
 from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure
 from keyferry.providers.vault.http.http_errors import (
     chooses_status,
+    redirect_error,
     tls_required_problem,
     unavailable_error,
     vault_connection_problem,
@@ -287,12 +288,7 @@ class VaultHttp:
             or (listed and is_listed(listed, *_host_and_port(target)))
         ):
             return
-        raise VaultError(
-            f"failed to {request.action}: {server.host} redirects to another address, which is not "
-            "permitted",
-            "Set vaultAddress to the address of the active node or of a load balancer. An "
-            "administrator can permit redirects between addresses with --allowed-vault-addresses.",
-        )
+        raise redirect_error(server, request.action)
 
 
 def _host_and_port(url: URL) -> tuple[str, int]:

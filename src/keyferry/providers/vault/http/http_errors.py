@@ -127,6 +127,20 @@ def vault_connection_problem(
     return replace(problem, problem=text)
 
 
+def redirect_error(server: Server, action: str) -> VaultError:
+    """Return the error for a redirect to an address that is not permitted.
+
+    Args:
+        server: the vault that the SecretProviderClass names.
+        action: completes the sentence "failed to ...".
+    """
+    return VaultError(
+        f"failed to {action}: {server.host} redirects to another address, which is not permitted",
+        "Set vaultAddress to the address of the active node or of a load balancer. An "
+        "administrator can permit redirects between addresses with --allowed-vault-addresses.",
+    )
+
+
 def tls_required_problem(server: Server) -> ConnectionProblem:
     """Return the problem of an http:// address whose listener accepts only TLS."""
     return ConnectionProblem(
