@@ -12,6 +12,7 @@ import pytest
 from keyferry.errors import MountLimitError
 from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.leases import manager
+from keyferry.providers.vault.leases.lease import Lease
 from keyferry.providers.vault.leases.manager import MAX_LEASE_BYTES
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
@@ -389,3 +390,26 @@ async def test_dynamic_secret_is_not_cached(
         await mounts.files(USER)  # the class was edited
         assert fetcher.oldest_content_age is None
     await fetcher.close()
+
+
+async def test_vault_that_hangs_delays_no_renewal_for_other_namespaces(vault: VaultApi) -> None:
+    """One that starts while another renewal is in flight."""
+    vault.add_role("evil", accounts=["evil/web"], policy=POLICY)
+    async with vault_mounts(vault) as mounts:
+        leases, renewed = mounts.provider.leases, list[str]()
+        renew = leases._client.renew
+
+        async def hang_for_evil(lease: Lease) -> None:
+            renewed.append(lease.result.origin.caller.tenant)
+            if renewed[-1] == "evil":
+                await asyncio.Event().wait()
+            await renew(lease)
+
+        leases._client.renew = hang_for_evil  # type: ignore[method-assign]
+        await mounts.files(USER, pod=FakePod("evil-0", "evil/web"), roleName="evil")
+        vault.now += 30
+        await mounts.files(USER)
+        vault.now += 15
+        await until(lambda: renewed == ["evil"])
+        vault.now += 28
+        await until(lambda: renewed == ["evil", "shop"])

@@ -84,6 +84,7 @@ class LeaseManager:
         self._renewals: dict[CacheKey, SharedCall[None]] = {}
         self._revocations: set[asyncio.Task[None]] = set()
         self._renew_task: asyncio.Task[None] | None = None
+        self._renewing: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         """Return the number of tracked secrets."""
@@ -217,19 +218,8 @@ class LeaseManager:
         )
 
     async def renew_due(self) -> None:
-        """Renew all leases that are due."""
-        now = self._clock.monotonic()
-        # A secret without a live volume, such as one of a cancelled mount, is left to expire.
-        renewals = (
-            self._renew(lease)
-            for lease in self._leases.values()
-            if self._liveness.any_alive(lease.volumes, now)
-            and lease.retry_at <= now
-            and lease.next_action(now) is LeaseAction.RENEW
-        )
-        for outcome in await asyncio.gather(*renewals, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                _log.error("lease renewal failed: internal error", error=type(outcome).__name__)
+        """Renew all leases that are due, and wait for the outcome."""
+        await asyncio.gather(*map(self._renew_and_log, self._due()))
         self._remove_expired()
 
     async def close(self) -> None:
@@ -237,6 +227,8 @@ class LeaseManager:
         if self._renew_task is not None:
             self._renew_task.cancel()
             await asyncio.wait((self._renew_task,))
+        for renewing in self._renewing:
+            renewing.cancel()
         if self._revocations:
             _, pending = await asyncio.wait(self._revocations, timeout=CLOSE_TIMEOUT_SECONDS)
             for task in pending:
@@ -362,7 +354,33 @@ class LeaseManager:
             await self._clock.sleep(
                 min(MAX_RENEW_CHECK_SECONDS, max(delay, MIN_RENEW_CHECK_SECONDS))
             )
-            await self.renew_due()
+            # They are not awaited: a vault that hangs delays only the renewals of its own leases.
+            for lease in self._due():
+                if lease.key not in self._renewals:
+                    task = asyncio.create_task(self._renew_and_log(lease))
+                    self._renewing.add(task)
+                    task.add_done_callback(self._renewing.discard)
+            self._remove_expired()
+
+    def _due(self) -> list[Lease]:
+        """Return the leases that are due for renewal.
+
+        A secret without a live volume, such as one of a cancelled mount, is left to expire.
+        """
+        now = self._clock.monotonic()
+        return [
+            lease
+            for lease in self._leases.values()
+            if self._liveness.any_alive(lease.volumes, now)
+            and lease.retry_at <= now
+            and lease.next_action(now) is LeaseAction.RENEW
+        ]
+
+    async def _renew_and_log(self, lease: Lease) -> None:
+        try:
+            await self._renew(lease)
+        except Exception as error:  # noqa: BLE001 - the other leases must be renewed
+            _log.error("lease renewal failed: internal error", error=type(error).__name__)
 
 
 def _unref_token(lease: Lease) -> None:
