@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 CHECK_SECONDS = 0.1
 """Time between two looks at a process that has not answered."""
-_LIVED_SECONDS = 1.0
-"""A process that ended earlier may not be able to run at all, so it is restarted with a delay."""
 _MAX_DELAY_SECONDS = 2.0
 _CLOCK_HZ = os.sysconf("SC_CLK_TCK")
 _log = get_logger("isolation")
@@ -41,18 +39,17 @@ class ChildSupervisor:
         self._role = role
         self._metrics = metrics
         self._clock = clock
-        self._early_ends = 0
-        self._started_at = 0.0
+        self._failed_starts = 0
 
     async def start(self) -> ChildProcess:
-        """Start the process; wait first if it has repeatedly ended right after its start.
+        """Start the process; wait first if it has repeatedly ended at its start.
 
         Raises:
             PlatformError: it cannot be started.
         """
-        if self._early_ends > 1:
+        if self._failed_starts > 1:
             await self._clock.sleep(
-                exponential_backoff(self._early_ends, max_seconds=_MAX_DELAY_SECONDS)
+                exponential_backoff(self._failed_starts, max_seconds=_MAX_DELAY_SECONDS)
             )
         try:
             process = await self._spawner.start(self._role)
@@ -62,17 +59,20 @@ class ChildSupervisor:
                 "Check the limits on processes and memory of this container.",
                 stage=Stage.PROVIDER,
             ) from error
-        self._started_at = self._clock.monotonic()
         return process
 
-    def ended(self, reason: str) -> None:
+    def ready(self) -> None:
+        """Record that the process has answered for the first time."""
+        self._failed_starts = 0
+
+    def ended(self, reason: str, *, at_start: bool = False) -> None:
         """Record that the process ended unexpectedly, or was ended.
 
         Args:
             reason: completes the sentence "the process ...".
+            at_start: whether it has never answered. What a tenant caused later delays no restart.
         """
-        early = self._clock.monotonic() - self._started_at < _LIVED_SECONDS
-        self._early_ends = self._early_ends + 1 if early else 0
+        self._failed_starts += at_start
         self._metrics.child_restarted(self._role.value)
         _log.error("child process replaced", process=self._role.value, reason=reason)
 

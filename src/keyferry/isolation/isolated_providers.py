@@ -181,11 +181,12 @@ class IsolatedProviders:
                 self._restored = await channel.call(RESTORE, None)
             except ChannelClosedError as error:
                 process.close()
-                self._supervisor.ended("ended at its start")
+                self._supervisor.ended("ended at its start", at_start=True)
                 raise ProviderUnreachableError(
                     "the process of the built-in providers cannot start",
                     "See the log of the driver, and the memory limit of its container.",
                 ) from error
+            self._supervisor.ready()
             self._process, self._channel = process, channel
             self._watching = spawn(self._watch(process, channel), name="watch providers")
         if restarted and self._on_restart is not None:
