@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.formats.go_json import NotJsonError, read_json, text_bytes, write_json
+from keyferry.formats.go_json import (
+    MAX_VALUES,
+    NotJsonError,
+    TooManyValuesError,
+    read_json,
+    text_bytes,
+    write_json,
+)
 
 VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists)
 
@@ -70,3 +78,26 @@ def test_what_is_written_is_read_back(value: object) -> None:
 
 def test_a_text_is_its_utf8() -> None:
     assert "é\ufffd".encode() == text_bytes("é\ud800")
+
+
+@pytest.mark.parametrize("value", ["1", "[]", "{}", '"a"', '{"a":1}', "null"])
+def test_number_of_values_is_limited(value: str) -> None:
+    """A megabyte of small values takes seconds and fifty megabytes of memory."""
+    few, many = MAX_VALUES // 4, MAX_VALUES + 1
+    assert few == len(read_list(f"[{','.join([value] * few)}]"))
+    with pytest.raises(TooManyValuesError):
+        read_json(f"[{','.join([value] * many)}]".encode())
+
+
+def read_list(text: str) -> Sequence[object]:
+    """Read a list."""
+    found = read_json(text.encode())
+    assert isinstance(found, list)
+    return found
+
+
+@pytest.mark.parametrize("text", [",[{" * MAX_VALUES, '\\",[' * MAX_VALUES, "\n,\\" * MAX_VALUES])
+def test_separators_in_a_string_are_no_values(text: str) -> None:
+    """Such as a table in one secret."""
+    document = json.dumps({"data": {"csv": text}}).encode()
+    assert {"data": {"csv": text}} == read_json(document)

@@ -12,7 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from keyferry.formats.go_json import JsonNumber, NotJsonError, read_json
+from keyferry.formats.go_json import (
+    MAX_VALUES,
+    JsonNumber,
+    NotJsonError,
+    TooManyValuesError,
+    read_json,
+)
 
 if TYPE_CHECKING:
     from keyferry.formats.go_json import Json
@@ -48,6 +54,7 @@ class VaultResponse:
         wrap_info: wrapping token of a wrapped response; None if missing.
         mount_type: type of the secrets engine; "" if missing.
         body_bytes: size of the body that it was parsed from.
+        memory_bytes: memory of the response; 0 if it was not parsed from a body.
     """
 
     lease_id: str = ""
@@ -59,6 +66,7 @@ class VaultResponse:
     wrap_info: Mapping[str, Json] | None = field(default=None, repr=False)
     mount_type: str = ""
     body_bytes: int = field(default=0, compare=False)
+    memory_bytes: int = field(default=0, compare=False)
 
     @property
     def lease_seconds(self) -> float:
@@ -80,6 +88,9 @@ def parse_response(body: bytes, *, bare: bool = True) -> VaultResponse:
         return VaultResponse()
     try:
         document = read_json(body)
+    except TooManyValuesError:
+        problem = f"it has more than {MAX_VALUES} values"
+        raise MalformedResponseError(problem) from None
     except NotJsonError:
         raise MalformedResponseError("it is not JSON") from None
     if not isinstance(document, Mapping):
@@ -87,9 +98,8 @@ def parse_response(body: bytes, *, bare: bool = True) -> VaultResponse:
     if not any(document.get(key) for key in _ENVELOPE_FIELDS):
         if not bare:
             raise MalformedResponseError("it is not a response of a vault")
-        return replace(_without_envelope(document), body_bytes=len(body))
-    return VaultResponse(
-        body_bytes=len(body),
+        return _measured(_without_envelope(document), body)
+    response = VaultResponse(
         lease_id=_text(document, "lease_id"),
         lease_duration=_number(document, "lease_duration"),
         renewable=document.get("renewable") is True,
@@ -99,10 +109,13 @@ def parse_response(body: bytes, *, bare: bool = True) -> VaultResponse:
         wrap_info=_mapping(document, "wrap_info"),
         mount_type=_text(document, "mount_type"),
     )
+    return _measured(response, body)
 
 
 def memory_size(response: VaultResponse) -> int:
     """Return the approximate memory of a response in bytes: up to twenty times its JSON."""
+    if response.memory_bytes:
+        return response.memory_bytes
     total = _RESPONSE_OVERHEAD_BYTES
     pending: list[Json] = [response.data, response.auth, response.wrap_info]
     pending += response.warnings or ()
@@ -115,6 +128,11 @@ def memory_size(response: VaultResponse) -> int:
         elif isinstance(value, Sequence) and not isinstance(value, str):
             pending.extend(value)
     return total
+
+
+def _measured(response: VaultResponse, body: bytes) -> VaultResponse:
+    """Return `response` with its sizes, which every mount that uses it needs."""
+    return replace(response, body_bytes=len(body), memory_bytes=memory_size(response))
 
 
 def ttl_or_zero(value: Json) -> float:
