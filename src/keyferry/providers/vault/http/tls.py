@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -240,7 +240,9 @@ class TlsContexts:
         try:
             async with asyncio.timeout(seconds), self._released:
                 while not self._has_place(tenant):
-                    await self._released.wait()
+                    # A context that nobody picked up becomes free without a notification.
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._released.wait(), _PICK_UP_SECONDS)
         except TimeoutError:
             raise PlatformError(
                 f"the pods of this namespace use more than {MAX_CONTEXTS_OF_TENANT} combinations "
