@@ -21,6 +21,7 @@ import msgspec
 from keyferry.accesses import VaultAccess
 from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
+from keyferry.formats.volume_paths import MAX_ENTRIES, MAX_FILES
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.expiry import ExpiringLease, Expiry
 from keyferry.resilience.call_context import Caller, Purpose
@@ -260,8 +261,8 @@ def decode_result(message: wire.MountResponse | None, *, provider: str) -> Mount
         provider: name of the provider, for messages.
 
     Raises:
-        ProviderReportedError: the response cannot be decoded, has an error code, or no object
-            version.
+        ProviderReportedError: the response cannot be decoded, has an error code, no object
+            version, or too many files.
     """
     if message is None:
         raise undecodable_error(provider)
@@ -277,6 +278,15 @@ def decode_result(message: wire.MountResponse | None, *, provider: str) -> Mount
             f"provider {provider!r} returned no object versions (missing object versions)",
             "Check that the SecretProviderClass lists at least one object.",
             code=Code.UNKNOWN,
+            reason="GRPCProviderError",
+        )
+    if len(message.files) > MAX_FILES or len(message.object_version) > MAX_ENTRIES:
+        raise ProviderReportedError(
+            f"provider {provider!r} returned {len(message.files)} files and"
+            f" {len(message.object_version)} object versions; a volume has at most {MAX_FILES}"
+            f" files and {MAX_ENTRIES} object versions",
+            "Split the objects into several volumes.",
+            code=Code.RESOURCE_EXHAUSTED,
             reason="GRPCProviderError",
         )
     return MountResult(

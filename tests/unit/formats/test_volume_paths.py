@@ -16,6 +16,7 @@ from keyferry.formats.volume_paths import (
     MAX_FILES,
     MAX_FOLDERS,
     MAX_PATH_BYTES,
+    _count_entries,
     count_problem,
     path_conflict,
     path_problem,
@@ -133,6 +134,18 @@ def test_number_of_files_and_folders_is_limited(paths: list[str], words: str) ->
     """Each takes memory of the kernel, even if it is empty."""
     assert words in (count_problem(paths) or "")
     assert bool(words) == bool(count_problem(paths))
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map("/".join)))
+def test_each_folder_counts_once(paths: list[str]) -> None:
+    """The rule against the definition: all files, and all folders above them."""
+    files = {path for path in paths if not any(other.startswith(f"{path}/") for other in paths)}
+    folders = {
+        "/".join(path.split("/")[:length])
+        for path in files
+        for length in range(1, path.count("/") + 1)
+    }
+    assert len(files) + len(folders) == _count_entries(files)
 
 
 elements = st.sampled_from(["a", "b", "a-", "a."])

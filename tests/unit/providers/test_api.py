@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
+from keyferry.formats.volume_paths import MAX_FILES
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.api import (
     DEFAULT_FILE_MODE,
@@ -233,3 +234,15 @@ def test_tenant_is_the_namespace_of_the_pod() -> None:
     assert "shop" == MountCall(attributes).tenant
     assert Caller("shop", "web") == MountCall(attributes).caller
     assert "" == MountCall({}).tenant
+
+
+def test_result_with_too_many_files_is_rejected_before_it_is_decoded() -> None:
+    """A response of 4 MiB may have half a million."""
+    message = wire.MountResponse(
+        object_version=[wire.ObjectVersion(id="a", version="1")],
+        files=[wire.File(path="a")] * (MAX_FILES + 1),
+    )
+    with pytest.raises(ProviderReportedError, match="'ext' returned 4097 files"):
+        decode_result(message, provider="ext")
+    del message.files[0]
+    assert MAX_FILES == len(decode_result(message, provider="ext").files)
