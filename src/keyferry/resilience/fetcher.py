@@ -163,11 +163,11 @@ class Fetcher:
             entry.validated_at, identity=key.identity, purpose=purpose, max_age=max_age, now=now
         ):
             if counted:
-                self.metrics.count_object_request(key.vault, key.identity.mode, "hit")
+                mode, tenant = key.identity.mode, caller.tenant
+                self.metrics.count_object_request(key.vault, mode, "hit", tenant=tenant)
         else:
-            count = self._counter(key) if counted else _ignore
-            if purpose is not Purpose.REFRESH:
-                revalidate = None
+            count = self._counter(key, caller) if counted else _ignore
+            revalidate = revalidate if purpose is Purpose.REFRESH else None
             endpoint = endpoint or endpoint_of(key.vault)
             entry, result = await self._fetch_uncached(
                 Request(key, load, size_of, revalidate, purpose, caller, endpoint, now, count),
@@ -246,9 +246,9 @@ class Fetcher:
 
     # --- internals ----------------------------------------------------------------------------
 
-    def _counter(self, key: CacheKey) -> Callable[[CacheResult], None]:
+    def _counter(self, key: CacheKey, caller: Caller) -> Callable[[CacheResult], None]:
         return lambda result: self.metrics.count_object_request(
-            key.vault, key.identity.mode, result
+            key.vault, key.identity.mode, result, tenant=caller.tenant
         )
 
     async def _fetch_uncached(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter
@@ -31,6 +32,8 @@ ListOutcome = Literal["read", "too_long", "refused", "failed"]
 
 MAX_VAULT_SERIES = 100
 """Further vaults share the label `other`; SecretProviderClasses can name any number of vaults."""
+MAX_VAULT_SERIES_PER_TENANT = 20
+"""Of these, the number that requests of one tenant can add."""
 _OTHER = "other"
 
 
@@ -59,6 +62,7 @@ class ResilienceMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         self._labelled_vaults: set[str] = set()
+        self._added_by: Counts[str] = Counts()
         self._requests = _CounterFamily(
             Counter(
                 "keyferry_vault_requests",
@@ -84,26 +88,38 @@ class ResilienceMetrics:
             )
         )
 
-    def count_request(self, vault: str, mode: str, outcome: RequestOutcome) -> None:
+    def count_request(
+        self, vault: str, mode: str, outcome: RequestOutcome, *, tenant: str = ""
+    ) -> None:
         """Count one attempt."""
-        self._requests.increment(self._label(vault), mode, outcome)
+        self._requests.increment(self._label(vault, tenant), mode, outcome)
 
-    def count_object_request(self, vault: str, mode: str, result: CacheResult) -> None:
+    def count_object_request(
+        self, vault: str, mode: str, result: CacheResult, *, tenant: str = ""
+    ) -> None:
         """Count how one fetch was served."""
-        self._object_requests.increment(self._label(vault), mode, result)
+        self._object_requests.increment(self._label(vault, tenant), mode, result)
 
-    def count_list_request(self, vault: str, mode: str, outcome: ListOutcome) -> None:
+    def count_list_request(
+        self, vault: str, mode: str, outcome: ListOutcome, *, tenant: str = ""
+    ) -> None:
         """Count one list."""
-        self._list_requests.increment(self._label(vault), mode, outcome)
+        self._list_requests.increment(self._label(vault, tenant), mode, outcome)
 
     def watch(self, fetcher: FetcherState) -> None:
         """Export the state of `fetcher` as gauges."""
         self.registry.register(_StateCollector(fetcher))
 
-    def _label(self, vault: str) -> str:
-        if len(self._labelled_vaults) < MAX_VAULT_SERIES:
-            self._labelled_vaults.add(vault)
-        return vault if vault in self._labelled_vaults else _OTHER
+    def _label(self, vault: str, tenant: str) -> str:
+        if vault in self._labelled_vaults:
+            return vault
+        if len(self._labelled_vaults) == MAX_VAULT_SERIES or (
+            tenant and self._added_by[tenant] == MAX_VAULT_SERIES_PER_TENANT
+        ):
+            return _OTHER
+        self._labelled_vaults.add(vault)
+        self._added_by[tenant] += 1
+        return vault
 
 
 class LimiterState(Protocol):

@@ -144,9 +144,11 @@ class BulkRevalidator:
         try:
             unchanged = await listing.find_unchanged(cached, context.best_effort(now), limit=limit)
         except ListRefusedError:
-            return self._remember_limit(key, "refused", float("inf"), now + _LIMIT_TTL_SECONDS)
+            return self._remember_limit(
+                context, key, "refused", float("inf"), now + _LIMIT_TTL_SECONDS
+            )
         except _NOT_LIST_SPECIFIC:
-            self._count(key, "failed")
+            self._count(key, "failed", context)
             raise
         except KeyferryError as error:
             _log.warning(
@@ -154,20 +156,31 @@ class BulkRevalidator:
                 vault=key.vault,
                 **error.log_pairs(),
             )
-            return self._remember_limit(key, "failed", float("inf"), now + _FAILURE_TTL_SECONDS)
+            return self._remember_limit(
+                context, key, "failed", float("inf"), now + _FAILURE_TTL_SECONDS
+            )
         if unchanged is None:
-            return self._remember_limit(key, "too_long", limit + 1, now + _LIMIT_TTL_SECONDS)
-        self._count(key, "read")
+            return self._remember_limit(
+                context, key, "too_long", limit + 1, now + _LIMIT_TTL_SECONDS
+            )
+        self._count(key, "read", context)
         self._fetcher.mark_validated(unchanged, validated_at=now)
         return unchanged
 
     def _remember_limit(
-        self, key: CacheKey, outcome: ListOutcome, min_length: float, until: float
+        self,
+        context: CallContext,
+        key: CacheKey,
+        outcome: ListOutcome,
+        min_length: float,
+        until: float,
     ) -> frozenset[CacheKey]:
         """Skip lists shorter than `min_length` until the time `until`, and return no keys."""
-        self._count(key, outcome)
+        self._count(key, outcome, context)
         self._known_limits[key] = (min_length, until)
         return frozenset()
 
-    def _count(self, key: CacheKey, outcome: ListOutcome) -> None:
-        self._fetcher.metrics.count_list_request(key.vault, key.identity.mode, outcome)
+    def _count(self, key: CacheKey, outcome: ListOutcome, context: CallContext) -> None:
+        self._fetcher.metrics.count_list_request(
+            key.vault, key.identity.mode, outcome, tenant=context.caller.tenant
+        )

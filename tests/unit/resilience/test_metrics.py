@@ -91,3 +91,14 @@ def test_further_vaults_share_one_series() -> None:
     labels = {"identity": "Mode", "result": "miss"}
     assert 50.0 == sample(metrics, "keyferry_object_requests_total", vault="other", **labels)
     assert 1.0 == sample(metrics, "keyferry_object_requests_total", vault="vault-99", **labels)
+
+
+def test_one_tenant_cannot_use_up_the_series() -> None:
+    metrics = ResilienceMetrics(CollectorRegistry())
+    for number in range(MAX_VAULT_SERIES + 50):
+        metrics.count_request(f"evil-{number}", "Mode", "answered", tenant="evil")
+    metrics.count_request("shop", "Mode", "answered", tenant="shop")
+    labels = {"identity": "Mode", "outcome": "answered"}
+    name = "keyferry_vault_requests_total"
+    assert 1.0 == sample(metrics, name, vault="shop", **labels)
+    assert 130.0 == sample(metrics, name, vault="other", **labels)

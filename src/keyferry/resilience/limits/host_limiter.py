@@ -166,7 +166,7 @@ class HostLimiter:
             outcome = await attempt(left)
         except BaseException as error:
             self._on_error(permit, error)
-            self._metrics.count_request(self.host, context.mode, "failed")
+            self._metrics.count_request(self.host, context.mode, "failed", tenant=permit.tenant)
             raise
         if isinstance(outcome, RetryableFailure):
             self._on_failure(permit, outcome, best_effort=context.deadline is not None)
@@ -174,7 +174,7 @@ class HostLimiter:
         else:
             self._on_success(permit)
             result = "answered"
-        self._metrics.count_request(self.host, context.mode, result)
+        self._metrics.count_request(self.host, context.mode, result, tenant=permit.tenant)
         return outcome
 
     def has_responded_since(self, connection: int, time: float) -> bool:
