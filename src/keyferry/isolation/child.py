@@ -100,10 +100,6 @@ class ChildSupervisor:
                 return verdict
         return Verdict.WAIT
 
-    def cpu_seconds(self, process: ChildProcess) -> float:
-        """Return the CPU time that the process has used."""
-        return self._observe(process).cpu
-
     def _observe(self, process: ChildProcess) -> Observation:
         now = self._clock.monotonic()
         try:

@@ -40,7 +40,8 @@ _REMEMBERED_SECONDS = 600.0
 _MAX_REMEMBERED = 4096
 _TRIES = 2
 SLOW_CPU_SECONDS = 0.2
-"""A tenant whose job used more CPU time than this is kept apart, too."""
+"""CPU time after which a job is started again in the second parser. Almost all need a tenth."""
+_MAIN_LIMITS = WatchdogLimits(cpu=SLOW_CPU_SECONDS, silent=3.0)
 _LIMITS = WatchdogLimits(cpu=JOB_CPU_SECONDS, silent=3.0)
 
 
@@ -49,23 +50,24 @@ class _Waiting:
     """A job that waits for its turn.
 
     Attributes:
+        tenant: who waits for it.
         name: of the job.
         body: the encoded argument.
         result: resolves to the encoded result, or fails with the error.
-        cpu_seconds: the CPU time that it used, once it has a result.
     """
 
+    tenant: str
     name: str
     body: bytes
     result: asyncio.Future[bytes]
-    cpu_seconds: float = 0.0
 
 
 class ParserPool:
     """Implements `JobRunner` with two parsers.
 
-    In each, the tenants with waiting jobs take turns. A tenant with a job that was slow or exceeded
-    the limit uses the second parser for a while, where it delays only others like it.
+    In each, the tenants with waiting jobs take turns. A job that is slow is started again in the
+    second parser, and so are all further jobs of its tenant for a while. So it delays only others
+    like it, and a tenant with usual jobs waits for at most one slow start of each other tenant.
 
     Args:
         supervisor: starts the parsers.
@@ -81,8 +83,8 @@ class ParserPool:
     ) -> None:
         self._jobs = jobs
         self._clock = clock
-        self._main = _ParserLane(supervisor)
-        self._quarantine = _ParserLane(supervisor)
+        self._main = _ParserLane(supervisor, _MAIN_LIMITS, self._keep_apart)
+        self._quarantine = _ParserLane(supervisor, _LIMITS)
         self._offenders: BoundedDict[str, float] = BoundedDict(_MAX_REMEMBERED)
         self._refused: BoundedDict[bytes, float] = BoundedDict(_MAX_REMEMBERED)
         self._digest_key = token_bytes(32)
@@ -116,27 +118,27 @@ class ParserPool:
             raise _limit_error(Verdict.SPINNING.value)
         is_offender = self._is_recent(self._offenders.get(tenant))
         lane = self._quarantine if is_offender else self._main
-        waiting = lane.add(tenant, _Waiting(name, body, asyncio.get_running_loop().create_future()))
+        ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        lane.add(_Waiting(tenant, name, body, ended))
         try:
-            result = await waiting.result
+            return await ended
         except _ParserLimitError as error:
-            self._refused[digest] = self._clock.monotonic()
-            self._keep_apart(tenant)
+            self._refused[digest] = self._offenders[tenant] = self._clock.monotonic()
             raise _limit_error(error.reason) from None
-        if waiting.cpu_seconds >= SLOW_CPU_SECONDS:
-            self._keep_apart(tenant)
-        return result
 
     async def close(self) -> None:
         """End the parsers; jobs in flight fail."""
         await self._main.close()
         await self._quarantine.close()
 
-    def _keep_apart(self, tenant: str) -> None:
-        """Run all further jobs of a tenant in the second parser, those that already wait, too."""
-        self._offenders[tenant] = self._clock.monotonic()
-        for waiting in self._main.take(tenant):
-            self._quarantine.add(tenant, waiting)
+    def _keep_apart(self, slow: _Waiting) -> None:
+        """Run a job and all further ones of its tenant in the second parser."""
+        self._offenders[slow.tenant] = self._clock.monotonic()
+        for waiting in (slow, *self._main.take(slow.tenant)):
+            try:
+                self._quarantine.add(waiting)
+            except KeyferryError as error:
+                waiting.result.set_exception(error)
 
     def _is_recent(self, at: float | None) -> bool:
         return at is not None and self._clock.monotonic() - at < _REMEMBERED_SECONDS
@@ -151,22 +153,36 @@ class _ParserLimitError(Exception):
 
 
 class _ParserLane:
-    """One parser and the jobs that wait for it."""
+    """One parser and the jobs that wait for it.
 
-    def __init__(self, supervisor: ChildSupervisor) -> None:
+    Args:
+        supervisor: starts the parser.
+        limits: when a job ends the parser.
+        demote: takes over a job that ended the parser; None to let it fail.
+    """
+
+    def __init__(
+        self,
+        supervisor: ChildSupervisor,
+        limits: WatchdogLimits,
+        demote: Callable[[_Waiting], None] | None = None,
+    ) -> None:
         self._supervisor = supervisor
+        self._limits = limits
+        self._demote = demote
         self._queues: OrderedDict[str, deque[_Waiting]] = OrderedDict()
         self._added = asyncio.Event()
         self._process: ChildProcess | None = None
         self._channel: Channel | None = None
         self._worker: asyncio.Task[None] | None = None
 
-    def add(self, tenant: str, waiting: _Waiting) -> _Waiting:
-        """Add a job of a tenant and return it.
+    def add(self, waiting: _Waiting) -> None:
+        """Add a job.
 
         Raises:
             ObjectUnusableError: the tenant has too many waiting jobs.
         """
+        tenant = waiting.tenant
         queue = self._queues.setdefault(tenant, deque())
         if len(queue) >= MAX_WAITING_PER_TENANT:
             raise _limit_error(f"waits behind {len(queue)} others of the namespace {tenant!r}")
@@ -174,7 +190,6 @@ class _ParserLane:
         self._added.set()
         if self._worker is None or self._worker.done():
             self._worker = spawn(self._work(), name="parse jobs")
-        return waiting
 
     def take(self, tenant: str) -> Iterable[_Waiting]:
         """Remove the waiting jobs of a tenant and return them."""
@@ -195,6 +210,9 @@ class _ParserLane:
         while True:
             while waiting := self._next():
                 await self._run(waiting)
+                # A tenant that came meanwhile is next.
+                if waiting.tenant in self._queues:
+                    self._queues.move_to_end(waiting.tenant)
             self._added.clear()
             try:
                 await asyncio.wait_for(self._added.wait(), IDLE_SECONDS)
@@ -202,23 +220,26 @@ class _ParserLane:
                 await self._stop()
 
     def _next(self) -> _Waiting | None:
-        """Return the next job of the tenant whose turn it is, and let the others come first."""
+        """Return the next job of the tenant whose turn it is."""
         while self._queues:
-            tenant, queue = self._queues.popitem(last=False)
+            tenant, queue = next(iter(self._queues.items()))
             while queue:
                 waiting = queue.popleft()
-                if waiting.result.done():
-                    continue  # its caller no longer waits
-                if queue:
-                    self._queues[tenant] = queue
-                return waiting
+                if not queue:
+                    del self._queues[tenant]
+                if not waiting.result.done():  # otherwise its caller no longer waits
+                    return waiting
         return None
 
     async def _run(self, waiting: _Waiting) -> None:
         try:
             result = await self._answer(waiting)
         except (KeyferryError, _ParserLimitError) as error:
-            if not waiting.result.done():
+            if waiting.result.done():
+                return
+            if self._demote is not None and isinstance(error, _ParserLimitError):
+                self._demote(waiting)
+            else:
                 waiting.result.set_exception(error)
         else:
             if not waiting.result.done():
@@ -232,14 +253,11 @@ class _ParserLane:
         reason = ""
         for _ in range(_TRIES):
             channel, process = await self._started()
-            before = self._supervisor.cpu_seconds(process)
             answer = start_quietly(channel.call_encoded(waiting.name, waiting.body))
-            verdict = await self._supervisor.answered(process, answer, _LIMITS)
+            verdict = await self._supervisor.answered(process, answer, self._limits)
             if verdict is Verdict.WAIT:
                 try:
-                    result = await answer
-                    waiting.cpu_seconds = self._supervisor.cpu_seconds(process) - before
-                    return result
+                    return await answer
                 except ChannelClosedError:
                     reason = "ended while it ran a job"
             else:

@@ -78,9 +78,15 @@ def _allocate(megabytes: str) -> str:
     return str(len(bytearray(int(megabytes) << 20)))
 
 
+def _work(seconds: str) -> str:
+    while time.process_time() < float(seconds):
+        pass
+    return "done"
+
+
 FUNCTIONS: dict[str, Any] = {
     "rights": _rights, "echo": _echo, "spin": _spin, "crash": _crash, "refuse": _refuse,
-    "allocate": _allocate,
+    "allocate": _allocate, "work": _work,
 }  # fmt: skip
 JOBS = {
     name: ParseJob(name, function, str, dict[str, str] if name == "rights" else str)
@@ -159,7 +165,20 @@ async def kept_apart(parser: Parser, folder: Path) -> Any:
     return {"waited": waited, "running": running}
 
 
-SCENARIOS = {each.__name__: each for each in (rights, stuck, ended, turns, kept_apart)}
+async def slow(parser: Parser, folder: Path) -> Any:
+    """Slow jobs of one tenant beside usual ones of another; each uses more CPU time in total."""
+    done: list[str] = []
+
+    async def job(name: str, argument: str, tenant: str) -> None:
+        result = await parser.run(name, argument, tenant)
+        done.append(f"{tenant}: {result}")
+
+    evil = [job("work", str(0.6 + number / 2), "evil") for number in range(3)]
+    await asyncio.gather(*evil, *(job("echo", f"{number}", "shop") for number in range(10)))
+    return done
+
+
+SCENARIOS = {each.__name__: each for each in (rights, stuck, ended, turns, kept_apart, slow)}
 
 
 def main() -> None:

@@ -71,3 +71,10 @@ async def test_tenant_whose_job_never_ended_is_kept_apart(tmp_path: Path) -> Non
     """Its next jobs, each with another input, delay only itself."""
     found = await scenario("kept_apart", tmp_path)
     assert found["running"] >= 2, "the jobs of the other tenant did not wait for them"
+
+
+async def test_slow_job_succeeds_and_delays_only_its_tenant(tmp_path: Path) -> None:
+    """It is started again beside the usual jobs, with the full limit."""
+    found = await scenario("slow", tmp_path)
+    assert [f"shop: {number}" for number in range(10)] == found[:10]
+    assert ["evil: done"] * 3 == found[10:]
