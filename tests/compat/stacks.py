@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -177,7 +178,8 @@ async def _start_provider(pairing: Pairing, ground: Ground, name: str, sockets: 
 @cache
 def _local_vault_flags(keyferry: str) -> tuple[str, ...]:
     """Flags that permit vaults on this machine; none for a version that permits them anyway."""
-    text = subprocess.run([keyferry, "driver", "--help"], check=True, capture_output=True).stdout
+    installed = Path(sys.executable).parent / keyferry  # keyferry may be an absolute path
+    text = subprocess.run([installed, "driver", "--help"], check=True, capture_output=True).stdout
     return LOCAL_VAULT_FLAGS if b"allow-local-addresses" in text else ()
 
 
