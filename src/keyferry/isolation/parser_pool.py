@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import OrderedDict, deque
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from secrets import token_bytes
@@ -42,7 +44,9 @@ _TRIES = 2
 SLOW_CPU_SECONDS = 0.2
 """CPU time after which a job is started again in the second parser. Almost all need a tenth."""
 _MAIN_LIMITS = WatchdogLimits(cpu=SLOW_CPU_SECONDS, silent=3.0)
-_LIMITS = WatchdogLimits(cpu=JOB_CPU_SECONDS, silent=3.0)
+_LIMITS = WatchdogLimits(cpu=JOB_CPU_SECONDS, silent=20.0)
+_NICENESS = 5
+"""Of the second parser, so that its work takes less CPU time from all others."""
 
 
 @dataclass(slots=True)
@@ -158,7 +162,8 @@ class _ParserLane:
     Args:
         supervisor: starts the parser.
         limits: when a job ends the parser.
-        demote: takes over a job that ended the parser; None to let it fail.
+        demote: takes over a job that ended the parser; None to let it fail, and to run the parser
+            with lower priority.
     """
 
     def __init__(
@@ -275,6 +280,9 @@ class _ParserLane:
                 self._supervisor.ended("ended without a job")
                 await self._stop()
             self._process = await self._supervisor.start()
+            if self._demote is None:
+                with suppress(OSError):
+                    os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)
             self._channel = Channel({})
             await self._channel.open(self._process.connection)
         return self._channel, self._process

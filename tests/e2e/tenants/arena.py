@@ -209,8 +209,15 @@ class Arena(BareNode):
             return str(error.details())
         return ""
 
-    async def publish_repeatedly(self, volumes: Sequence[Volume], *, seconds: float) -> list[str]:
+    async def publish_repeatedly(
+        self, volumes: Sequence[Volume], *, seconds: float, growth: float = 1.0
+    ) -> list[str]:
         """Publish all volumes at once, each again and again until the time is over.
+
+        Args:
+            volumes: the volumes.
+            seconds: the time.
+            growth: factor between the pauses; kubelet doubles them, except for new Pods.
 
         Returns:
             The distinct results: error texts, and "" for success.
@@ -218,12 +225,13 @@ class Arena(BareNode):
         results: set[str] = set()
 
         async def retry(volume: Volume) -> None:
-            end = time.monotonic() + seconds
+            end, pause = time.monotonic() + seconds, _RETRY_SECONDS
             while (left := end - time.monotonic()) > 0:
                 result = await self.publish(volume, seconds=left)
                 if result != UNANSWERED or left > seconds / 2:
                     results.add(result)
-                await asyncio.sleep(_RETRY_SECONDS)
+                await asyncio.sleep(min(pause, max(0.0, end - time.monotonic())))
+                pause *= growth
 
         await asyncio.gather(*map(retry, volumes))
         return sorted(results)

@@ -60,7 +60,7 @@ async def test_key_material_in_a_tls_secret(arena: Arena) -> None:
         )
         volumes += [arena.attacker.pod(name) for _ in range(4)]
     async with arena.attack(victim=tls_victim(arena)):
-        await arena.publish_repeatedly(volumes, seconds=5)
+        await arena.publish_repeatedly(volumes, seconds=5, growth=2)
 
 
 async def test_binary_pkcs12_in_a_tls_secret(arena: Arena) -> None:
@@ -75,7 +75,28 @@ async def test_binary_pkcs12_in_a_tls_secret(arena: Arena) -> None:
         )
         volumes += [arena.attacker.pod(name) for _ in range(10)]
     async with arena.attack(victim=tls_victim(arena)):
-        await arena.publish_repeatedly(volumes, seconds=5)
+        await arena.publish_repeatedly(volumes, seconds=5, growth=2)
+
+
+async def test_client_certificate_of_a_vault(arena: Arena) -> None:
+    """Every hostile PEM as tls.key and tls.crt of the nodePublishSecretRef Secret."""
+    arena.attacker.put_class(
+        "cert",
+        entry("a", "value/a", "value"),
+        parameters={"vaultAuthMethod": "cert", "vaultAddress": "https://127.0.0.1:1"},
+    )
+    small = keys.certificate_pem(VICTIMS_KEY)
+    volumes = [
+        arena.attacker.pod("cert", secrets={"tls.crt": small, "tls.key": text})
+        for text in pem_files().values()
+    ]
+    volumes += [
+        arena.attacker.pod("cert", secrets={"tls.crt": text, "tls.key": text})
+        for text in pem_files().values()
+    ]
+    async with arena.attack(victim=tls_victim(arena)):
+        results = await arena.publish_repeatedly(volumes, seconds=5, growth=2)
+    assert "" not in results
 
 
 async def test_pkcs12_from_a_key_vault(azure: AzureArena) -> None:
@@ -99,7 +120,26 @@ async def test_pkcs12_from_a_key_vault(azure: AzureArena) -> None:
                 azure.attacker.pod(f"{name}-{form}", secrets=APP["attacker"]) for _ in range(3)
             ]
     async with azure.attack(victim=azure.azure_volume):
-        await azure.publish_repeatedly(volumes, seconds=5)
+        await azure.publish_repeatedly(volumes, seconds=5, growth=2)
+
+
+async def test_client_certificate_of_an_application(azure: AzureArena) -> None:
+    """Every hostile file as `clientcertificate` of the nodePublishSecretRef Secret."""
+    azure.attacker.put_class(
+        "certificate", provider="azure", parameters=azure_parameters("attacker", object_of("a"))
+    )
+    texts = [*pem_files().values()]
+    texts += [base64.b64encode(content).decode() for content in pkcs12_files().values()]
+    volumes = [
+        azure.attacker.pod(
+            "certificate",
+            secrets={"clientid": APP["attacker"]["clientid"], "clientcertificate": text},
+        )
+        for text in texts
+        for _ in range(3)
+    ]
+    async with azure.attack(victim=azure.azure_volume):
+        await azure.publish_repeatedly(volumes, seconds=5, growth=2)
 
 
 async def test_other_key_material_in_each_pod(arena: Arena) -> None:
@@ -116,4 +156,4 @@ async def test_other_key_material_in_each_pod(arena: Arena) -> None:
         )
         volumes.append(arena.attacker.pod(name))
     async with arena.attack(victim=tls_victim(arena)):
-        await arena.publish_repeatedly(volumes, seconds=5)
+        await arena.publish_repeatedly(volumes, seconds=5, growth=2)

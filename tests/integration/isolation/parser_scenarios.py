@@ -81,7 +81,8 @@ def _allocate(megabytes: str) -> str:
 def _work(seconds: str) -> str:
     while time.process_time() < float(seconds):
         pass
-    return "done"
+    own, parent = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, os.getppid()))
+    return "at lower priority" if own > parent else "done"
 
 
 FUNCTIONS: dict[str, Any] = {
