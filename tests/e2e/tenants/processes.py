@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,24 @@ def read_process(pid: int) -> Process:
         status["NoNewPrivs"].strip() == "1",
         str(Path(f"/proc/{pid}/ns/net").readlink()),
     )
+
+
+def foreign_load(pid: int) -> float:
+    """Return how many threads of other processes than a process and its descendants want a CPU.
+
+    Returns:
+        The number for each CPU.
+    """
+    lines = Path("/proc/stat").read_text().splitlines()
+    (running,) = (int(line.split()[1]) for line in lines if line.startswith("procs_running"))
+    for each in tree_of(pid):
+        for task in Path(f"/proc/{each}/task").glob("*/stat"):
+            try:
+                state = task.read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            running -= state == "R"
+    return max(0, running) / (os.cpu_count() or 1)
 
 
 def unprivileged_children(pid: int) -> tuple[list[Process], list[Process]]:
