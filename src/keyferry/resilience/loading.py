@@ -12,7 +12,7 @@ from keyferry.resilience.call_context import CallContext, Purpose
 from keyferry.resilience.response_cache import CacheEntry, ResponseCache
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from keyferry.aio.clock import Clock
     from keyferry.resilience.cache_key import CacheKey
@@ -159,12 +159,13 @@ class Loader:
         return entry
 
 
-_FlightKey = tuple["CacheKey", str, bool]
-"""The key of a value, the tenant, and whether the call ignores an open circuit breaker."""
+_FlightKey = tuple["CacheKey", str | None, bool]
+"""The key of a value, the tenant, and whether the call ignores an open circuit breaker. The tenant
+is None for the refresh that those of other tenants join."""
 
 
 class SingleFlight:
-    """Lets concurrent fetches of one key by one tenant share one call.
+    """Lets concurrent fetches of one key share one call.
 
     Args:
         loader: makes the call.
@@ -175,32 +176,52 @@ class SingleFlight:
         self._in_flight: dict[_FlightKey, tuple[SharedCall[CacheEntry], CallContext]] = {}
 
     async def fetch(self, request: Request) -> CacheEntry:
-        """Join the call for this key, or start one.
+        """Join a call for this key, or start one. The first case that applies decides:
 
-        A first mount that joins a refresh raises the priority of the call. A tenant never joins the
-        call of another one, which may wait for the other's turn, or fail at its circuit breaker.
+        1. The tenant has a call in flight: join it. A first mount raises the priority of a refresh.
+        2. A refresh of another tenant with the same identity is in flight: a refresh joins it, and
+           starts its own call only if that fails. No pod waits for a refresh. A first mount never
+           joins the call of another tenant, which may wait for the turn of that tenant, or fail at
+           its circuit breaker.
+        3. Otherwise: start a call.
         """
-        flight = (request.key, request.caller.tenant, request.ignores_circuit)
-        if flight in self._in_flight:
+        own = (request.key, request.caller.tenant, request.ignores_circuit)
+        shared = (request.key, None, request.ignores_circuit)
+        if own in self._in_flight:
             request.count("coalesced")
-            call, context = self._in_flight[flight]
+            call, context = self._in_flight[own]
             if request.purpose is Purpose.FIRST:
                 context.priority.promote()
-        else:
-            context = CallContext.new(
-                request.endpoint,
-                request.purpose,
-                mode=request.key.identity.mode,
-                caller=request.caller,
-                ignores_circuit=request.ignores_circuit,
-            )
-            call = SharedCall(
-                self._loader.fetch(request, context), lambda: self._finished(flight, call)
-            )
+            return await call.wait()
+        if request.purpose is Purpose.REFRESH and shared in self._in_flight:
+            call, _ = self._in_flight[shared]
+            try:
+                entry = await call.wait()
+            except KeyferryError:
+                return await self._start(request, own)
+            request.count("coalesced")
+            return entry
+        if request.purpose is Purpose.REFRESH:
+            return await self._start(request, own, shared)
+        return await self._start(request, own)
+
+    async def _start(self, request: Request, *flights: _FlightKey) -> CacheEntry:
+        context = CallContext.new(
+            request.endpoint,
+            request.purpose,
+            mode=request.key.identity.mode,
+            caller=request.caller,
+            ignores_circuit=request.ignores_circuit,
+        )
+        call = SharedCall(
+            self._loader.fetch(request, context), lambda: self._finished(flights, call)
+        )
+        for flight in flights:
             self._in_flight[flight] = (call, context)
         return await call.wait()
 
-    def _finished(self, flight: _FlightKey, call: SharedCall[CacheEntry]) -> None:
-        """Forget a call that has ended; a newer one for the key may have replaced it."""
-        if flight in self._in_flight and self._in_flight[flight][0] is call:
-            del self._in_flight[flight]
+    def _finished(self, flights: Iterable[_FlightKey], call: SharedCall[CacheEntry]) -> None:
+        """Forget a call that has ended; a newer one for a key may have replaced it."""
+        for flight in flights:
+            if flight in self._in_flight and self._in_flight[flight][0] is call:
+                del self._in_flight[flight]

@@ -182,7 +182,10 @@ class ContentDelivery:
                 # Reports an invalid file name before any file is written.
                 await resolved.named_files(spc.parameters)
             file_changes = await self._operations.mount_and_write(
-                Path(request.target_path), request.group, result.files
+                Path(request.target_path),
+                request.group,
+                result.files,
+                tenant=request.pod.namespace,
             )
         return result, file_changes
 

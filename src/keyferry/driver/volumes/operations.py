@@ -6,7 +6,9 @@ a SecretProviderClass names. So an unpublish never waits for another tenant.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from keyferry.aio.threads import DedicatedThreads
 from keyferry.driver.volumes.atomic_writer import NO_CHANGES, read_volume, write_volume, written_at
@@ -37,6 +39,8 @@ class VolumeOperations:
     def __init__(self, mounter: Mounter) -> None:
         self._mounter = mounter
         self._threads = DedicatedThreads("volume", THREADS)
+        # A semaphore exists as long as a call uses it.
+        self._writers: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def inspect(self, target: Path) -> VolumeState:
         """Return the state of `target`.
@@ -55,20 +59,27 @@ class VolumeOperations:
         await self._threads.run(self._mounter.mount, target, group)
 
     async def mount_and_write(
-        self, target: Path, group: int | None, files: Sequence[SecretFile]
+        self, target: Path, group: int | None, files: Sequence[SecretFile], *, tenant: str
     ) -> FileChanges:
         """Make `files` the content of the volume at `target`; mount it if necessary.
+
+        One tenant writes on half of the threads at most.
 
         Args:
             target: the mount point.
             group: the group of a new volume.
             files: the complete content; none if the provider wrote the files itself.
+            tenant: the namespace of the pod.
 
         Raises:
             FilesInvalidError: a path is invalid.
             VolumeError: the volume cannot be mounted or written.
         """
-        return await self._threads.run(self._mount_and_write, target, group, files)
+        writers = self._writers.get(tenant)
+        if writers is None:
+            writers = self._writers[tenant] = asyncio.Semaphore(THREADS // 2)
+        async with writers:
+            return await self._threads.run(self._mount_and_write, target, group, files)
 
     async def unmount(self, target: Path, *, keep_folder: bool = False) -> None:
         """Remove the volume with its files; a no-op if nothing is there.
