@@ -122,7 +122,7 @@ def _provider_sandbox(settings: DriverSettings) -> Sandbox:
         hidden=_hidden(settings, needed=lease_folders),
         volume_source=MOUNT_SOURCE,
         limits={
-            resource.RLIMIT_DATA: 384 * _MEBIBYTE,
+            resource.RLIMIT_DATA: 256 * _MEBIBYTE,
             resource.RLIMIT_FSIZE: 16 * _MEBIBYTE,
             resource.RLIMIT_NPROC: 512,
         },

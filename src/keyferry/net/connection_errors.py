@@ -134,12 +134,17 @@ def _connect_failed(
 
 
 def _connection_lost(error: Exception, host: str) -> ConnectionProblem:
+    """Describe a connection that ended.
+
+    Rejections by TLS count as transient. OpenSSL keeps errors by thread, so the rejection of one
+    connection can be reported for another one, on which a retry succeeds.
+    """
     if "ALERT_CERTIFICATE_REQUIRED" in str(error):  # TLS 1.3 says so after its handshake
         return ConnectionProblem(
             Stage.TLS,
             f"{host} requires a client certificate",
             "Configure a client certificate of a CA that it trusts.",
-            transient=False,
+            transient=True,
             certificate_fault=CertificateFault.CLIENT,
         )
     if "_ALERT_" in str(error):  # TLS 1.3: the server rejected the client after its handshake
@@ -147,7 +152,7 @@ def _connection_lost(error: Exception, host: str) -> ConnectionProblem:
             Stage.TLS,
             f"{host} rejected the TLS connection",
             "Check the client certificate: that it has not expired, and that its CA is trusted.",
-            transient=False,
+            transient=True,
             certificate_fault=CertificateFault.CLIENT,
         )
     problem = f"{host} closed the connection before its response was complete"

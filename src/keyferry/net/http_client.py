@@ -139,7 +139,8 @@ class HttpsClient:
             problem = connection_problem(error, host=host)
             if not problem.transient:
                 raise problem.error(action) from safe_cause(error)
-            return RetryableFailure(problem.error(action), cause=safe_cause(error))
+            failure = problem.error(action)
+            return RetryableFailure(failure, cause=safe_cause(error), host_fault=failure.host_fault)
         if response.status in RETRY_STATUSES:
             pause = self.retry_after(response.headers)
             return RetryableFailure(

@@ -176,7 +176,8 @@ class VaultHttp:
             )
             if not problem.transient or not (request.idempotent or unsent):
                 raise problem.error(request.action) from safe_cause(error)
-            return RetryableFailure(problem.error(request.action), cause=safe_cause(error))
+            failure = problem.error(request.action)
+            return RetryableFailure(failure, cause=safe_cause(error), host_fault=failure.host_fault)
         if isinstance(result, URL):
             raise VaultError(
                 f"failed to {request.action}: {server.host} redirects more than once",

@@ -78,7 +78,9 @@ def test_missing_client_certificate_names_the_parameters() -> None:
     problem = vault_connection_problem(alert, Server(STANDBY), None)
     assert "requires a client certificate" in problem.problem
     assert "vaultTLSClientCertPath" in problem.remedy
-    assert not problem.transient
+    assert problem.transient, "OpenSSL may report it for another connection"
+    assert not problem.error("read").host_fault
+    assert not problem.error("read").is_outage
 
 
 def test_listener_without_tls_suggests_http() -> None:
