@@ -7,7 +7,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyferry.aio.tasks import spawn, start_quietly
-from keyferry.errors import IdentityError, InternalError, ProviderUnreachableError
+from keyferry.errors import (
+    IdentityError,
+    InternalError,
+    KeyferryError,
+    ProviderUnreachableError,
+)
 from keyferry.isolation.channel import Channel, ChannelClosedError
 from keyferry.isolation.methods import (
     CLUSTER_CA,
@@ -179,8 +184,11 @@ class IsolatedProviders:
             await channel.open(process.connection)
             try:
                 self._restored = await channel.call(RESTORE, None)
-            except ChannelClosedError as error:
+            except (ChannelClosedError, KeyferryError) as error:
+                await channel.close()
                 process.close()
+                if isinstance(error, KeyferryError):
+                    raise  # the providers cannot be built
                 self._supervisor.ended("ended at its start", at_start=True)
                 raise ProviderUnreachableError(
                     "the process of the built-in providers cannot start",

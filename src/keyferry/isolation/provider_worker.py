@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyferry.errors import KeyferryError
 from keyferry.isolation.channel import Channel
 from keyferry.isolation.methods import (
     CLUSTER_CA,
@@ -74,12 +75,27 @@ def run_provider_worker(connection: socket.socket, settings: WorkerSettings) -> 
 
 
 async def _serve(connection: socket.socket, settings: WorkerSettings) -> None:
-    worker = _Worker(settings)
+    try:
+        worker = _Worker(settings)
+    except KeyferryError as error:
+        await _report(connection, error)
+        return
     await worker.channel.open(connection)
     try:
         await worker.channel.wait_closed()
     finally:
         await worker.host.close()
+
+
+async def _report(connection: socket.socket, error: KeyferryError) -> None:
+    """Answer the first call with the error that kept the providers from being built."""
+
+    async def fail(_: None) -> frozenset[str]:
+        raise error
+
+    channel = Channel({RESTORE.name: (RESTORE, fail)})
+    await channel.open(connection)
+    await channel.wait_closed()
 
 
 class _Worker:

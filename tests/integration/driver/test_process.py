@@ -250,6 +250,8 @@ async def test_help_lists_every_flag() -> None:
         (["--metrics-addr=8095"], 1, "invalid address '8095' for --metrics-addr"),
         (["--builtin-providers=azur"], 1, "unknown provider 'azur'. Available: azure"),
         (["--metrics-backend=statsd"], 1, "unsupported metrics backend"),
+        (["--token-proxy-url=http://a"], 1, "--token-proxy-url is not an https URL"),
+        (["--isolation=some"], 1, "--isolation is 'some'. Set it to process or none."),
         (["--dev-vault=/nonexistent"], 1, "no development vault is running"),
         (["--manifests=", "--kubeconfig=/nonexistent/config"], 1, "Check --kubeconfig."),
     ],
