@@ -94,8 +94,9 @@ class ChildSupervisor:
             now = self._observe(process)
             late = now.at - before - CHECK_SECONDS
             if late > CHECK_SECONDS:
-                # This process itself did not get the CPU. Do not blame the child for it.
-                since = Observation(since.at + late, since.cpu, since.stopped)
+                # This process itself did not get the CPU, and may not have read the answer yet.
+                cpu = now.cpu if limits.forgives_delays else since.cpu
+                since = Observation(since.at + late, cpu, since.stopped)
             if not answer.done() and (verdict := judge(since, now, limits)) is not Verdict.WAIT:
                 return verdict
         return Verdict.WAIT

@@ -59,7 +59,7 @@ _TRIES = 3
 """A call that was in flight when the worker ended is repeated: another call may have ended it."""
 _METRICS_SECONDS = 2.0
 _END_SECONDS = 2.0
-_LIMITS = WatchdogLimits()
+_LIMITS = WatchdogLimits(forgives_delays=True)
 
 
 class IsolatedProviders:

@@ -30,6 +30,9 @@ class WatchdogLimits:
     """Time in the state "stopped"."""
     silent: float = 10.0
     """Time without an answer, whatever the reason."""
+    forgives_delays: bool = False
+    """Whether CPU time does not count that the process used while its watcher had no CPU itself.
+    For a process that serves many requests, whose end is expensive."""
 
 
 @dataclass(frozen=True, slots=True)
