@@ -281,8 +281,9 @@ class _ParserLane:
                 await self._stop()
             self._process = await self._supervisor.start()
             if self._demote is None:
+                niceness = os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS
                 with suppress(OSError):
-                    os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)
+                    os.setpriority(os.PRIO_PROCESS, self._process.pid, niceness)
             self._channel = Channel({})
             await self._channel.open(self._process.connection)
         return self._channel, self._process
