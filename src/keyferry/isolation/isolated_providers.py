@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyferry.aio.tasks import spawn, start_quietly
@@ -88,7 +89,7 @@ class IsolatedProviders:
         self._privileges = privileges
         self._parser = parser
         self._pods: Counter[tuple[str, ...]] = Counter()
-        self._lock = asyncio.Lock()
+        self._opening: asyncio.Task[Channel] | None = None
         self._process: ChildProcess | None = None
         self._channel: Channel | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -152,6 +153,8 @@ class IsolatedProviders:
     async def close(self) -> None:
         """End the worker, the parser and the privileged side."""
         self._closed = True
+        if self._opening is not None:
+            await asyncio.wait((self._opening,))
         await self._drop()
         await self._parser.close()
         for privileges in self._privileges.values():
@@ -172,31 +175,37 @@ class IsolatedProviders:
         )
 
     async def _open(self) -> Channel:
-        """Return the channel to the worker; start the worker if it does not run."""
+        """Return the channel to the worker; start the worker if it does not run.
+
+        A caller that is cancelled, as by an unpublish, does not interrupt the start.
+        """
         if self._channel is not None:
             return self._channel
-        async with self._lock:
-            if self._channel is not None:
-                return self._channel
-            restarted = self._restored is not None
-            process = await self._supervisor.start()
-            channel = Channel(self._handlers())
-            await channel.open(process.connection)
-            try:
-                self._restored = await channel.call(RESTORE, None)
-            except (ChannelClosedError, KeyferryError) as error:
-                await channel.close()
-                process.close()
-                if isinstance(error, KeyferryError):
-                    raise  # the providers cannot be built
-                self._supervisor.ended("ended at its start", at_start=True)
-                raise ProviderUnreachableError(
-                    "the process of the built-in providers cannot start",
-                    "See the log of the driver, and the memory limit of its container.",
-                ) from error
-            self._supervisor.ready()
-            self._process, self._channel = process, channel
-            self._watching = spawn(self._watch(process, channel), name="watch providers")
+        if self._opening is None or self._opening.done():
+            # Without the log context of the caller, which is another pod than those of later calls.
+            self._opening = asyncio.create_task(self._start(), context=Context())
+        return await asyncio.shield(self._opening)
+
+    async def _start(self) -> Channel:
+        restarted = self._restored is not None
+        process = await self._supervisor.start()
+        channel = Channel(self._handlers())
+        await channel.open(process.connection)
+        try:
+            self._restored = await channel.call(RESTORE, None)
+        except (ChannelClosedError, KeyferryError) as error:
+            await channel.close()
+            process.close()
+            if isinstance(error, KeyferryError):
+                raise  # the providers cannot be built
+            self._supervisor.ended("ended at its start", at_start=True)
+            raise ProviderUnreachableError(
+                "the process of the built-in providers cannot start",
+                "See the log of the driver, and the memory limit of its container.",
+            ) from error
+        self._supervisor.ready()
+        self._process, self._channel = process, channel
+        self._watching = spawn(self._watch(process, channel), name="watch providers")
         if restarted and self._on_restart is not None:
             spawn(self._run_on_restart(self._on_restart), name="restore leases")
         return channel
