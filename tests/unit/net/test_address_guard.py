@@ -11,12 +11,15 @@ from keyferry.net.addresses import ForbiddenAddressError
 
 
 def _own_address() -> str:
-    """Return the address of an interface of this machine; a documentation address has a route."""
+    """Return the address of an interface of this machine; a documentation address has a route.
+
+    A machine without a route has no interface but loopback.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
         except OSError:
-            pytest.skip("this machine has only a loopback interface")
+            return "127.0.0.1"
         return str(probe.getsockname()[0])
 
 
