@@ -127,8 +127,8 @@ class AddressPattern:
     """A pattern of hosts, with a port or for all ports.
 
     Attributes:
-        host: name or IP address in lower case. `*` stands for a part of one label; a leading `*.`
-            stands for one or more labels.
+        host: name or IP address in lower case. `*` matches a part of one label; a leading `*.`
+            matches one or more labels.
         port: the port; None for all.
     """
 

@@ -60,7 +60,7 @@ class _HostKey:
     """What may share a connector.
 
     Attributes:
-        pool: the pool, which stands for a TLS context.
+        pool: the pool; each TLS context has one.
         origin: scheme, host and port.
         server_name: the TLS server name if it is not the host.
         proxy: URL of the proxy; "" for none.
