@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from keyferry.providers.settings import ProviderSettings
     from keyferry.resilience.settings import ResilienceSettings
 
-_THREAD_STACK_BYTES = 512 * 1024
-"""Enough for lookups of names; the default of 8 MiB counts against the memory limit."""
+_THREAD_STACK_BYTES = 1024 * 1024
+"""Enough for lookups of names and parsers; the default of 8 MiB counts against the memory limit."""
 
 
 @dataclass(frozen=True, slots=True)
