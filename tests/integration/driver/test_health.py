@@ -31,10 +31,10 @@ class StuckMounter(DirectoryMounter):
 
 
 @asynccontextmanager
-async def running_checks(driver: Driver) -> AsyncIterator[Readiness]:
-    """The checks of this driver."""
+async def running_checks(driver: Driver, *, fatal: str | None = None) -> AsyncIterator[Readiness]:
+    """The checks of this driver, which cannot start child processes for the reason `fatal`."""
     checks = Readiness(
-        f"unix:{driver.home}/csi.sock", driver.engine.operations, (), fatal=lambda: None
+        f"unix:{driver.home}/csi.sock", driver.engine.operations, (), fatal=lambda: fatal
     )
     try:
         yield checks
@@ -67,3 +67,12 @@ async def test_driver_that_can_mount_no_volume_is_unhealthy(
         monkeypatch.undo()
         assert await checks.health() is None
         assert all(call.exception() for call in calls)
+
+
+async def test_driver_that_can_start_no_child_process_is_unhealthy(tmp_path: Path) -> None:
+    """Kubelet restarts it, because nothing else can."""
+    async with (
+        running_driver(tmp_path) as driver,
+        running_checks(driver, fatal="the spawner has ended") as checks,
+    ):
+        assert "the spawner has ended" == await checks.health() == await checks.readiness()

@@ -9,11 +9,29 @@ from typing import Any
 
 import pytest
 
+from keyferry.errors import IdentityError
 from keyferry.isolation.channel import Channel
 from keyferry.isolation.isolated_providers import IsolatedProviders
-from keyferry.isolation.methods import RESTORE, VERSION
+from keyferry.isolation.methods import (
+    MOUNT,
+    REQUEST_TOKEN,
+    RESTORE,
+    VERSION,
+    PodTokenCall,
+    ProviderMount,
+)
 from keyferry.isolation.spawner import ChildProcess
-from keyferry.providers.api import ProviderVersion
+from keyferry.providers.api import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT,
+    MountCall,
+    MountResult,
+    PodTokenRequest,
+    ProviderVersion,
+)
+from keyferry.providers.privileges import NoPrivileges
 
 
 class Supervisor:
@@ -30,10 +48,25 @@ class Supervisor:
         own, other = socket.socketpair()
         own.setblocking(False)
         other.setblocking(False)
-        channel = Channel({RESTORE.name: (RESTORE, _restore), VERSION.name: (VERSION, _version)})
+        channel = Channel(
+            {
+                RESTORE.name: (RESTORE, _restore),
+                VERSION.name: (VERSION, _version),
+                MOUNT.name: (MOUNT, self._mount),
+            }
+        )
         await channel.open(other)
         self.workers.append(channel)
         return ChildProcess(*_ended_process(own))
+
+    async def _mount(self, argument: ProviderMount) -> MountResult:
+        """Request a token for the pod that `target_path` names, as a worker could."""
+        await self.request_token(argument.call.target_path)
+        return MountResult(())
+
+    async def request_token(self, pod: str) -> str:
+        request = PodTokenRequest("shop", "default", pod, f"uid of {pod}", "vault")
+        return await self.workers[0].call(REQUEST_TOKEN, PodTokenCall("azure", request))
 
     def ready(self) -> None:
         """Do nothing."""
@@ -58,6 +91,11 @@ async def _version(name: str) -> ProviderVersion:
     return ProviderVersion("v1alpha1", name, "1")
 
 
+class Tokens(NoPrivileges):
+    async def request_token(self, request: PodTokenRequest) -> str:
+        return f"token of {request.pod_name}"
+
+
 class NoParser:
     async def close(self) -> None:
         """Do nothing."""
@@ -70,7 +108,11 @@ def supervisor() -> Supervisor:
 
 @pytest.fixture
 def providers(supervisor: Supervisor) -> IsolatedProviders:
-    parts: dict[str, Any] = {"supervisor": supervisor, "privileges": {}, "parser": NoParser()}
+    parts: dict[str, Any] = {
+        "supervisor": supervisor,
+        "privileges": {"azure": Tokens()},
+        "parser": NoParser(),
+    }
     return IsolatedProviders(frozenset({"azure"}), **parts)
 
 
@@ -106,4 +148,23 @@ async def test_call_is_repeated_by_another_worker_when_one_ends(
     assert "azure" == (await providers.version("azure")).runtime_name
     assert frozenset({"/mount"}) == await restored
     assert 2 == supervisor.started
+    await providers.close()
+
+
+async def test_worker_gets_tokens_only_of_pods_that_are_being_mounted(
+    providers: IsolatedProviders, supervisor: Supervisor
+) -> None:
+    """With the right to create tokens, a worker that runs foreign code must not become any pod."""
+    supervisor.may.set()
+    attributes = {
+        POD_NAMESPACE: "shop",
+        SERVICE_ACCOUNT: "default",
+        POD_NAME: "web",
+        POD_UID: "uid of web",
+    }
+    await providers.mount("azure", MountCall(attributes, target_path="web"))
+    with pytest.raises(IdentityError, match="pod shop/other"):
+        await providers.mount("azure", MountCall(attributes, target_path="other"))
+    with pytest.raises(IdentityError, match="pod shop/web"):
+        await supervisor.request_token("web")
     await providers.close()
