@@ -15,7 +15,7 @@ import yaml
 from keyferry.formats.yaml_events import YamlFault, YamlLimits, YamlWalkError, walk_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MAX_DEPTH = 32
 MAX_NODES = 100_000
@@ -100,7 +100,7 @@ def parse_documents(text: bytes, *, max_bytes: int) -> list[Document]:
     return [Document(_build_value(root), root) for root in roots]
 
 
-def dump_document(value: Mapping[str, object]) -> bytes:
+def dump_document(value: Mapping[str, object] | Sequence[object]) -> bytes:
     """Return `value` as one YAML document; ambiguous texts are quoted."""
     return yaml.dump(
         value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**20, encoding="utf-8"

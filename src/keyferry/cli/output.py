@@ -1,0 +1,115 @@
+"""Prints what a command lists as a table, JSON or YAML: the option `-o`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., object])
+Value = str | int | float | bool | None | Sequence["Value"] | Mapping[str, "Value"]
+
+_GAP: Final = "  "
+_NOTHING: Final = "-"
+
+
+class OutputFormat(StrEnum):
+    """The values of `-o`."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+def output_option(command: Command) -> Command:
+    """Add the option `-o/--output`, whose value is the argument `output`, an `OutputFormat`."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice([str(choice) for choice in OutputFormat]),
+        default=str(OutputFormat.TABLE),
+        show_default=True,
+        callback=lambda _ctx, _param, value: OutputFormat(value),
+        help="Output format.",
+    )(command)
+
+
+def print_list(
+    rows: Sequence[Mapping[str, Value]],
+    columns: Mapping[str, str],
+    output: OutputFormat,
+    *,
+    empty: str,
+) -> None:
+    """Print `rows` on stdout.
+
+    Args:
+        rows: the keys are lower camel case, as in the Kubernetes API. JSON and YAML show all keys.
+        columns: heading -> key of a row, in the order of the table.
+        output: the format.
+        empty: what a table without rows says on stderr, such as `no secrets in vault contoso`.
+    """
+    if output is not OutputFormat.TABLE:
+        print_document(rows, output)
+    elif rows:
+        cells = [[_cell(row.get(key)) for key in columns.values()] for row in rows]
+        click.echo(format_table([list(columns), *cells]))
+    else:
+        click.echo(empty, err=True)
+
+
+def print_document(document: Value, output: OutputFormat) -> None:
+    """Print `document` on stdout as JSON or YAML; the caller prints a table itself."""
+    plain = _plain(document)
+    if output is OutputFormat.YAML:
+        from keyferry.formats.kubernetes_yaml import dump_document  # PyYAML takes 20 ms to import
+
+        click.echo(dump_document(plain), nl=False)
+    else:
+        click.echo(json.dumps(plain, indent=2))
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return `rows` of the same length as lines with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        _GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """Return `number` with its noun: `1 secret`, `2 secrets`."""
+    return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
+
+
+def _cell(value: Value) -> str:
+    match value:
+        case None | "":
+            return _NOTHING
+        case bool():
+            return str(value).lower()
+        case Mapping():
+            return ",".join(f"{key}={_cell(item)}" for key, item in value.items()) or _NOTHING
+        case str():
+            return "".join(char if char.isprintable() else "?" for char in value)
+        case Sequence():
+            return ",".join(_cell(item) for item in value) or _NOTHING
+        case _:
+            return str(value)
+
+
+def _plain(value: Value) -> Any:
+    """Return `value` in the types that the encoders know, as valid Unicode."""
+    match value:
+        case str():
+            return str(value).encode("utf-8", "replace").decode()
+        case Mapping():
+            return {_plain(key): _plain(item) for key, item in value.items()}
+        case Sequence():
+            return [_plain(item) for item in value]
+        case _:
+            return value
