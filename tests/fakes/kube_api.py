@@ -18,7 +18,16 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.fakes.kube_objects import ObjectKey, ObjectTracker, StatusError, unflatten
+from tests.fakes.kube_objects import (
+    CUSTOM_API_VERSION,
+    CUSTOM_RESOURCES,
+    KINDS,
+    ObjectKey,
+    ObjectTracker,
+    StatusError,
+    qualified,
+    unflatten,
+)
 from tests.fakes.kube_selection import ListQuery
 
 _OBJECTS = re.compile(
@@ -35,9 +44,13 @@ class KubeApiServer:
         kubeconfig: path of a kubeconfig for it.
         requests: each as `VERB plural`, with the verb of RBAC.
         user_agents: the User-Agent headers of the requests.
-        forbidden: requests that fail with status 403, as `VERB plural`.
+        forbidden: requests without a permission, as `VERB plural`.
+        refusals: the errors of further requests, by `VERB plural`.
+        max_page: the greatest number of objects in a page.
+        pages_expire: every further page has expired.
         concurrent_writes: manifests that another client applies just before the next writes.
-        expires_by_event: reports a compacted history with an event instead of the status 410.
+        expires_by_event: reports a compacted history with an event, as a real server mostly does,
+            and not with the status 410.
         patches_allowed: while it is cleared, patches block.
         peak_concurrent_patches: the greatest number of concurrent patches.
     """
@@ -48,8 +61,11 @@ class KubeApiServer:
         self.requests: list[str] = []
         self.user_agents: set[str] = set()
         self.forbidden: set[str] = set()
+        self.refusals: dict[str, StatusError] = {}
+        self.max_page = 500
+        self.pages_expire = False
         self.concurrent_writes: list[Mapping[str, Any]] = []
-        self.expires_by_event = False
+        self.expires_by_event = True
         self.patches_allowed = asyncio.Event()
         self.patches_allowed.set()
         self.peak_concurrent_patches = 0
@@ -127,12 +143,14 @@ class KubeApiServer:
         self.requests.append(f"{verb} {plural}")
         self.user_agents.add(request.headers.get("User-Agent", ""))
         if f"{verb} {plural}" in self.forbidden:
-            raise StatusError(403, "Forbidden", f"User cannot {verb} {plural}")
+            raise permission_error(verb, plural, namespace, name)
+        if refusal := self.refusals.get(f"{verb} {plural}"):
+            raise refusal
         wanted = ListQuery.from_request(request, plural, namespace)
         if verb == "watch":
             return await self._watch(request, wanted)
         if verb == "list":
-            return json_response(self._listing(wanted))
+            return json_response(self._listing(wanted, request))
         body = json.loads(await request.text() or "{}")
         key = (plural, namespace or "", name or body["metadata"]["name"])
         while self.concurrent_writes and verb in {"create", "patch"}:
@@ -173,17 +191,44 @@ class KubeApiServer:
                 return self.objects.merge(key, body, manager)
         raise StatusError(405, "MethodNotAllowed")
 
-    def _listing(self, query: ListQuery) -> Mapping[str, Any]:
+    def _listing(self, query: ListQuery, request: web.Request) -> Mapping[str, Any]:
+        """Return a page of a list.
+
+        An empty list of metadata is null, because the server converts it from a list without items.
+        Only custom resources and metadata have a kind in a list.
+        """
+        version, _, start = request.query.get("continue", f"{self.objects.version}:0").partition(
+            ":"
+        )
+        if self.pages_expire and "continue" in request.query:
+            raise StatusError(410, "Expired", "The provided continue parameter is too old")
+        selected = self.objects.select(query)
+        metadata: dict[str, Any] = {"resourceVersion": version}
+        if "limit" in request.query:
+            end = int(start) + min(int(request.query["limit"]), self.max_page)
+            if end < len(selected):
+                metadata |= {"continue": f"{version}:{end}"}
+            selected = selected[int(start) : end]
+        if query.metadata_only:
+            kind, api_version = "PartialObjectMetadata", "meta.k8s.io/v1"
+        elif query.plural in CUSTOM_RESOURCES:
+            kind, api_version = KINDS[query.plural], CUSTOM_API_VERSION
+        else:
+            kind, api_version = KINDS[query.plural], "v1"
+            typed = {"kind", "apiVersion"}
+            selected = [{k: v for k, v in one.items() if k not in typed} for one in selected]
+        items = None if query.metadata_only and not selected else selected
         return {
-            "kind": "List",
-            "metadata": {"resourceVersion": str(self.objects.version)},
-            "items": self.objects.select(query),
+            "kind": f"{kind}List",
+            "apiVersion": api_version,
+            "metadata": metadata,
+            "items": items,
         }
 
     async def _watch(self, request: web.Request, query: ListQuery) -> web.StreamResponse:
         seen = int(request.query.get("resourceVersion") or 0)
         if seen < self.objects.compacted_version and not self.expires_by_event:
-            raise StatusError(410, "Expired")
+            raise history_expired()
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         task = asyncio.ensure_future(self._send(response, query, seen))
@@ -201,7 +246,7 @@ class KubeApiServer:
         while True:
             changed = self.objects.changed
             if seen < self.objects.compacted_version:
-                await response.write(event_line("ERROR", StatusError(410, "Expired").status))
+                await response.write(event_line("ERROR", history_expired().status))
                 return
             for version, kind, key, manifest, before in self.objects.history:
                 if version <= seen or key[0] != query.plural:
@@ -212,6 +257,27 @@ class KubeApiServer:
                     await response.write(event_line("DELETED", query.rendered(manifest)))
             seen = self.objects.version
             await changed.wait()
+
+
+def permission_error(
+    verb: str, plural: str, namespace: str | None, name: str | None
+) -> StatusError:
+    """Return the error for a missing permission."""
+    group = CUSTOM_API_VERSION.partition("/")[0] if plural in CUSTOM_RESOURCES else ""
+    about = f' "{name}"' if name else ""
+    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    return StatusError(
+        403,
+        "Forbidden",
+        f"{qualified(plural)}{about} is forbidden: User"
+        f' "system:serviceaccount:keyferry:keyferry" cannot {verb} resource "{plural}" in API'
+        f' group "{group}" {where}',
+    )
+
+
+def history_expired() -> StatusError:
+    """Return the error for a watch from a version that is too old."""
+    return StatusError(410, "Expired", "too old resource version: 101 (205)")
 
 
 def verb_of(request: web.Request, name: str | None) -> str:

@@ -18,17 +18,43 @@ FlatObject = dict[KeyPath, Any]
 ObjectKey = tuple[str, str, str]
 """The plural, namespace and name of an object."""
 OWNERS = ("metadata", "ownerReferences")
-SERVER_FIELDS = {("metadata", "resourceVersion"), ("metadata", "uid")}
+SERVER_FIELDS = {
+    ("metadata", name) for name in ("resourceVersion", "uid", "creationTimestamp", "generation")
+}
+
+
+CREATED_AT = "2030-01-01T12:00:00Z"
+CUSTOM_RESOURCES = {
+    "secretproviderclasses": "SecretProviderClass",
+    "secretproviderclasspodstatuses": "SecretProviderClassPodStatus",
+}
+CUSTOM_API_VERSION = "secrets-store.csi.x-k8s.io/v1"
+KINDS = {"events": "Event", "nodes": "Node", "pods": "Pod", "secrets": "Secret", **CUSTOM_RESOURCES}
 
 
 class StatusError(Exception):
-    """An error response."""
+    """An error response.
 
-    def __init__(self, code: int, reason: str, message: str = "", fields: tuple[str, ...] = ()):
+    Args:
+        code: the HTTP status.
+        reason: the documented reason.
+        message: the text of the server.
+        fields: invalid fields.
+        causes: further causes.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str = "",
+        fields: tuple[str, ...] = (),
+        causes: tuple[Mapping[str, str], ...] = (),
+    ):
         super().__init__(code, reason)
-        causes = [{"reason": "FieldValueInvalid", "field": name} for name in fields]
+        listed = [{"reason": "FieldValueInvalid", "field": name} for name in fields] + [*causes]
         self.code = code
-        self.status = {
+        self.status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": {},
@@ -36,8 +62,9 @@ class StatusError(Exception):
             "code": code,
             "reason": reason,
             "message": message or reason,
-            "details": {"causes": causes},
         }
+        if listed:  # the server omits what is empty
+            self.status["details"] = {"causes": listed}
 
 
 @dataclass
@@ -67,7 +94,7 @@ class ObjectTracker:
     def manifest(self, key: ObjectKey) -> dict[str, Any]:
         """Return the object as it is served."""
         if key not in self.stored:
-            raise StatusError(404, "NotFound", f'{key[0]} "{key[2]}" not found')
+            raise StatusError(404, "NotFound", f'{qualified(key[0])} "{key[2]}" not found')
         return self.with_managed_fields(self.stored[key])
 
     def with_managed_fields(self, stored: StoredObject) -> dict[str, Any]:
@@ -81,7 +108,8 @@ class ObjectTracker:
     def create(self, key: ObjectKey, manifest: Mapping[str, Any], manager: str) -> dict[str, Any]:
         """Create an object (POST)."""
         if key in self.stored:
-            raise StatusError(409, "AlreadyExists")
+            text = f'{qualified(key[0])} "{key[2]}" already exists'
+            raise StatusError(409, "AlreadyExists", text)
         return self._save(key, flatten(manifest), {f"{manager}:update": set()})
 
     def apply(
@@ -92,12 +120,15 @@ class ObjectTracker:
         version = wanted.pop(("metadata", "resourceVersion"), None)
         stored = self.stored.get(key, StoredObject({}))
         if version not in {None, stored.values.get(("metadata", "resourceVersion"))}:
-            raise StatusError(409, "Conflict")
+            raise modified_error(key)
         owned = {name: set(paths) for name, paths in stored.owned_paths.items()}
         theirs = {path for name, paths in owned.items() if name != manager for path in paths}
         lost = {p for p, value in wanted.items() if p in theirs and stored.values[p] != value}
         if lost and not force:
-            raise StatusError(409, "Conflict")
+            fields = sorted("." + ".".join(path) for path in lost)
+            causes = [{"reason": "FieldManagerConflict", "field": name} for name in fields]
+            text = f"Apply failed with {len(lost)} conflict: conflict: {', '.join(fields)}"
+            raise StatusError(409, "Conflict", text, causes=tuple(causes))
         dropped = owned.get(manager, set()) - wanted.keys() - theirs
         owned = {name: paths - lost for name, paths in owned.items()} | {manager: set(wanted)}
         flat = {path: value for path, value in stored.values.items() if path not in dropped}
@@ -131,14 +162,16 @@ class ObjectTracker:
         manifest = self.manifest(key)
         for name, value in (preconditions or {}).items():
             if manifest["metadata"][name] != value:
-                raise StatusError(409, "Conflict")
+                raise modified_error(key)
         del self.stored[key]
         self._record_change("DELETED", key, manifest)
 
     def select(self, query: ListQuery) -> list[dict[str, Any]]:
         """Return all selected objects."""
         manifests = [
-            self.with_managed_fields(s) for key, s in self.stored.items() if key[0] == query.plural
+            self.with_managed_fields(self.stored[key])
+            for key in sorted(self.stored)  # by namespace and name, as in etcd
+            if key[0] == query.plural
         ]
         return [query.rendered(manifest) for manifest in manifests if query.matches(manifest)]
 
@@ -156,7 +189,15 @@ class ObjectTracker:
             return self.with_managed_fields(there)
         if there is None:
             self._uids += 1
-            flat = {("metadata", "uid"): f"uid-{self._uids}"} | flat
+            flat = {
+                ("metadata", "uid"): f"uid-{self._uids}",
+                ("metadata", "creationTimestamp"): CREATED_AT,
+            } | flat
+        if key[0] in CUSTOM_RESOURCES:
+            before_spec = spec_of(there.values) if there else None
+            number = there.values[("metadata", "generation")] if there else 0
+            flat[("metadata", "generation")] = number + (spec_of(flat) != before_spec)
+        flat = flat | type_of(key[0])
         flat = flat | {("metadata", "resourceVersion"): str(self._version + 1)}
         flat = flat | {("metadata", "namespace"): key[1], ("metadata", "name"): key[2]}
         before = self.with_managed_fields(there) if there else None
@@ -178,10 +219,40 @@ class ObjectTracker:
         self.changed = asyncio.Event()
 
 
+def qualified(plural: str) -> str:
+    """Return a resource with its group, as in messages of the API."""
+    group = CUSTOM_API_VERSION.partition("/")[0]
+    return f"{plural}.{group}" if plural in CUSTOM_RESOURCES else plural
+
+
+def type_of(plural: str) -> FlatObject:
+    """Return apiVersion and kind of a resource."""
+    version = CUSTOM_API_VERSION if plural in CUSTOM_RESOURCES else "v1"
+    return {("apiVersion",): version, ("kind",): KINDS[plural]}
+
+
+def spec_of(flat: FlatObject) -> FlatObject:
+    """Return what counts for the generation of a custom resource without status subresource."""
+    return {path: value for path, value in flat.items() if path[0] != "metadata"}
+
+
+def modified_error(key: ObjectKey) -> StatusError:
+    """Return the error for a precondition that no longer holds."""
+    return StatusError(
+        409,
+        "Conflict",
+        f'Operation cannot be fulfilled on {qualified(key[0])} "{key[2]}": the object has been'
+        " modified; please apply your changes to the latest version and try again",
+    )
+
+
 def validate(key: ObjectKey, flat: FlatObject, before: FlatObject | None) -> None:
     """Validate an object; as in the real API, the messages quote values."""
     if before is not None and key[0] == "secrets" and before[("type",)] != flat.get(("type",)):
         raise StatusError(422, "Invalid", f"type: Invalid value: {flat!r}: immutable", ("type",))
+    if key[0] == "events" and flat.get(("involvedObject", "namespace"), "") != key[1]:
+        field = "involvedObject.namespace"
+        raise StatusError(422, "Invalid", f"Event {key[2]!r} is invalid: {field}", (field,))
     for path in flat:
         if path[:2] == OWNERS and not path[2]:
             raise StatusError(422, "Invalid", repr(flat), ("metadata.ownerReferences[0].uid",))
@@ -224,4 +295,11 @@ def managed_fields(manager: str, paths: set[KeyPath]) -> dict[str, Any]:
         for step in path:
             at = at.setdefault(f"f:{step}", {})
     operation = operation.capitalize() or "Apply"
-    return {"manager": name, "operation": operation, "fieldsV1": fields}
+    return {
+        "manager": name,
+        "operation": operation,
+        "apiVersion": "v1",
+        "time": CREATED_AT,
+        "fieldsType": "FieldsV1",
+        "fieldsV1": fields,
+    }

@@ -44,7 +44,10 @@ class ListQuery:
 
     def rendered(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Return the object in the requested representation."""
-        return {"metadata": manifest["metadata"]} if self.metadata_only else manifest
+        if not self.metadata_only:
+            return manifest
+        kind = {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata"}
+        return {**kind, "metadata": manifest["metadata"]}
 
 
 def parse_selector(text: str) -> dict[str, str]:

@@ -11,9 +11,10 @@ import ssl
 from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
+import msgspec
 from lightkube import AsyncClient
 from lightkube.config.client_adapter import verify_cluster
 from lightkube.config.models import User
@@ -105,7 +106,23 @@ MAX_CONCURRENT_WRITES = 8
 
 _PAGE_SIZE = 500
 _ALL_NAMESPACES = "*"
+_METADATA_KIND = "PartialObjectMetadata"
 _METADATA_ACCEPT = "application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
+
+
+class _PageMetadata(msgspec.Struct):
+    resource_version: str = msgspec.field(name="resourceVersion")
+    token: str = msgspec.field(name="continue", default="")
+
+
+class _Page(msgspec.Struct):
+    """A page of a list.
+
+    lightkube refuses the null with which the API answers for an empty list of metadata.
+    """
+
+    metadata: _PageMetadata
+    items: list[Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +176,13 @@ _metadata_only: ContextVar[bool] = ContextVar("only_metadata", default=False)
 
 
 async def _set_metadata_accept(request: httpx2.Request) -> None:
-    """Ask for `PartialObjectMetadata` if the current list or watch wants only metadata."""
+    """Ask for `PartialObjectMetadata` if the current watch wants only metadata."""
     if _metadata_only.get():
-        kind = "PartialObjectMetadata"
-        suffix = "" if "watch" in request.url.params else "List"
-        request.headers["Accept"] = _METADATA_ACCEPT.format(kind=f"{kind}{suffix}")
+        request.headers["Accept"] = _METADATA_ACCEPT.format(kind=_METADATA_KIND)
+
+
+def _selector(wanted: Mapping[str, str]) -> str | None:
+    return ",".join(f"{key}={value}" for key, value in wanted.items()) or None
 
 
 class KubeApi:
@@ -289,22 +308,42 @@ class KubeApi:
             return True
 
     async def list(self, options: ListOptions) -> Listing:
-        """Return all objects of a selection, fetched page by page."""
-        kind = options.kind
-        token = _metadata_only.set(options.metadata_only)
+        """Return all objects of a selection, fetched page by page.
+
+        A page that took too long expires the next one. Then all objects are fetched at once, as
+        client-go does.
+        """
         try:
-            with translate_errors("list", resource_name(kind), options.scope, server=self._server):
-                found = self._client.list(
-                    kind,
-                    namespace=options.namespace,
-                    chunk_size=_PAGE_SIZE,
-                    labels=dict(options.label_selector) or None,
-                    fields=dict(options.field_selector) or None,
+            return await self._list(options, page_size=_PAGE_SIZE)
+        except ApiGoneError:
+            return await self._list(options, page_size=None)
+
+    async def _list(self, options: ListOptions, *, page_size: int | None) -> Listing:
+        kind, generic = options.kind, self._client._client
+        headers = {"Accept": _METADATA_ACCEPT.format(kind=_METADATA_KIND + "List")}
+        request = generic.prepare_request(
+            "list",
+            kind,
+            namespace=options.namespace,
+            params={
+                "limit": page_size,
+                "labelSelector": _selector(options.label_selector),
+                "fieldSelector": _selector(options.field_selector),
+            },
+            headers=headers if options.metadata_only else None,
+        )
+        manifests: list[Manifest] = []
+        with translate_errors("list", resource_name(kind), options.scope, server=self._server):
+            while True:
+                response = await generic.send(  # type: ignore[no-untyped-call]
+                    generic.build_adapter_request(request)
                 )
-                manifests = tuple([dict(item) async for item in found])
-                return Listing(manifests, found.resourceVersion)
-        finally:
-            _metadata_only.reset(token)
+                generic.raise_for_status(response)  # type: ignore[no-untyped-call]
+                page = msgspec.json.decode(response.content, type=_Page)
+                manifests += page.items or ()
+                if not page.metadata.token:
+                    return Listing(tuple(manifests), page.metadata.resource_version)
+                request.params["continue"] = page.metadata.token
 
     async def watch(
         self, options: ListOptions, resource_version: str
