@@ -72,6 +72,7 @@ class KubeApiServer:
         self._patches_in_flight = 0
         self.port = 0
         self._runner: web.AppRunner | None = None
+        self._streams_end = asyncio.Event()
         self._streams: set[asyncio.Task[Any]] = set()
 
     # --- users and the platform ------------------------------------------------------------------
@@ -98,6 +99,11 @@ class KubeApiServer:
         """Break every watch in the middle of a line."""
         for stream in self._streams:
             stream.cancel()
+
+    def end_streams(self) -> None:
+        """End every watch as the server does after a few minutes."""
+        self._streams_end.set()
+        self._streams_end = asyncio.Event()
 
     async def start(self) -> None:
         """Start the server, on the previous port if there was one."""
@@ -232,13 +238,15 @@ class KubeApiServer:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         task = asyncio.ensure_future(self._send(response, query, seen))
+        end = asyncio.ensure_future(self._streams_end.wait())
         self._streams.add(task)
         try:
-            await asyncio.wait([task])
-            if request.transport is not None:
+            await asyncio.wait([task, end], return_when=asyncio.FIRST_COMPLETED)
+            if task.done() and request.transport is not None:
                 request.transport.abort()
         finally:
             task.cancel()
+            end.cancel()
             self._streams.discard(task)
         return response
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyferry.telemetry.logs import get_logger
@@ -20,11 +21,14 @@ _log = get_logger("tasks")
 def spawn(work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:
     """Run `work` in a task and log an error if it raises.
 
+    The task may outlive the call that starts it, so it inherits no context: its log lines name no
+    pod of that call, and no tenant is charged for its work.
+
     Args:
         work: what to run; it handles the errors that it expects.
         name: of the task, for the log.
     """
-    task = asyncio.create_task(work, name=name)
+    task = asyncio.create_task(work, name=name, context=Context())
     task.add_done_callback(_log_failure)
     return task
 

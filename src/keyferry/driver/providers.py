@@ -75,6 +75,7 @@ class Providers:
         self._max_receive_bytes = max_receive_bytes
         self._connect_seconds = connect_seconds
         self._external: dict[str, ExternalProvider] = {}
+        self._unhealthy: set[str] = set()
         self._limits = MountLimits(max_receive_bytes)
 
     def resolve(self, name: str) -> ResolvedProvider:
@@ -125,7 +126,7 @@ class Providers:
             return ()
 
     async def check_health(self) -> None:
-        """Call Version of every external provider that was used, and log the results."""
+        """Call Version of every external provider that was used, and log what changed."""
         await asyncio.gather(
             *(self._check_provider(name, provider) for name, provider in self._external.items())
         )
@@ -174,9 +175,13 @@ class Providers:
         try:
             version = await provider.version()
         except (ProviderUnreachableError, ProviderReportedError) as error:
-            _log.warning("provider health check failed", provider=name, error=str(error))
+            log = _log.debug if name in self._unhealthy else _log.warning
+            log("provider health check failed", provider=name, error=str(error))
+            self._unhealthy.add(name)
         else:
-            _log.debug("provider is healthy", provider=name, version=version.runtime_version)
+            log = _log.info if name in self._unhealthy else _log.debug
+            log("provider is healthy", provider=name, version=version.runtime_version)
+            self._unhealthy.discard(name)
 
     def _not_found(self, name: str) -> ProviderNotFoundError:
         known = sorted(

@@ -151,7 +151,7 @@ class BulkRevalidator:
             self._count(key, "failed", context)
             raise
         except KeyferryError as error:
-            _log.warning(
+            _log.warning_once(
                 "list request for change detection failed; objects are read individually",
                 vault=key.vault,
                 **error.log_pairs(),

@@ -16,12 +16,14 @@ import os
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
 from json.encoder import encode_basestring_ascii as _quoted
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from keyferry.formats.bounded_dict import BoundedDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     """Formats level, caller, message and pairs as one line."""
 
 _DEBUG_VERBOSITY = 2
+_MAX_LOGGED_ONCE = 1000
 _context: ContextVar[Mapping[str, object]] = ContextVar("log_context", default=MappingProxyType({}))
 
 
@@ -74,6 +77,7 @@ def configure_logs(
     _output.min_level = Level.OFF if quiet else level
     _output.render = _render_json if as_json else _render_text
     _output.stream = stream
+    _output.logged_once.clear()
 
 
 @dataclass(slots=True)
@@ -84,6 +88,10 @@ class _Output:
     render: Render
     stream: TextIO | None = None
     """None: `sys.stderr` at the time of the line."""
+    logged_once: BoundedDict[object, None] = field(
+        default_factory=lambda: BoundedDict(_MAX_LOGGED_ONCE)
+    )
+    """What `Logger.warning_once` has logged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,16 @@ class Logger:
     def warning(self, message: str, **pairs: object) -> None:
         """Log an event that an operator may need to check."""
         self._log(Level.WARNING, message, pairs)
+
+    def warning_once(self, message: str, **pairs: object) -> None:
+        """Log a lasting condition once for the same pairs, however often it is met.
+
+        The pairs of `log_context` do not count: the line names the call that met it first.
+        """
+        key = (self.caller, message, tuple((name, str(pairs[name])) for name in sorted(pairs)))
+        if key not in _output.logged_once:
+            _output.logged_once[key] = None
+            self._log(Level.WARNING, message, pairs)
 
     def error(self, message: str, **pairs: object) -> None:
         """Log a failure."""

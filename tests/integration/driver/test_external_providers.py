@@ -333,9 +333,12 @@ async def test_parameters_that_only_the_external_provider_understands_are_mounte
 
 
 async def test_health_of_used_providers_is_logged(driver: Driver, folder: Path) -> None:
-    """A provider that does not respond is logged as a warning; unused providers are not called."""
+    """A provider that stops to respond is one warning; unused providers are not called."""
     plugins = Providers(
-        built_in=ProviderHost({}), socket_folders=(folder,), max_receive_bytes=MAX_BYTES
+        built_in=ProviderHost({}),
+        socket_folders=(folder,),
+        max_receive_bytes=MAX_BYTES,
+        connect_seconds=0.1,
     )
     async with external_provider(folder / "ext.sock"), external_provider(folder / "other.sock"):
         plugins.resolve("ext")
@@ -343,6 +346,10 @@ async def test_health_of_used_providers_is_logged(driver: Driver, folder: Path) 
     log = driver.log.getvalue()
     assert 'provider is healthy" provider="ext" version="9.9"' in log
     assert "other" not in log
+    for _ in range(3):
+        await plugins.check_health()
+    log = driver.log.getvalue()
+    assert 1 == sum(line.startswith("W") for line in log.splitlines()), log
     await plugins.close()
 
 

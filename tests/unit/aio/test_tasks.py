@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import gc
 import weakref
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 
 import pytest
 
 from keyferry.aio.tasks import gather_or_cancel, map_concurrently, spawn, spawn_until_exit
+from keyferry.aio.tenant import current_tenant, working_for
+from keyferry.telemetry.logs import current_log_context, log_context
 from tests.fakes.log import captured_log
+
+SOURCE = Path(__file__).parents[3] / "src" / "keyferry"
+INHERITS_CONTEXT = {
+    "aio/single_flight.py": "the call of the first caller",
+    "aio/tasks.py": "ends with its caller, or is `spawn`",
+    "aio/tenant_threads.py": "the call of one tenant",
+    "aio/work_queue.py": "workers begin with the process; timers only sleep",
+    "driver/registration.py": "begins with the process",
+    "driver/rotation/rotator.py": "one refresh, which sets a context of its own",
+    "driver/secrets/controller.py": "begins with the process",
+    "isolation/channel.py": "begins with a process; a call sets a context of its own",
+    "isolation/isolated_providers.py": "waits for a connection",
+    "net/connection_pool.py": "closes connections",
+    "providers/azure/auth/token_cache.py": "one token request, for its first caller",
+    "providers/vault/http/tls.py": "closes connections",
+    "providers/vault/leases/manager.py": "renews or revokes leases once",
+    "resilience/limits/permit_scheduler.py": "a timer, which logs nothing",
+    "resilience/loading.py": "one load, for its first caller",
+}
+"""Modules whose tasks inherit the context of the caller, and why that is right."""
 
 
 async def _fail() -> None:
@@ -25,6 +49,33 @@ async def test_a_failed_task_is_logged_without_the_text_of_its_exception() -> No
     assert "rotation" in log.getvalue()
     assert "ValueError" in log.getvalue()
     assert "a-secret-value" not in log.getvalue()
+
+
+async def test_spawned_task_inherits_no_log_context_and_no_tenant() -> None:
+    """It may outlive the call that started it."""
+    found = []
+
+    async def work() -> None:
+        found.append((current_log_context(), current_tenant()))
+
+    with log_context(pod="shop/web-0"), working_for("shop"):
+        await spawn(work(), name="watch")
+    assert [({}, "")] == found
+
+
+def test_only_tasks_of_a_call_or_of_the_start_inherit_a_context() -> None:
+    """Everything else is started by `spawn`, or with a context of its own."""
+    found = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in {"create_task", "ensure_future"}
+                and "context" not in {keyword.arg for keyword in node.keywords}
+            ):
+                found.add(str(path.relative_to(SOURCE)))
+    assert set(INHERITS_CONTEXT) == found
 
 
 async def test_tasks_of_a_stack_are_cancelled_with_it() -> None:

@@ -78,3 +78,15 @@ def test_log_context_applies_to_the_lines_of_its_block() -> None:
     inside, outside = log.getvalue().splitlines()
     assert inside.endswith('x] "in" pod="a" spc="c"')
     assert outside.endswith('x] "out"')
+
+
+def test_lasting_condition_is_logged_once_for_the_same_pairs() -> None:
+    """Whichever call meets it; other pairs are another condition."""
+    with captured_log() as log:
+        for pod in ("a", "b"):
+            with log_context(pod=pod):
+                get_logger("azure").warning_once("incomplete", object="cert x")
+        get_logger("azure").warning_once("incomplete", object="cert y")
+    lines = log.getvalue().splitlines()
+    assert 2 == len(lines)
+    assert 'pod="a"' in lines[0]

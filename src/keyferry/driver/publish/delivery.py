@@ -150,7 +150,9 @@ class ContentDelivery:
             written_atomically=bool(result.files),
             stale=result.stale,
         )
-        _log.info(
+        # A refresh that changes nothing happens in every interval for every volume.
+        log = _log.info if file_changes or not is_refresh else _log.debug
+        log(
             "volume published",
             provider=spc.provider,
             decision=type(decision).__name__.lower(),

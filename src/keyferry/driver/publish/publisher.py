@@ -239,7 +239,8 @@ class Publisher:
             result = await self._deliver(request, spc, resolved, Refresh(), volume=volume)
         except KeyferryError as error:
             if rebuilt and isinstance(error, IdentityError):
-                _log.info("refresh postponed until kubelet sends tokens", **error.log_pairs())
+                # Repeated in every interval until kubelet calls.
+                _log.debug("refresh postponed until kubelet sends tokens", **error.log_pairs())
                 return PublishResult(Refresh(), masked_error=error)
             _log.error(
                 "refresh failed, previous content retained",

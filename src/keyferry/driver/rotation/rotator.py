@@ -17,7 +17,7 @@ from keyferry.driver.rotation.restore import csi_volume_at
 from keyferry.driver.volumes.volume_table import pod_of
 from keyferry.errors import KeyferryError, StoreError
 from keyferry.kubernetes.cluster import SpcChanged
-from keyferry.telemetry.logs import ObjectName, get_logger
+from keyferry.telemetry.logs import ObjectName, get_logger, log_context
 
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
@@ -116,20 +116,19 @@ class Rotator:
         return due
 
     async def _refresh(self, volume: Volume) -> None:
-        async with self._slots:
-            try:
-                request = await self._build_request(volume)
-                if request is not None:
-                    rebuilt = volume.request is None
-                    await self._publisher.refresh(request, rebuilt=rebuilt)
-            except KeyferryError as error:
-                _log.error(
-                    "failed to refresh a due volume",
-                    **_log_fields(volume),
-                    **error.log_pairs(),
-                )
-            except Exception as error:  # noqa: BLE001 - other volumes must still be refreshed
-                _log.error("internal error", **_log_fields(volume), type=type(error).__name__)
+        with log_context(**_log_fields(volume)):
+            async with self._slots:
+                await self._try_refresh(volume)
+
+    async def _try_refresh(self, volume: Volume) -> None:
+        try:
+            request = await self._build_request(volume)
+            if request is not None:
+                await self._publisher.refresh(request, rebuilt=volume.request is None)
+        except KeyferryError as error:
+            _log.error("failed to refresh a due volume", **error.log_pairs())
+        except Exception as error:  # noqa: BLE001 - other volumes must still be refreshed
+            _log.error("internal error", type=type(error).__name__)
 
     async def _build_request(self, volume: Volume) -> PublishRequest | None:
         """Build kubelet's request for `volume`; None when there is nothing to refresh now.
@@ -156,8 +155,7 @@ class Rotator:
                 self._warned.add(volume.target_path)
                 _log.warning(
                     "refresh postponed until kubelet sends new tokens: those of its last call have"
-                    " expired; check requiresRepublish of the CSIDriver",
-                    **_log_fields(volume),
+                    " expired; check requiresRepublish of the CSIDriver"
                 )
             return None
         self._warned.discard(volume.target_path)

@@ -153,11 +153,12 @@ class Reflector(Generic[T]):
             self._set(key, None)
         for manifest in listing.manifests:
             self.upsert(manifest)
+        log = _log.debug if self.has_synced and not self._failures else _log.info
         self.in_sync.set()
         self.has_synced = True
         for notify in self.on_sync:
             notify()
-        _log.info("cache synced", what=self.name, objects=len(self._objects))
+        log("cache synced", what=self.name, objects=len(self._objects))
         version: str | None = listing.resource_version
         while version is not None:
             version = await self._watch(version)

@@ -190,7 +190,7 @@ class AzureProvider:
             limit=budget.file_limit(),
         )
         for ref in rendered.incomplete_chains:
-            _log.warning(
+            _log.warning_once(
                 "certificate chain is not complete due to missing intermediate/root certificates "
                 "in the cert from key vault",
                 vault=mount.vault.name,

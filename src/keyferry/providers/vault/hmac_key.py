@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING, Protocol
 
 from keyferry.errors import KeyferryError, PlatformError, Stage
@@ -144,7 +145,7 @@ class HmacKey:
         if self._source is None or self._loading is not None:
             return
         if self._clock.monotonic() >= self._next_load[purpose]:
-            self._loading = asyncio.create_task(self._load(self._source))
+            self._loading = asyncio.create_task(self._load(self._source), context=Context())
             self._loading.add_done_callback(self._load_done)
 
     async def get(self) -> bytes:

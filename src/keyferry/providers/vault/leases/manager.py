@@ -19,6 +19,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from keyferry.aio.single_flight import SharedCall
+from keyferry.aio.tasks import spawn
 from keyferry.errors import KeyferryError, MountLimitError
 from keyferry.providers.expiry import ExpiringLease
 from keyferry.providers.vault.auth.token import NEVER
@@ -257,7 +258,7 @@ class LeaseManager:
 
     def _start_renewing(self) -> None:
         if self._renew_in_background and self._renew_task is None:
-            self._renew_task = asyncio.create_task(self._renew_loop())
+            self._renew_task = spawn(self._renew_loop(), name="renew leases")
 
     async def _create(
         self,

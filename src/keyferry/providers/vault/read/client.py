@@ -100,7 +100,7 @@ class VaultClient:
                 f"Check that {self._server.host} is a vault and that no proxy responds instead.",
             ) from None
         for warning in safe_to_quote(response.warnings or (), secrets=(token.value,)):
-            _log.warning("warning from the vault", vault=self._server.host, warning=warning)
+            _log.warning_once("warning from the vault", vault=self._server.host, warning=warning)
         return response, token
 
     async def list_folder(self, path: ApiPath) -> VaultResponse | None:
