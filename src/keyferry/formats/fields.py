@@ -7,8 +7,12 @@ path.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from keyferry.formats.kubernetes_yaml import FieldPath, UnsupportedScalar, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MAX_SHOWN = 60
 """Characters of a key in a message; in a damaged manifest a value may be at its place."""
@@ -32,14 +36,21 @@ class FieldTypeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A value of a manifest with its path. Every method may raise `FieldTypeError`."""
+    """A value of a manifest with its path. Every method may raise `FieldTypeError`.
+
+    Attributes:
+        value: the value.
+        path: its path in the manifest.
+        spelling: returns the scalar at a path as it is written; "" if unknown.
+    """
 
     value: Value = field(repr=False)
     path: FieldPath = ()
+    spelling: Callable[[FieldPath], str] = field(default=lambda _: "", repr=False, compare=False)
 
     def __getitem__(self, key: str) -> Field:
         """Return the field `key` of this mapping; an empty one if it is missing."""
-        return Field(self.mapping().get(key), (*self.path, key))
+        return Field(self.mapping().get(key), (*self.path, key), self.spelling)
 
     def text(self) -> str:
         """Return the text of this field; "" if it is empty."""
@@ -76,7 +87,9 @@ class Field:
             case None:
                 return ()
             case list(items):
-                return tuple(Field(item, (*self.path, at)) for at, item in enumerate(items))
+                return tuple(
+                    Field(item, (*self.path, at), self.spelling) for at, item in enumerate(items)
+                )
             case _:
                 raise self._type_error("a list", "Begin each item on a line of its own with '- '.")
 
@@ -101,7 +114,8 @@ class Field:
         name = str(self.path[-1])[:_MAX_SHOWN] if self.path else ""
         match self.value:
             case bool(value):
-                return f'Put it in quotes: {name}: "{str(value).lower()}".'
+                written = self.spelling(self.path) or str(value).lower()
+                return f'Put it in quotes: {name}: "{written}".'
             case int() | UnsupportedScalar():
                 return f'Put it in quotes: {name}: "...".'
             case _:

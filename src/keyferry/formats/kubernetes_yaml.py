@@ -1,17 +1,23 @@
 """Reads Kubernetes YAML as plain values, within limits, and writes it. [pure]
 
+Scalars have the types that kubectl gives them: `on` and `y` are booleans, dates and clock times
+are texts. One difference: a key that occurs twice is an error, where kubectl uses the last one.
+
 The values are built here instead of by PyYAML, whose constructors raise arbitrary exceptions for
-odd scalars and silently keep the last of two equal keys.
+odd scalars.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import yaml
 
+from keyferry.formats.go_values import YAML_NULLS, yaml_number
 from keyferry.formats.yaml_events import YamlFault, YamlLimits, YamlWalkError, walk_yaml
 
 if TYPE_CHECKING:
@@ -33,7 +39,7 @@ class UnsupportedScalar:
     """A scalar that no supported field can contain.
 
     Attributes:
-        kind: with its article, for messages: `a number`, `a timestamp`.
+        kind: with its article, for messages: `a number`.
     """
 
     kind: str
@@ -73,6 +79,14 @@ class Document:
     value: Value
     _root: yaml.Node = field(repr=False, compare=False)
 
+    def text_of(self, path: FieldPath) -> str:
+        """Return the scalar at `path` as it is written; "" if it has none."""
+        node: yaml.Node | None = self._root
+        for step in path:
+            child = _child(node, step) if node is not None else None
+            node = child[1] if child else None
+        return str(node.value) if isinstance(node, yaml.ScalarNode) else ""
+
     def line_of(self, path: FieldPath) -> int:
         """Return the line, from 1, of the value at `path`, or of its last existing parent."""
         node = self._root
@@ -95,9 +109,22 @@ def parse_documents(text: bytes, *, max_bytes: int) -> list[Document]:
         raise KubernetesYamlError(f"is larger than {max_bytes} bytes")
     try:
         roots = walk_yaml(text, _NodeBuilder(), YamlLimits(MAX_DEPTH, MAX_NODES))
+        return [Document(_build_value(root), root) for root in roots]
     except YamlWalkError as error:
-        raise _yaml_error(error) from None
-    return [Document(_build_value(root), root) for root in roots]
+        raise _yaml_error(error, _template_note(text)) from None
+    except KubernetesYamlError as error:
+        raise KubernetesYamlError(error.problem + _template_note(text), error.line) from None
+
+
+def _template_note(text: bytes) -> str:
+    """Return a note for messages about text that a program should have rendered first."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if b"{{" in line.partition(b"#")[0]:
+            return (
+                f"; line {number} contains '{{{{': render the template first, "
+                "for example with 'helm template'"
+            )
+    return ""
 
 
 def dump_document(value: Mapping[str, object] | Sequence[object]) -> bytes:
@@ -113,8 +140,9 @@ class _NodeBuilder:
     def scalar(self, event: yaml.ScalarEvent, line: int) -> yaml.Node:
         del line
         tag = event.tag
-        if tag is None or tag == "!":
-            tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]
+        if tag is None:
+            kind = "str" if event.style else _plain_kind(event.value)
+            tag = f"{_TAG_PREFIX}{kind}"
         return yaml.ScalarNode(tag, event.value, cast("yaml.Mark", event.start_mark))
 
     def start(self, event: yaml.CollectionStartEvent, line: int) -> None:
@@ -124,18 +152,15 @@ class _NodeBuilder:
         self, event: yaml.CollectionStartEvent, line: int, children: list[yaml.Node]
     ) -> yaml.Node:
         del line
-        tag = None if event.tag == "!" else event.tag
+        # A tag of a list or mapping has no effect, as in kubectl.
         mark = cast("yaml.Mark", event.start_mark)
         if isinstance(event, yaml.MappingStartEvent):
             pairs = list(zip(children[::2], children[1::2], strict=True))
-            return yaml.MappingNode(tag or f"{_TAG_PREFIX}map", pairs, mark)
-        return yaml.SequenceNode(tag or f"{_TAG_PREFIX}seq", children, mark)
+            return yaml.MappingNode(f"{_TAG_PREFIX}map", pairs, mark)
+        return yaml.SequenceNode(f"{_TAG_PREFIX}seq", children, mark)
 
 
-_RESOLVER = yaml.resolver.Resolver()
-
-
-def _yaml_error(error: YamlWalkError) -> KubernetesYamlError:
+def _yaml_error(error: YamlWalkError, note: str) -> KubernetesYamlError:
     detail = error.detail or "it contains bytes that are not text"
     problem = {
         YamlFault.SYNTAX: f"is not YAML: {detail}",
@@ -143,40 +168,66 @@ def _yaml_error(error: YamlWalkError) -> KubernetesYamlError:
         YamlFault.NODES: f"has more than {MAX_NODES} values, aliases expanded",
         YamlFault.ANCHOR: "has an alias to an anchor that is not complete before it",
     }[error.fault]
-    return KubernetesYamlError(problem, error.line)
+    return KubernetesYamlError(problem + note, error.line)
 
 
 # --- values ---------------------------------------------------------------------------------------
 
 
+_NULLS = dict.fromkeys(YAML_NULLS)
+_BOOLEANS = {
+    **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "on", "On", "ON"), True),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("n", "N", "no", "No", "NO", "off", "Off", "OFF"), False),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+
+
+def _plain_kind(text: str) -> str:
+    """Return the kind of a plain scalar, by the rules of yaml.v2, which kubectl uses."""
+    if text in YAML_NULLS:
+        return "null"
+    if text in _BOOLEANS:
+        return "bool"
+    if text == "<<":
+        return "merge"
+    return "str" if yaml_number(text) is None else "number"
+
+
 def _build_value(node: yaml.Node) -> Value:
-    kind = node.tag.removeprefix(_TAG_PREFIX)
     match node:
         case yaml.ScalarNode():
-            return _build_scalar(kind, node.value)
-        case yaml.SequenceNode() if kind == "seq":
+            return _build_scalar(node)
+        case yaml.SequenceNode():
             return [_build_value(item) for item in node.value]
-        case yaml.MappingNode() if kind == "map":
+        case yaml.MappingNode():
             return _build_mapping(node)
         case _:
-            return UnsupportedScalar("a value with a tag")
+            raise AssertionError(node)
 
 
-_KIND_NAMES = {"int": "a number", "float": "a number", "timestamp": "a timestamp"}
-
-
-def _build_scalar(kind: str, text: str) -> Value:
+def _build_scalar(node: yaml.ScalarNode) -> Value:
+    text = str(node.value)
+    kind = node.tag.removeprefix(_TAG_PREFIX)
     match kind:
-        case "str":
-            return text
-        case "null":
-            return None
-        case "bool":
-            return text.lower() in {"true", "yes", "on"}
-        case "int" if _DECIMAL.fullmatch(text):
-            return int(text)
+        case "null" | "bool":
+            misfit = UnsupportedScalar("a value that does not fit its tag")
+            values: Mapping[str, Value] = _NULLS if kind == "null" else _BOOLEANS
+            return values.get(text, misfit)
+        case "number" | "int" | "float":
+            is_simple = kind != "float" and _DECIMAL.fullmatch(text)
+            return int(text) if is_simple else UnsupportedScalar("a number")
+        case "binary":
+            return _decode_binary(text)
         case _:
-            return UnsupportedScalar(_KIND_NAMES.get(kind, "a value with a tag"))
+            return text
+
+
+def _decode_binary(text: str) -> Value:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return UnsupportedScalar("a value that does not fit its tag")
 
 
 def _build_mapping(node: yaml.MappingNode) -> dict[str, Value]:
@@ -186,15 +237,14 @@ def _build_mapping(node: yaml.MappingNode) -> dict[str, Value]:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
             raise KubernetesYamlError("has a key that is itself a list or a mapping", line)
+        key = key_node.value
         if key_node.tag == f"{_TAG_PREFIX}merge":
             for source in _merge_sources(value_node, line):
                 merged = _build_mapping(source) | merged
-        elif key_node.value in own:
-            raise KubernetesYamlError(
-                f"has the key {key_node.value[:60]!r} twice in one mapping", line
-            )
+        elif key in own:
+            raise KubernetesYamlError(f"has the key {key[:60]!r} twice in one mapping", line)
         else:
-            own[key_node.value] = _build_value(value_node)
+            own[key] = _build_value(value_node)
     return merged | own
 
 

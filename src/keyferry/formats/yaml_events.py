@@ -25,10 +25,8 @@ class YamlFault(Enum):
     SYNTAX = "syntax"
     DEPTH = "depth"
     NODES = "nodes"
-    ALIASES = "aliases"
     ANCHOR = "anchor"
     """An alias has no complete anchor before it."""
-    DOCUMENTS = "documents"
 
 
 class YamlWalkError(Exception):
@@ -54,14 +52,12 @@ class YamlLimits:
     Attributes:
         depth: levels of lists and mappings, the scalar in the innermost included.
         nodes: scalars, lists and mappings, aliases expanded.
-        aliases: None for any number.
-        documents: None for any number.
+        first_document: whether to stop at the end of the first document, as Go's yaml.v3 does.
     """
 
     depth: int
     nodes: int
-    aliases: int | None = None
-    documents: int | None = None
+    first_document: bool = False
 
 
 class NodeBuilder(Protocol[N]):
@@ -86,6 +82,8 @@ def walk_yaml(text: str | bytes, builder: NodeBuilder[N], limits: YamlLimits) ->
     walker = _Walker(builder, limits)
     for event in _events(text):
         walker.handle(event)
+        if limits.first_document and isinstance(event, yaml.DocumentEndEvent):
+            break
     return walker.roots
 
 
@@ -100,12 +98,21 @@ def _events(text: str | bytes) -> Iterator[yaml.Event]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         detail = error.problem or error.context or ""
-        # PyYAML 6.0.4 has a depth limit of its own, which a long line meets before the first event.
-        fault = YamlFault.DEPTH if "nesting depth" in detail else YamlFault.SYNTAX
+        fault = YamlFault.DEPTH if _is_depth_problem(detail) else YamlFault.SYNTAX
         raise YamlWalkError(fault, mark.line + 1 if mark else None, detail) from None
+    except RecursionError:
+        raise YamlWalkError(YamlFault.DEPTH, None) from None
     except (yaml.YAMLError, UnicodeError):
         # A forbidden character. The parser's message would quote the text around it.
         raise YamlWalkError(YamlFault.SYNTAX, None) from None
+
+
+def _is_depth_problem(detail: str) -> bool:
+    """Whether the library met a depth limit of its own; PyYAML has one since version 6.0.4.
+
+    It may meet the limit before the first event of a long line.
+    """
+    return any(word in detail.casefold() for word in ("nest", "depth", "recurs"))
 
 
 @dataclass(slots=True)
@@ -135,8 +142,6 @@ class _Walker(Generic[N]):
         self._limits = limits
         self._open: list[_OpenNode[N]] = []
         self._anchors: dict[str, _CompleteNode[N]] = {}
-        self._documents = 0
-        self._aliases = 0
         self._nodes = 0
 
     def handle(self, event: yaml.Event) -> None:
@@ -161,17 +166,11 @@ class _Walker(Generic[N]):
             case yaml.AliasEvent():
                 self._add_alias(event.anchor, line)
             case yaml.DocumentStartEvent():
-                self._documents += 1
                 self._anchors = {}
-                if self._limits.documents is not None and self._documents > self._limits.documents:
-                    raise YamlWalkError(YamlFault.DOCUMENTS, line)
             case _:
                 pass
 
     def _add_alias(self, anchor: str | None, line: int) -> None:
-        self._aliases += 1
-        if self._limits.aliases is not None and self._aliases > self._limits.aliases:
-            raise YamlWalkError(YamlFault.ALIASES, line)
         if anchor is None or anchor not in self._anchors:
             raise YamlWalkError(YamlFault.ANCHOR, line)
         complete = self._anchors[anchor]

@@ -3,10 +3,17 @@
 The objects of a SecretProviderClass are YAML text in YAML text, and its formats take scalars
 literally: `filePermission: 0755` is the text `0755`, not the number 493. A repeated key is an
 error, because one of its two values would be lost.
+
+As in Go's yaml.v3, which upstream uses, only the first document is read, merge keys are resolved,
+and tags are permitted: `!!binary` is decoded, and other tags do not change a text.
+
+Source: docs/reference/upstream-vault-provider.md#yaml-scalars
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -14,19 +21,18 @@ from typing import TYPE_CHECKING
 import yaml
 
 from keyferry.errors import ClassInvalidError
+from keyferry.formats.go_values import YAML_NULLS, yaml_boolean, yaml_number, yaml_timestamp
 from keyferry.formats.yaml_events import YamlFault, YamlLimits, YamlWalkError, walk_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
 MAX_NODES = 10_000
 """Scalars, lists and mappings together, aliases expanded."""
-MAX_ALIASES = 100
 
-_STRING_TAGS = frozenset({None, "!", "tag:yaml.org,2002:str"})
-_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_TAG_PREFIX = "tag:yaml.org,2002:"
 
 
 class YamlError(ClassInvalidError):
@@ -62,17 +68,22 @@ _STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class YamlScalar:
-    """A text; a null is the empty text.
+    """A text; a null is the empty plain text.
 
     Attributes:
         text: as written, after quotes, escapes and indentation.
-        style: how it is written.
+        style: how it is written. A tag overrides it: with `!!str` a plain text counts as quoted.
         line: its first line, counted from 1; of a literal scalar the line of its `|`.
     """
 
     text: str
     style: ScalarStyle
     line: int
+
+    @property
+    def is_null(self) -> bool:
+        """Whether nothing is written, or a word for null."""
+        return not self.text and self.style is ScalarStyle.PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +106,12 @@ YamlNode = YamlScalar | YamlList | YamlMap
 
 
 def read_yaml(text: str) -> YamlNode | None:
-    """Parse the only document in `text`; return None for empty text.
+    """Parse the first document in `text`; return None for empty text.
 
     Raises:
-        YamlError: not YAML, a repeated key, a limit exceeded, a second document, a tag other than
-            `!!str`, a merge key, a key that is not a text, an alias within its own anchor.
+        YamlError: not YAML, a repeated key, a limit exceeded, a value that does not fit its tag, a
+            merge of something else than mappings, a key that is not a text, an alias within its
+            own anchor.
     """
     try:
         size = len(text.encode())
@@ -114,7 +126,7 @@ def read_yaml(text: str) -> YamlNode | None:
     return roots[0] if roots else None
 
 
-_LIMITS = YamlLimits(MAX_DEPTH, MAX_NODES, aliases=MAX_ALIASES, documents=1)
+_LIMITS = YamlLimits(MAX_DEPTH, MAX_NODES, first_document=True)
 _SPLIT_REMEDY = "Split it over several SecretProviderClasses."
 _SYNTAX_REMEDY = "Fix the YAML on this line; check indentation and quotes."
 
@@ -125,12 +137,10 @@ def _yaml_error(error: YamlWalkError) -> YamlError:
         YamlFault.SYNTAX: (f"not YAML: {detail}", _SYNTAX_REMEDY),
         YamlFault.DEPTH: (f"nested deeper than {MAX_DEPTH} levels", "Flatten it."),
         YamlFault.NODES: (f"more than {MAX_NODES} values, aliases expanded", _SPLIT_REMEDY),
-        YamlFault.ALIASES: (f"more than {MAX_ALIASES} aliases", "Write them out."),
         YamlFault.ANCHOR: (
             "an alias has no anchor before it, or is within its own anchor",
             "Write out the value that it stands for.",
         ),
-        YamlFault.DOCUMENTS: ("a second document begins", "Keep one document."),
     }[error.fault]
     return YamlError(problem, remedy, line=error.line or 1)
 
@@ -139,38 +149,81 @@ class _TextBuilder:
     """Builds YamlNode values."""
 
     def scalar(self, event: yaml.ScalarEvent, line: int) -> YamlNode:
-        if event.tag not in _STRING_TAGS:
-            raise YamlError("a tag other than !!str is not allowed", "Remove it.", line=line)
         style = _STYLES.get(event.style or "", ScalarStyle.PLAIN)
-        is_null = style is ScalarStyle.PLAIN and event.tag is None and event.value in _NULLS
+        if event.tag is not None:
+            return _tagged_scalar(event.tag, YamlScalar(event.value, style, line))
+        is_null = style is ScalarStyle.PLAIN and event.value in YAML_NULLS
         return YamlScalar("" if is_null else event.value, style, line)
 
     def start(self, event: yaml.CollectionStartEvent, line: int) -> None:
-        if event.tag not in (None, "!", f"tag:yaml.org,2002:{_collection_kind(event)}"):
-            raise YamlError("a tag is not allowed here", "Remove it.", line=line)
+        del event, line
 
     def collection(
         self, event: yaml.CollectionStartEvent, line: int, children: list[YamlNode]
     ) -> YamlNode:
-        if _collection_kind(event) == "seq":
-            return YamlList(tuple(children), line)
-        entries: dict[str, YamlNode] = {}
-        for key, value in zip(children[::2], children[1::2], strict=True):
-            _check_key(key, entries)
-            assert isinstance(key, YamlScalar)
-            entries[key.text] = value
-        return YamlMap(entries, line)
+        if isinstance(event, yaml.MappingStartEvent):
+            return YamlMap(_entries(children), line)
+        return YamlList(tuple(children), line)
 
 
-def _collection_kind(event: yaml.CollectionStartEvent) -> str:
-    return "map" if isinstance(event, yaml.MappingStartEvent) else "seq"
+def _entries(children: list[YamlNode]) -> dict[str, YamlNode]:
+    """Return the entries of a mapping; its own override the merged ones."""
+    own: dict[str, YamlNode] = {}
+    merged: dict[str, YamlNode] | None = None
+    for key, value in zip(children[::2], children[1::2], strict=True):
+        if not isinstance(key, YamlScalar):
+            raise YamlError("a key is a list or a mapping", "Use a text as key.", line=key.line)
+        is_merge = key.text == "<<" and key.style is ScalarStyle.PLAIN
+        if key.text in own or (is_merge and merged is not None):
+            problem = f"the key {key.text[:100]!r} occurs twice in one mapping"
+            raise YamlError(problem, "Remove one of the two.", line=key.line)
+        if is_merge:
+            # The first of several sources wins.
+            sources = reversed(list(_merge_sources(key, value)))
+            merged = {name: node for source in sources for name, node in source.entries.items()}
+        else:
+            own[key.text] = value
+    return {**merged, **own} if merged else own
 
 
-def _check_key(key: YamlNode, entries: Mapping[str, YamlNode]) -> None:
-    if not isinstance(key, YamlScalar):
-        raise YamlError("a key is a list or a mapping", "Use a text as key.", line=key.line)
-    if key.text == "<<" and key.style is ScalarStyle.PLAIN:
-        raise YamlError("merge keys (<<) are not supported", "Write them out.", line=key.line)
-    if key.text in entries:
-        problem = f"the key {key.text[:100]!r} occurs twice in one mapping"
-        raise YamlError(problem, "Remove one of the two.", line=key.line)
+def _merge_sources(key: YamlScalar, value: YamlNode) -> Iterator[YamlMap]:
+    for source in value.items if isinstance(value, YamlList) else (value,):
+        if not isinstance(source, YamlMap):
+            problem = "a merge key (<<) has a value that is not a mapping"
+            raise YamlError(problem, "Merge a mapping, or a list of mappings.", line=key.line)
+        yield source
+
+
+def _tagged_scalar(tag: str, scalar: YamlScalar) -> YamlScalar:
+    """Return a scalar as its tag says."""
+    text, line = scalar.text, scalar.line
+    fits = {
+        "null": lambda: text in YAML_NULLS,
+        "bool": lambda: yaml_boolean(text) is not None,
+        "int": lambda: isinstance(yaml_number(text), int),
+        "float": lambda: yaml_number(text) is not None,
+        "timestamp": lambda: yaml_timestamp(text) is not None,
+    }.get(tag.removeprefix(_TAG_PREFIX) if tag.startswith(_TAG_PREFIX) else "")
+    if fits is not None:
+        if not fits():
+            problem = f"a value is not what its tag !!{tag.removeprefix(_TAG_PREFIX)} says"
+            raise YamlError(problem, "Remove the tag.", line=line)
+        text = "" if tag == f"{_TAG_PREFIX}null" else text
+        return YamlScalar(text, ScalarStyle.PLAIN, line)
+    if tag == f"{_TAG_PREFIX}binary":
+        return YamlScalar(_decode_binary(scalar), ScalarStyle.QUOTED, line)
+    if tag == f"{_TAG_PREFIX}merge":
+        return scalar
+    style = ScalarStyle.QUOTED if scalar.style is ScalarStyle.PLAIN else scalar.style
+    return YamlScalar(text, style, line)
+
+
+def _decode_binary(scalar: YamlScalar) -> str:
+    try:
+        compact = scalar.text.replace("\r", "").replace("\n", "")
+        return base64.b64decode(compact, validate=True).decode()
+    except (binascii.Error, ValueError):
+        problem = "a value with the tag !!binary is not the base64 text of UTF-8"
+        raise YamlError(
+            problem, "Write the text itself, without the tag.", line=scalar.line
+        ) from None

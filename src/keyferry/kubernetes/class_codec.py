@@ -36,7 +36,7 @@ def class_not_found_error(namespace: str, name: str, remedy: str) -> ClassNotFou
     )
 
 
-def _no_location(_path: FieldPath) -> str:
+def _no_text(_path: FieldPath) -> str:
     return ""
 
 
@@ -44,7 +44,8 @@ def parse_class(
     manifest: Value,
     *,
     default_namespace: str,
-    locate: Callable[[FieldPath], str] = _no_location,
+    locate: Callable[[FieldPath], str] = _no_text,
+    spelling: Callable[[FieldPath], str] = _no_text,
 ) -> SecretProviderClass:
     """Parse a SecretProviderClass: strings are trimmed, parameters are unchanged.
 
@@ -52,12 +53,13 @@ def parse_class(
         manifest: the whole object.
         default_namespace: used if the manifest has no namespace.
         locate: returns the place of a field, to start a message: `web.yaml line 3: `.
+        spelling: returns a scalar as it is written.
 
     Raises:
         ClassInvalidError: a field has the wrong type, or the name is missing.
     """
     subject = CLASS_KIND
-    root = Field(manifest)
+    root = Field(manifest, spelling=spelling)
     try:
         metadata = root["metadata"]
         name, namespace = metadata["name"].text(), metadata["namespace"].text()

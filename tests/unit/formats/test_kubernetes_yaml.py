@@ -19,6 +19,7 @@ from keyferry.formats.kubernetes_yaml import (
 )
 
 LIMIT = 1024 * 1024
+TEMPLATE = "{{': render the template first, for example with 'helm template'"
 
 
 def parsed(text: str) -> Value:
@@ -46,15 +47,36 @@ class TestValues:
             ("0", 0),
             ("012", UnsupportedScalar("a number")),
             ("0x1f", UnsupportedScalar("a number")),
-            ("9" * 5000, UnsupportedScalar("a number")),
+            ("9" * 50, UnsupportedScalar("a number")),
+            ("9" * 5000, "9" * 5000),
             ("1.5", UnsupportedScalar("a number")),
-            ("2024-01-01", UnsupportedScalar("a timestamp")),
-            ("2024-99-99", UnsupportedScalar("a timestamp")),
+            ("1e3", UnsupportedScalar("a number")),
+            ("1_0", UnsupportedScalar("a number")),
+            (".inf", UnsupportedScalar("a number")),
+            ("y", True),
+            ("Off", False),
+            ("oN", "oN"),
+            ("2024-01-01", "2024-01-01"),
+            ("2024-99-99", "2024-99-99"),
+            ("2024-01-01 10:00:00", "2024-01-01 10:00:00"),
+            ("2024-01-01T10:00:00Z", "2024-01-01T10:00:00Z"),
+            ("22:30", "22:30"),
+            ("190:20:30.15", "190:20:30.15"),
+            ("0b12", "0b12"),
+            ("1e400", "1e400"),
             ("!!str 5", "5"),
+            ("! 5", "5"),
+            ("!own 5", "5"),
+            ("!!timestamp 2024-01-01", "2024-01-01"),
+            ("!!binary YQ==", "a"),
+            ("!!binary YQ", UnsupportedScalar("a value that does not fit its tag")),
             ("!!int x", UnsupportedScalar("a number")),
-            ("!!python/object:os.system x", UnsupportedScalar("a value with a tag")),
-            ("!!set {a, b}", UnsupportedScalar("a value with a tag")),
-            ("=", UnsupportedScalar("a value with a tag")),
+            ("!!bool x", UnsupportedScalar("a value that does not fit its tag")),
+            ("!!python/object:os.system x", "x"),
+            ("!!set {a, b}", {"a": None, "b": None}),
+            ("!own [a]", ["a"]),
+            ("=", "="),
+            ("<<", "<<"),
         ],
     )
     def test_scalars_keep_their_kind(self, text: str, expected: Value) -> None:
@@ -87,6 +109,13 @@ class TestValues:
         assert [{"a": "b"}, None, "c"] == [document.value for document in documents]
 
 
+def test_repeated_key_is_an_error_with_its_line() -> None:
+    """Kubectl would use the last one."""
+    error = problem("spec:\n  provider: azure\n  provider: vault\n")
+
+    assert ("has the key 'provider' twice in one mapping", 3) == (error.problem, error.line)
+
+
 class TestProblems:
     @pytest.mark.parametrize(
         ("text", "expected", "line"),
@@ -100,6 +129,21 @@ class TestProblems:
             ("a: &a [1, *a]", "has an alias to an anchor that is not complete before it", 1),
             ("- &a b\n---\n*a", "has an alias to an anchor that is not complete before it", 3),
             ("a:\n  <<: canary", "merges ('<<') something that is not a mapping", 2),
+            (
+                'a: b\nc: {{ include "x" . }}',
+                f"has a key that is itself a list or a mapping; line 2 contains '{TEMPLATE}",
+                2,
+            ),
+            (
+                "a: {{ .Values.canary }}\nb: c",
+                f"has a key that is itself a list or a mapping; line 1 contains '{TEMPLATE}",
+                1,
+            ),
+            (
+                "a: b\n{{- if .c }}\nd: e",
+                f"is not YAML: could not find expected ':'; line 2 contains '{TEMPLATE}",
+                3,
+            ),
             (b"a: \xff", "is not YAML: it contains bytes that are not text", None),
             (b"a: \x00", "is not YAML: it contains bytes that are not text", None),
         ],
@@ -166,6 +210,32 @@ class TestProblems:
             parse_documents(text, max_bytes=LIMIT)
         except KubernetesYamlError as error:
             assert error.problem  # noqa: PT017
+
+    def test_depth_limits_of_the_library_have_the_same_message(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whether the library recurses, or has a limit of its own."""
+        for raised in (
+            RecursionError("maximum recursion depth exceeded"),
+            yaml.parser.ParserError(problem="exceeded maximum nesting depth"),
+            yaml.scanner.ScannerError(problem="too many nested flow collections"),
+        ):
+
+            def parse(*_: object, raised: Exception = raised, **__: object) -> None:
+                raise raised
+
+            monkeypatch.setattr(yaml, "parse", parse)
+            assert f"is nested deeper than {MAX_DEPTH} levels" == problem("[").problem
+
+
+class TestSpelling:
+    def test_a_scalar_is_found_as_it_is_written(self) -> None:
+        """For messages that repeat a boolean."""
+        document = parse_documents(b"a: [{b: on}]\nc: {d: e}", max_bytes=LIMIT)[0]
+
+        assert "on" == document.text_of(("a", 0, "b"))
+        assert "" == document.text_of(("c",))
+        assert "" == document.text_of(("c", "x", "y"))
 
 
 class TestLines:

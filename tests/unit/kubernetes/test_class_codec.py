@@ -99,9 +99,9 @@ QUOTE = "Put it in quotes: "
         ('"false"', "1", 8, f"{FLAG} is a number, not text", f'{QUOTE}usePodIdentity: "...".'),
         (
             '"false"',
-            "2024-01-01",
+            "2.5",
             8,
-            f"{FLAG} is a timestamp, not text",
+            f"{FLAG} is a number, not text",
             f'{QUOTE}usePodIdentity: "...".',
         ),
         (

@@ -167,7 +167,12 @@ class ClassFiles:
 
         result: SecretProviderClass | ClassInvalidError
         try:
-            result = parse_class(manifest, default_namespace=self._default_namespace, locate=place)
+            result = parse_class(
+                manifest,
+                default_namespace=self._default_namespace,
+                locate=place,
+                spelling=lambda field: document.text_of(base + field),
+            )
             namespace, name = result.namespace, result.name
         except ClassInvalidError as error:
             result = error

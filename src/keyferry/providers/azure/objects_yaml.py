@@ -22,9 +22,9 @@ from keyferry.formats.yaml_text import (
     YamlScalar,
     read_yaml,
 )
+from keyferry.formats.yaml_values import parse_integer
 
 _INT32 = range(-(2**31), 2**31)
-_INTEGER = re.compile(r"[-+]?(0x[0-9a-fA-F]{1,8}|0o?[0-7]{1,11}|0|[1-9][0-9]{0,9})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ class Entry:
             ClassInvalidError: it is anything else, including a number in quotes.
         """
         scalar = self._scalar(field)
-        if scalar is None or (not scalar.text and scalar.style is ScalarStyle.PLAIN):
+        if scalar is None or scalar.is_null:
             return 0
-        number = _parse_integer(scalar.text) if scalar.style is ScalarStyle.PLAIN else None
-        if number is None:
+        number = parse_integer(scalar)
+        if number is None or number not in _INT32:
             problem = f"{field} is not an integer{self._line_note(scalar.line)}"
             raise self._error(problem, "Write a number without quotes, such as 5.")
         return number
@@ -87,6 +87,9 @@ class Entry:
 def read_entries(text: str) -> tuple[Entry, ...]:
     """Return the items of `array` in `text`, in order; empty if `array` is absent or empty.
 
+    Null items, which templates often leave behind, are dropped as upstream does; the index of an
+    entry does not count them.
+
     Raises:
         ClassInvalidError: the text, or the text of an item, is not YAML of that shape.
     """
@@ -100,12 +103,16 @@ def _array_items(text: str) -> tuple[YamlNode, ...]:
         where = f"{error.detail} (line {error.line} of objects)"
         problem = f"failed to yaml unmarshal objects, error: {where}"
         raise ClassInvalidError(problem, error.remedy) from error
+    if root is None or (isinstance(root, YamlScalar) and root.is_null):
+        return ()
     if not isinstance(root, YamlMap):
-        raise _document_error("not a mapping with the key array", line=root.line if root else 1)
+        raise _document_error("not a mapping with the key array", line=root.line)
     array = root.entries.get("array")
     match array:
         case YamlList(items):
-            return items
+            return tuple(
+                item for item in items if not (isinstance(item, YamlScalar) and item.is_null)
+            )
         case None | YamlScalar(text=""):
             return ()
         case _:
@@ -127,15 +134,17 @@ def _parse_entry(item: YamlNode, index: int) -> Entry:
         root = read_yaml(item.text)
     except YamlError as error:
         problem = f"{_entry_context(index)}, error: {error.detail}{_line_note(item, error.line)}"
-        raise ClassInvalidError(problem, error.remedy) from error
-    if (
-        root is None
-        or isinstance(root, YamlMap)
-        or root == YamlScalar("", ScalarStyle.PLAIN, root.line)
-    ):
-        return Entry(index, item, root if isinstance(root, YamlMap) else None)
+        folded = item.style is ScalarStyle.FOLDED
+        raise ClassInvalidError(problem, _FOLDED_REMEDY if folded else error.remedy) from error
+    if isinstance(root, YamlMap):
+        return Entry(index, item, root)
+    if root is None or (isinstance(root, YamlScalar) and root.is_null):
+        return Entry(index, item, None)
     problem = f"{_entry_context(index)}, error: not a mapping{_line_note(item, root.line)}"
     raise ClassInvalidError(problem, "Write lines of the form field: value.")
+
+
+_FOLDED_REMEDY = "Write '- |' instead of '- >': a '>' joins the lines of the entry."
 
 
 def _entry_context(index: int) -> str:
@@ -150,15 +159,6 @@ def _line_note(item: YamlScalar, entry_line: int) -> str:
     """
     line = item.line + entry_line if item.style is ScalarStyle.LITERAL else item.line
     return f" (line {line} of objects)"
-
-
-def _parse_integer(text: str) -> int | None:
-    if not _INTEGER.fullmatch(text):
-        return None
-    digits = text.lstrip("+-").lower()
-    base = 16 if digits.startswith("0x") else 8 if digits.startswith("0") else 10
-    number = int(text, base)
-    return number if number in _INT32 else None
 
 
 # --- The parameter and field `expiryWarning`: how long before an object expires to warn -----------

@@ -137,7 +137,10 @@ def _items(text: str) -> tuple[YamlNode, ...]:
         raise ClassInvalidError(f"objects is not a YAML list: {detail}", error.remedy) from error
     match root:
         case YamlList(items):
-            return items
+            # Upstream drops null items, too, which templates often leave behind.
+            return tuple(
+                item for item in items if not (isinstance(item, YamlScalar) and item.is_null)
+            )
         case None | YamlScalar(text="", style=ScalarStyle.PLAIN):
             return ()
         case _:
@@ -190,8 +193,6 @@ class _Entry:
         match self.node:
             case YamlMap(entries):
                 return entries.get(name)
-            case YamlScalar(text="", style=ScalarStyle.PLAIN):
-                return None
             case _:
                 raise self._error(
                     "the entry is not a mapping", "Write lines of the form 'field: value'."
@@ -211,7 +212,7 @@ class _Entry:
     def _integer(self, name: str) -> int:
         """Return a mode field; 0 if it is absent or null."""
         scalar = self._scalar(name)
-        if scalar is None or (not scalar.text and scalar.style is ScalarStyle.PLAIN):
+        if scalar is None or scalar.is_null:
             return 0
         number = parse_integer(scalar)
         if number is None or not 0 <= number <= MAX_MODE:

@@ -203,7 +203,35 @@ def test_history_of_at_most_one_is_a_single_version(history: str) -> None:
     assert one(objectVersionHistory=history).history == 1
 
 
-@pytest.mark.parametrize("history", ['"5"', "five", "1.5", "99999999999", "[1]", "''"])
+@pytest.mark.parametrize(
+    ("written", "history"),
+    [("2.0", 2), ("2.9", 2), ("1e1", 10), ("0x10", 16), ("012", 10), ("08", 8), ("!!int '3'", 3)],
+)
+def test_history_can_be_any_number_of_yaml(written: str, history: int) -> None:
+    """Templates write integers as floats; as in upstream, a fraction is dropped."""
+    assert one(objectVersionHistory=written).history == history
+
+
+@pytest.mark.parametrize("item", ["-", "- ~", "- null", "-   # nothing"])
+def test_null_items_are_dropped(item: str) -> None:
+    """A template whose loop ends with nothing leaves them behind."""
+    text = f"array:\n{item}\n- 'objectName: x\n\n  objectType: secret'\n{item}\n"
+    assert [found.ref.name for found in parse_objects(text)] == ["x"]
+
+
+def test_entry_with_folded_lines_is_an_error_with_its_cause() -> None:
+    """`>` joins the lines, so the YAML library sees a colon too many."""
+    with pytest.raises(ClassInvalidError) as caught:
+        parse_objects("array:\n- >\n  objectName: x\n  objectType: secret\n")
+    assert "(line 2 of objects)" in caught.value.problem
+    assert (
+        caught.value.remedy == "Write '- |' instead of '- >': a '>' joins the lines of the entry."
+    )
+
+
+@pytest.mark.parametrize(
+    "history", ['"5"', "five", "1.5.0", ".inf", "2147483648.0", "99999999999", "[1]", "''"]
+)
 def test_invalid_history_names_its_line(history: str) -> None:
     """Also a quoted number; line 5 of `objects` is the third line of the entry."""
     with pytest.raises(

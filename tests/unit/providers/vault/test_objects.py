@@ -46,6 +46,38 @@ def test_all_fields_are_parsed() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "- {objectName: x, secretPath: a}\n-\n",
+        "- ~\n- {objectName: x, secretPath: a}\n- null # nothing\n",
+        "- {objectName: x, secretPath: a}\n---\n",
+        "- {objectName: x, secretPath: a}\n---\n- {objectName: [\n",
+        "%YAML 1.2\n---\n- {objectName: x, secretPath: a}\n...\n",
+        "- !own {objectName: !!str x, secretPath: !!binary YQ==}\n",
+        "- {<<: {objectName: y, secretPath: a}, objectName: x}\n",
+    ],
+)
+def test_yaml_is_read_as_upstream_reads_it(text: str) -> None:
+    """Null items, closing markers, further documents, tags and merge keys."""
+    (found,) = parse_objects(text)
+    assert ("x", "a") == (found.name, str(found.request.path))
+
+
+def test_merge_keys_share_fields() -> None:
+    """The usual shape: each entry merges the first, and overrides some fields."""
+    text = """\
+- &db {objectName: user, secretPath: secret/data/db, secretKey: user, filePermission: 0600}
+- <<: *db
+  objectName: password
+  secretKey: password
+"""
+    found = parse_objects(text)
+    assert [("user", "user", 0o600), ("password", "password", 0o600)] == [
+        (each.name, each.key, each.mode) for each in found
+    ]
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("objects", "not a YAML list"),
