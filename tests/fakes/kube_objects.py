@@ -138,6 +138,9 @@ class ObjectTracker:
         """Apply a strategic merge patch: null deletes, owners are merged by uid."""
         self.manifest(key)
         stored, changes = self.stored[key], flatten(patch)
+        version = changes.pop(("metadata", "resourceVersion"), None)
+        if version not in {None, stored.values[("metadata", "resourceVersion")]}:
+            raise StatusError(409, "Conflict")
         for path, value in changes.items():
             if path[:2] == OWNERS and value.get("$patch") == "delete":
                 changes[path] = None

@@ -10,10 +10,13 @@ import pytest
 
 from keyferry.kubernetes.objects import ApplyOutcome
 from tests.fakes.store_suite import (
+    ADOPTING_SECRET,
     CLAIM,
     CLAIMED_SECRET,
     MANAGED_LABEL,
+    OTHER_REPLICA_SET,
     SECRET,
+    THEIR_SECRET,
     StoreContract,
     StorePeer,
     decoded_data,
@@ -61,6 +64,52 @@ class ApiStoreContract(StoreContract):
         assert labels == after["metadata"]["labels"]
         assert before["metadata"]["annotations"] == after["metadata"]["annotations"]
         assert not (await peer.store.apply_secret(CLAIMED_SECRET)).changed
+
+    async def test_edited_key_of_an_adopted_secret_is_reverted(self, peer: ApiStorePeer) -> None:
+        """Other keys may be edited and added."""
+        await peer.put(THEIR_SECRET)
+        await peer.store.apply_secret(ADOPTING_SECRET)
+        await peer.patch_secret("shop", "db", {"data": {"more": "aGFuZA==", "new": "aGFuZA=="}})
+        assert not (await peer.store.apply_secret(ADOPTING_SECRET)).changed
+        await peer.patch_secret("shop", "db", {"data": {"user": "aGFuZA=="}})
+        reverted = await peer.store.apply_secret(ADOPTING_SECRET)
+        assert (ApplyOutcome.REVERTED, ()) == (reverted.outcome, reverted.replaced_keys)
+        assert dict(SECRET.data) | {"more": b"hand", "new": b"hand"} == decoded_data(
+            await peer.read("Secret", "shop", "db")
+        )
+
+    async def test_adopted_secret_stays_adopted_without_its_record(
+        self, peer: ApiStorePeer
+    ) -> None:
+        """Somebody removed the annotation; keys of others are kept."""
+        await peer.put(THEIR_SECRET)
+        await peer.store.apply_secret(ADOPTING_SECRET)
+        removed = {"metadata": {"annotations": {"keyferry.dev/adopted-keys": None}}}
+        await peer.patch_secret("shop", "db", removed)
+        await peer.store.apply_secret(ADOPTING_SECRET)
+        found = await peer.read("Secret", "shop", "db")
+        assert b"theirs" == decoded_data(found)["more"]
+        live = await peer.store.find_secret("shop", "db")
+        assert live is not None
+        assert live.adopted
+
+    async def test_secret_is_created_by_one_write(self, peer: ApiStorePeer) -> None:
+        """It never exists without its owners."""
+        await peer.store.apply_secret(CLAIMED_SECRET)
+        live = await peer.store.find_secret("shop", "db")
+        assert live is not None
+        assert ["rs-uid"] == [owner.uid for owner in live.owners]
+        assert not (await peer.store.apply_secret(CLAIMED_SECRET)).changed
+
+    async def test_update_keeps_owners_of_other_nodes(self, peer: ApiStorePeer) -> None:
+        """An apply names every owner that exists."""
+        await peer.store.apply_secret(CLAIMED_SECRET)
+        await peer.store.apply_secret(replace(CLAIMED_SECRET, owners=(OTHER_REPLICA_SET,)))
+        later = replace(CLAIMED_SECRET, data={"password": b"2"}, claim=later_claim())
+        assert (await peer.store.apply_secret(later)).changed
+        await peer.store.apply_secret(replace(later, data={"password": b"3"}))
+        found = await peer.read("Secret", "shop", "db")
+        assert ["rs-uid", "rs-uid-7"] == sorted(owner_uids(found))
 
     async def test_content_of_a_later_fetch_is_kept(self, peer: ApiStorePeer) -> None:
         """Another node fetched it later. A manual edit of it is reverted."""

@@ -82,7 +82,29 @@ CLAIMED_SECRET = replace(SECRET, claim=CLAIM)
 """The Secret from SecretProviderClass `web`; `api` names it too."""
 
 
+ADOPTING_SECRET = replace(CLAIMED_SECRET, claim=replace(CLAIM, adopt=True))
+"""The same for a SecretProviderClass that adopts an existing Secret."""
+
+
 MANAGED_LABEL = "secrets-store.csi.k8s.io/managed"
+
+
+THEIR_LABELS = {"app.kubernetes.io/part-of": "argocd"}
+
+
+THEIR_SECRET = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {
+        "name": "db",
+        "namespace": "shop",
+        "labels": THEIR_LABELS,
+        "annotations": {"team": "blue"},
+    },
+    "type": "Opaque",
+    "data": {"password": "dGhlaXJz", "more": "dGhlaXJz"},
+}
+"""A Secret that somebody else created."""
 
 
 class StorePeer(Protocol):
@@ -280,21 +302,94 @@ class StoreContract:
         found = await peer.read("Secret", "shop", "db")
         assert {"x": b"1"} == decoded_data(found)
 
-    async def test_unmanaged_secret_is_adopted_if_configured(self, peer: StorePeer) -> None:
-        """All previous content is removed."""
-        theirs = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "db", "namespace": "shop"},
-            "type": "Opaque",
-            "data": {"password": "dGhlaXJz", "more": "dGhlaXJz"},
-        }
-        await peer.put(theirs)
+    async def test_adopted_secret_keeps_what_others_wrote(self, peer: StorePeer) -> None:
+        """Keyferry adds its keys, labels and annotations, and no owner."""
+        await peer.put(THEIR_SECRET)
         with pytest.raises(SecretNotManagedError):
             await peer.store.apply_secret(CLAIMED_SECRET)
-        await peer.store.apply_secret(replace(SECRET, claim=replace(CLAIM, adopt=True)))
-        assert dict(SECRET.data) == decoded_data(await peer.read("Secret", "shop", "db"))
-        assert not (await peer.store.apply_secret(CLAIMED_SECRET)).changed
+        applied = await peer.store.apply_secret(ADOPTING_SECRET)
+        assert ApplyOutcome.ADOPTED is applied.outcome
+        assert ("password",) == applied.replaced_keys
+        found = await peer.read("Secret", "shop", "db")
+        assert dict(SECRET.data) | {"more": b"theirs"} == decoded_data(found)
+        assert found is not None
+        labels, annotations = found["metadata"]["labels"], found["metadata"]["annotations"]
+        assert ("argocd", "test", "true") == (
+            labels["app.kubernetes.io/part-of"],
+            labels["environment"],
+            labels[MANAGED_LABEL],
+        )
+        assert ("blue", "yes") == (annotations["team"], annotations["note"])
+        assert not (await peer.store.apply_secret(ADOPTING_SECRET)).changed
+        live = await peer.store.find_secret("shop", "db")
+        assert live is not None
+        assert live.adopted
+
+    async def test_adopted_secret_is_updated(self, peer: StorePeer) -> None:
+        """Keys that are no longer configured are removed; those of others are kept."""
+        await peer.put(THEIR_SECRET)
+        await peer.store.apply_secret(ADOPTING_SECRET)
+        changed = replace(
+            ADOPTING_SECRET, data={"user": b"you", "more": b"mine"}, labels={}, annotations={}
+        )
+        assert (
+            ApplyOutcome.UPDATED
+            is (
+                applied := await peer.store.apply_secret(replace(changed, claim=later_adoption()))
+            ).outcome
+        )
+        assert ("more",) == applied.replaced_keys
+        found = await peer.read("Secret", "shop", "db")
+        assert {"user": b"you", "more": b"mine"} == decoded_data(found)
+        assert found is not None
+        assert THEIR_LABELS | {MANAGED_LABEL: "true"} == found["metadata"]["labels"]
+        assert not (await peer.store.apply_secret(replace(changed, claim=later_adoption()))).changed
+
+    async def test_released_secret_is_as_others_left_it(self, peer: StorePeer) -> None:
+        """Everything that Keyferry wrote is removed; a replaced value is lost."""
+        await peer.put(THEIR_SECRET)
+        await peer.store.apply_secret(ADOPTING_SECRET)
+        live = await peer.store.find_secret("shop", "db")
+        assert live is not None
+        assert await peer.store.release_secret("shop", "db", live)
+        found = await peer.read("Secret", "shop", "db")
+        assert {"more": b"theirs"} == decoded_data(found)
+        assert found is not None
+        assert THEIR_LABELS == found["metadata"]["labels"]
+        assert {"team": "blue"} == found["metadata"]["annotations"]
+        assert [] == owner_uids(found)
+        assert "Opaque" == found["type"]
+        free = await peer.store.find_secret("shop", "db")
+        assert free is not None
+        assert not free.managed
+
+    async def test_changed_secret_is_not_released(self, peer: StorePeer) -> None:
+        """As with a deletion, the caller checks again."""
+        await peer.put(THEIR_SECRET)
+        await peer.store.apply_secret(ADOPTING_SECRET)
+        live = await peer.store.find_secret("shop", "db")
+        assert live is not None
+        changed = replace(ADOPTING_SECRET, data={"user": b"you"}, claim=later_adoption())
+        await peer.store.apply_secret(changed)
+        assert not await peer.store.release_secret("shop", "db", live)
+        assert b"you" == decoded_data(await peer.read("Secret", "shop", "db"))["user"]
+
+    @pytest.mark.parametrize(
+        ("theirs", "problem"),
+        [
+            ({"type": "example.com/own"}, "has type example.com/own"),
+            ({"immutable": True}, "is immutable"),
+        ],
+    )
+    async def test_secret_that_cannot_be_adopted_is_refused(
+        self, peer: StorePeer, theirs: Mapping[str, Any], problem: str
+    ) -> None:
+        """Keyferry would have to delete it first."""
+        await peer.put({**THEIR_SECRET, **theirs})
+        with pytest.raises(SecretNotManagedError, match=problem):
+            await peer.store.apply_secret(ADOPTING_SECRET)
+        found = await peer.read("Secret", "shop", "db")
+        assert {"password": b"theirs", "more": b"theirs"} == decoded_data(found)
 
     async def test_temporary_owner_is_replaced_by_the_owners(self, peer: StorePeer) -> None:
         """The pod status was the owner while the pod was unknown."""
@@ -359,6 +454,10 @@ class StoreContract:
             await peer.store.apply_secret(replace(SECRET, name="../x"))
         with pytest.raises((StoreError, ClassNotFoundError, ClassInvalidError)):
             await peer.store.get_class("..", "web/x?y")
+
+
+def later_adoption() -> SecretClaim:
+    return replace(later_claim(), class_version="class-uid/4", adopt=True)
 
 
 def later_claim() -> SecretClaim:

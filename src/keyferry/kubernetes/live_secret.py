@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from keyferry.formats.fields import Field
+from keyferry.formats.fields import Field, FieldTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,15 +20,50 @@ MANAGED_LABEL = "secrets-store.csi.k8s.io/managed"
 CLASS_ANNOTATION = "keyferry.dev/class"
 CLASS_VERSION_ANNOTATION = "keyferry.dev/class-version"
 FETCHED_AT_ANNOTATION = "keyferry.dev/fetched-at"
+ADOPTED_ANNOTATION = "keyferry.dev/adopted-keys"
+"""On a Secret that Keyferry did not create: what it wrote to it, as JSON."""
+UNUSED_SINCE_ANNOTATION = "keyferry.dev/unused-since"
+"""On a Secret that no pod uses any more: the time, for the grace period."""
+KEYFERRY_ANNOTATIONS = frozenset(
+    {
+        CLASS_ANNOTATION,
+        CLASS_VERSION_ANNOTATION,
+        FETCHED_AT_ANNOTATION,
+        ADOPTED_ANNOTATION,
+        UNUSED_SINCE_ANNOTATION,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
 class AppliedKeys:
-    """The keys whose values nobody has changed since Keyferry applied them."""
+    """Keys of a Secret that Keyferry wrote.
+
+    In `LiveSecret.applied_keys`, those whose values nobody has changed since then.
+    """
 
     data: frozenset[str] = frozenset()
     labels: frozenset[str] = frozenset()
     annotations: frozenset[str] = frozenset()
+
+    def to_json(self) -> str:
+        """Return the value of `ADOPTED_ANNOTATION`."""
+        groups = {"data": self.data, "labels": self.labels, "annotations": self.annotations}
+        return json.dumps({name: sorted(keys) for name, keys in groups.items() if keys})
+
+    @classmethod
+    def from_json(cls, text: str) -> AppliedKeys:
+        """Parse the value of `ADOPTED_ANNOTATION`; an invalid one counts as no key."""
+        try:
+            groups = Field(json.loads(text))
+            return cls(
+                *(
+                    frozenset(item.text() for item in groups[name].items())
+                    for name in ("data", "labels", "annotations")
+                )
+            )
+        except (ValueError, RecursionError, FieldTypeError):
+            return cls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +95,16 @@ class LiveSecret:
         """Whether Keyferry may change it: it has the label, or managedFields name Keyferry."""
         applied = bool(self.resource_version) and bool(self.applied_keys.data)
         return self.labels.get(MANAGED_LABEL) == "true" or applied
+
+    @property
+    def adopted(self) -> bool:
+        """Whether somebody else created it, and a SecretProviderClass adopted it."""
+        return ADOPTED_ANNOTATION in self.annotations
+
+    @property
+    def adopted_keys(self) -> AppliedKeys:
+        """Which keys of an adopted Secret come from Keyferry; the others are not changed."""
+        return AppliedKeys.from_json(self.annotations.get(ADOPTED_ANNOTATION, ""))
 
     @property
     def owner_class(self) -> str:
@@ -105,11 +151,11 @@ def parse_applied_keys(manifest: Value, *, from_api: bool) -> AppliedKeys:
     root = Field(manifest)
     metadata = root["metadata"]
     if not from_api:
-        return AppliedKeys(
-            frozenset(root["data"].mapping()),
-            frozenset(metadata["labels"].mapping()),
-            frozenset(metadata["annotations"].mapping()),
-        )
+        data, labels = frozenset(root["data"].mapping()), frozenset(metadata["labels"].mapping())
+        annotations = metadata["annotations"].text_mapping()
+        if ADOPTED_ANNOTATION in annotations:
+            return _keys_of_adopted(annotations, data, labels)
+        return AppliedKeys(data, labels, frozenset(annotations))
     for entry in metadata["managedFields"].items():
         if entry["manager"].text() == FIELD_MANAGER and entry["operation"].text() == "Apply":
             fields = entry["fieldsV1"]
@@ -119,6 +165,18 @@ def parse_applied_keys(manifest: Value, *, from_api: bool) -> AppliedKeys:
                 _managed_keys(fields["f:metadata"]["f:annotations"]),
             )
     return AppliedKeys()
+
+
+def _keys_of_adopted(
+    annotations: Mapping[str, str], data: frozenset[str], labels: frozenset[str]
+) -> AppliedKeys:
+    """Return the recorded keys that exist, and those that Keyferry always writes."""
+    recorded = AppliedKeys.from_json(annotations[ADOPTED_ANNOTATION])
+    return AppliedKeys(
+        recorded.data & data,
+        (recorded.labels | {MANAGED_LABEL}) & labels,
+        (recorded.annotations | KEYFERRY_ANNOTATIONS) & annotations.keys(),
+    )
 
 
 def _managed_keys(fields: Field) -> frozenset[str]:

@@ -54,7 +54,10 @@ _UID_NAMESPACE = uuid.UUID("5b1f4c55-3a3d-4d3a-9a0c-6c1a2f0d8e11")
 
 
 def secret_manifest(secret: DesiredSecret, owners: Iterable[OwnerReference]) -> Manifest:
-    """Return the manifest of `secret` with `owners` instead of its own."""
+    """Return the manifest of `secret` with `owners` instead of its own.
+
+    An adopted Secret keeps its type, so that field stays with the client that created it.
+    """
     metadata: Manifest = {
         "name": secret.name,
         "namespace": secret.namespace,
@@ -66,7 +69,7 @@ def secret_manifest(secret: DesiredSecret, owners: Iterable[OwnerReference]) -> 
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata,
-        "type": secret.type,
+        **({} if secret.adopted else {"type": secret.type}),
         "data": dict[str, Value](desired_data(secret)),
     }
     return with_owners(manifest, owners)

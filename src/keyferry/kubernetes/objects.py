@@ -167,6 +167,8 @@ class DesiredSecret:
         owners: added to the existing ones.
         removed_owner_uids: uids of owners to remove.
         claim: of the SecretProviderClass that wants it; None for no particular one.
+        adopted: it is written to a Secret of somebody else: only its keys, labels and annotations,
+            without owners.
     """
 
     namespace: str
@@ -178,6 +180,7 @@ class DesiredSecret:
     owners: tuple[OwnerReference, ...]
     removed_owner_uids: frozenset[str] = frozenset()
     claim: SecretClaim | None = None
+    adopted: bool = False
 
 
 class ApplyOutcome(Enum):
@@ -185,6 +188,8 @@ class ApplyOutcome(Enum):
 
     UNCHANGED = "none"
     CREATED = "created"
+    ADOPTED = "adopted"
+    """Keys were added to a Secret of somebody else."""
     UPDATED = "updated"
     REVERTED = "reverted"
     """Updated, because somebody else changed it."""
@@ -200,11 +205,13 @@ class ApplyResult:
         outcome: what was done to it.
         resource_version: its resourceVersion; "" where there is no API.
         previous_type: type before it was recreated, or "".
+        replaced_keys: keys of an adopted Secret whose values of somebody else were replaced.
     """
 
     outcome: ApplyOutcome
     resource_version: str = ""
     previous_type: str = ""
+    replaced_keys: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:

@@ -8,16 +8,18 @@ reverts, from a newer write of another node, which it keeps.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keyferry.errors import SecretConflictError, SecretNotManagedError
 from keyferry.kubernetes.live_secret import (
+    ADOPTED_ANNOTATION,
     CLASS_ANNOTATION,
     CLASS_VERSION_ANNOTATION,
     FETCHED_AT_ANNOTATION,
     MANAGED_LABEL,
+    AppliedKeys,
 )
 
 if TYPE_CHECKING:
@@ -52,11 +54,32 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopt:
+    """It belongs to somebody else: add the desired keys and leave all others."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recreate:
     """An immutable field must change: delete and recreate the Secret."""
 
 
-SecretPlan = Create | Keep | Update | Recreate
+SecretPlan = Create | Keep | Update | Adopt | Recreate
+
+
+def for_live_secret(desired: DesiredSecret, live: LiveSecret | None) -> DesiredSecret:
+    """Return the desired Secret as it is written to the live one.
+
+    To a Secret that somebody else created, Keyferry writes only its own keys, and no owners:
+    Kubernetes would delete the Secret with them.
+    """
+    if live is None:
+        return desired
+    named = desired.claim is not None and desired.claim.adopt
+    # Somebody may have removed the annotation of an adopted Secret.
+    lost_record = not live.owners and bool(live.data.keys() - live.applied_keys.data)
+    if not (live.adopted or (named and (not live.managed or lost_record))):
+        return desired
+    return replace(desired, adopted=True, owners=(), removed_owner_uids=frozenset())
 
 
 def plan_secret(desired: DesiredSecret, live: LiveSecret | None) -> SecretPlan:
@@ -64,17 +87,20 @@ def plan_secret(desired: DesiredSecret, live: LiveSecret | None) -> SecretPlan:
 
     1. Missing: create it.
     2. Not managed, or of another SecretProviderClass: raise.
-    3. Equal, or written for a newer generation of the class: keep it.
-    4. Another type, or immutable: recreate it.
-    5. Written by another node with newer content: keep it.
-    6. Otherwise: update it.
+    3. Adopted, and another type or immutable: raise, because it cannot be recreated.
+    4. Not managed, and the SecretProviderClass adopts it: adopt it.
+    5. Equal, or written for a newer generation of the class: keep it.
+    6. Another type, or immutable: recreate it.
+    7. Written by another node with newer content: keep it.
+    8. Otherwise: update it.
 
     Args:
-        desired: the desired Secret.
+        desired: the desired Secret, as `for_live_secret` returns it.
         live: the live Secret, or None.
 
     Raises:
-        SecretNotManagedError: Keyferry does not manage it, and the class does not adopt it.
+        SecretNotManagedError: Keyferry does not manage it, and the class does not adopt it, or it
+            cannot be adopted.
         SecretConflictError: another SecretProviderClass owns it.
     """
     if live is None:
@@ -84,9 +110,13 @@ def plan_secret(desired: DesiredSecret, live: LiveSecret | None) -> SecretPlan:
     same_class = claim is not None and live.owner_class == claim.class_name
     edited = _is_edited(live)
     ahead = claim is not None and same_class and not edited and _is_newer_generation(claim, live)
+    if desired.adopted:
+        _check_adoptable(desired, live)
+        if not live.adopted:
+            return Adopt()
     if ahead or (desired.type == live.type and _is_equal(desired, live)):
         return Keep()
-    if desired.type != live.type or live.immutable:
+    if not desired.adopted and (desired.type != live.type or live.immutable):
         return Recreate()
     if claim and same_class and not edited:
         return _keep_or_update(desired, claim, live)
@@ -113,6 +143,11 @@ def desired_annotations(desired: DesiredSecret) -> dict[str, str]:
     }
     if claim.class_version:
         annotations[CLASS_VERSION_ANNOTATION] = claim.class_version
+    if desired.adopted:
+        keys = AppliedKeys(
+            frozenset(desired.data), frozenset(desired.labels), frozenset(desired.annotations)
+        )
+        annotations[ADOPTED_ANNOTATION] = keys.to_json()
     return {**desired.annotations, **annotations}
 
 
@@ -126,6 +161,29 @@ def desired_data(desired: DesiredSecret) -> dict[str, str]:
     return {key: base64.b64encode(value).decode() for key, value in desired.data.items()}
 
 
+def replaced_keys(desired: DesiredSecret, live: LiveSecret) -> tuple[str, ...]:
+    """Return the keys of an adopted Secret whose values of somebody else will be replaced."""
+    data = desired_data(desired)
+    theirs = live.data.keys() - live.adopted_keys.data if desired.adopted else ()
+    return tuple(sorted(key for key in theirs if data.get(key, live.data[key]) != live.data[key]))
+
+
+def _check_adoptable(desired: DesiredSecret, live: LiveSecret) -> None:
+    if desired.type != (live.type or "Opaque"):
+        raise SecretNotManagedError(
+            f"Secret {desired.namespace}/{desired.name} cannot be adopted: it has type"
+            f" {live.type}, and secretObjects of the SecretProviderClass says {desired.type};"
+            " the type of a Secret cannot be changed",
+            f"Set type: {live.type} in secretObjects, or choose another secretName.",
+        )
+    if live.immutable:
+        raise SecretNotManagedError(
+            f"Secret {desired.namespace}/{desired.name} is not managed by Keyferry and is"
+            " immutable, so it cannot be adopted",
+            "Delete the Secret, or choose another secretName.",
+        )
+
+
 def _check_ownership(desired: DesiredSecret, live: LiveSecret) -> None:
     subject = f"Secret {desired.namespace}/{desired.name}"
     claim = desired.claim
@@ -133,7 +191,7 @@ def _check_ownership(desired: DesiredSecret, live: LiveSecret) -> None:
         raise SecretNotManagedError(
             f"{subject} is not managed by Keyferry: it exists without label {MANAGED_LABEL}",
             "Choose another secretName, delete the Secret, or add its name to the annotation"
-            " keyferry.dev/adopt-secrets of the SecretProviderClass.",
+            " keyferry.dev/adopt-secrets of the SecretProviderClass to add keys to it.",
         )
     if claim and live.owner_class != claim.class_name and live.owner_class in claim.contenders:
         raise SecretConflictError(
@@ -146,7 +204,11 @@ def _check_ownership(desired: DesiredSecret, live: LiveSecret) -> None:
 
 def _is_equal(desired: DesiredSecret, live: LiveSecret) -> bool:
     """Return whether the Secret has all desired keys and no stale key of Keyferry."""
-    return desired_data(desired) == live.data and all(
+    kept = live.data
+    if desired.adopted:
+        recorded = live.adopted_keys.data | live.applied_keys.data
+        kept = {k: v for k, v in live.data.items() if k in recorded or k in desired.data}
+    return desired_data(desired) == kept and all(
         _matches(desired_texts, live_texts, applied)
         for desired_texts, live_texts, applied in (
             (desired_labels(desired), live.labels, live.applied_keys.labels),
@@ -167,7 +229,8 @@ def _matches(
 def _is_edited(live: LiveSecret) -> bool:
     """Return whether another client changed a value or an ownership annotation."""
     claimed = {CLASS_ANNOTATION, FETCHED_AT_ANNOTATION} <= live.applied_keys.annotations
-    return live.data.keys() != live.applied_keys.data or not claimed
+    keys = live.adopted_keys.data if live.adopted else live.data.keys()
+    return keys != live.applied_keys.data or not claimed
 
 
 def _has_applied_keys(desired: DesiredSecret, live: LiveSecret) -> bool:
@@ -182,7 +245,10 @@ def _has_applied_keys(desired: DesiredSecret, live: LiveSecret) -> bool:
 
 def _has_different_values(desired: DesiredSecret, live: LiveSecret) -> bool:
     """Return whether the keys are equal, so that it is the same entry, and the content is not."""
-    return live.data.keys() == desired.data.keys() and desired_data(desired) != live.data
+    keys = live.adopted_keys.data if live.adopted else live.data.keys()
+    return keys == desired.data.keys() and any(
+        live.data.get(key) != value for key, value in desired_data(desired).items()
+    )
 
 
 def _is_newer_generation(claim: SecretClaim, live: LiveSecret) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from keyferry.kubernetes.cluster import ClusterView
     from keyferry.kubernetes.live_secret import LiveSecret
     from keyferry.kubernetes.objects import (
@@ -64,6 +66,32 @@ class ObjectStore(Protocol):
 
     async def delete_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
         """Delete the Secret if it equals `expected`; return False if it has changed."""
+
+    async def mark_secret_unused(
+        self,
+        namespace: str,
+        name: str,
+        expected: LiveSecret,
+        *,
+        since: datetime,
+        owner: OwnerReference | None,
+    ) -> bool:
+        """Mark a Secret as unused if it equals `expected`; return False if it has changed.
+
+        Args:
+            namespace: of the Secret.
+            name: of the Secret.
+            expected: the Secret as it was read.
+            since: when the last pod stopped using it.
+            owner: its SecretProviderClass, to be added as an owner; None to add none.
+        """
+
+    async def release_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
+        """Remove the keys, labels and annotations of Keyferry from an adopted Secret.
+
+        Returns:
+            False if it does not equal `expected` any more; nothing is removed then.
+        """
 
     async def record_event(self, event: Event) -> None:
         """Record an event; never raises, so that an event cannot fail a mount."""

@@ -65,6 +65,39 @@ async def test_secret_of_a_bare_pod_is_owned_by_its_pod_status(node: Node) -> No
     assert ["SecretProviderClassPodStatus web-0-shop-web"] == node.owners("db")
 
 
+async def test_secret_is_created_by_one_write(node: Node, api: KubeApiServer) -> None:
+    """No client sees it without its owners."""
+    node.schedule("web-0", "web", owner="web-5d8")
+    await node.publish("web")
+    assert 1 == api.requests.count("patch secrets")
+
+
+async def test_adopted_secret_is_released_with_the_last_pod(node: Node, api: KubeApiServer) -> None:
+    """Keys, labels and annotations of others are never changed, and the Secret is not deleted."""
+    metadata = {"name": "db", "namespace": NAMESPACE, "labels": {"team": "blue"}}
+    theirs = {"metadata": metadata, "type": "Opaque", "data": {"value": "aGFuZA==", "more": "YQ=="}}
+    api.put("secrets", theirs)
+    adopting = scripted_class("web", secret_object("db", "a"))
+    adopting["metadata"]["annotations"] = {"keyferry.dev/adopt-secrets": "db"}
+    api.put(CLASSES, adopting)
+    await wait_until(
+        lambda: bool([spc for spc in node.store.cluster.classes(NAMESPACE) if spc.adopted_secrets]),
+        "the annotation",
+    )
+    node.schedule("web-0", "web", owner="web-5d8")
+    await node.publish("web")
+    assert {"value": "1", "more": "a"} == node.secret_values("db")
+    assert [] == node.owners("db")
+    (adopted,) = await node.events("SecretAdopted")
+    assert adopted.endswith("the previous values of these keys were replaced: value")
+    uid = (node.secret("db") or {})["metadata"]["uid"]
+    await node.delete_pod("web-0", "web")
+    await wait_until(lambda: node.secret_values("db") == {"more": "a"}, "the key to be removed")
+    left = (node.secret("db") or {})["metadata"]
+    assert (uid, {"team": "blue"}) == (left["uid"], left["labels"])
+    assert "annotations" not in left
+
+
 async def test_secret_of_two_deployments_has_two_owners(node: Node, other: Node) -> None:
     """Upstream's test: two pods each, on two nodes."""
     for place, pod, owner in (

@@ -37,7 +37,7 @@ class SecretGarbageCollector:
     async def delete_if_unused(self, key: NamespacedName) -> bool:
         """Delete the Secret `key`, which no volume of this node uses.
 
-        It is kept in these cases:
+        Of an adopted Secret, only what Keyferry wrote is removed. It is kept in these cases:
 
         1. It does not exist, or Keyferry does not manage it.
         2. Its SecretProviderClass dropped it and another one names it, which takes it over.
@@ -65,15 +65,16 @@ class SecretGarbageCollector:
             namespace, class_names | {present.owner_class}
         ):
             return True
-        deleted = await self._store.delete_secret(namespace, name, present)
-        if deleted:
+        end = self._store.release_secret if present.adopted else self._store.delete_secret
+        ended = await end(namespace, name, present)
+        if ended:
             _log.info(
-                "Secret deleted",
+                "adopted Secret released" if present.adopted else "Secret deleted",
                 secret=ObjectName(namespace, name),
                 spc=ObjectName(namespace, present.owner_class),
                 reason="dropped by its SecretProviderClass" if dropped else "unused",
             )
-        return deleted
+        return ended
 
     async def _class_dropped_secret(self, namespace: str, owner_class: str, name: str) -> bool:
         """Whether the SecretProviderClass exists and no longer names the Secret."""

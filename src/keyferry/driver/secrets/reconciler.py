@@ -18,6 +18,7 @@ from keyferry.driver.secrets.builder import build_secret, owners_of, secret_data
 from keyferry.driver.secrets.jobs import SECRET_DATA
 from keyferry.driver.secrets.usage import Consumer, Usage, usage_of
 from keyferry.driver.status.events import (
+    secret_adopted,
     secret_conflict,
     secret_failed,
     secret_recreated,
@@ -243,6 +244,9 @@ class SecretReconciler:
         self, key: NamespacedName, source: Consumer, secret: DesiredSecret, result: ApplyResult
     ) -> None:
         pod, spc = source.volume.pod, source.spc
+        if result.replaced_keys or result.outcome is ApplyOutcome.ADOPTED:
+            event = secret_adopted(spc, secret.name, result.replaced_keys)
+            await self._store.record_event(event)
         match result.outcome:
             case ApplyOutcome.UNCHANGED:
                 return
@@ -252,7 +256,7 @@ class SecretReconciler:
             case ApplyOutcome.REVERTED:
                 self._metrics.drift_reverted()
                 await self._store.record_event(secret_reverted(pod, spc, secret.name))
-            case ApplyOutcome.CREATED | ApplyOutcome.UPDATED:
+            case ApplyOutcome.CREATED | ApplyOutcome.ADOPTED | ApplyOutcome.UPDATED:
                 pass
             case _:
                 assert_never(result.outcome)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from keyferry.providers.api import StaleContent
 
 FAILED_TO_CREATE_SECRET = "FailedToCreateSecret"  # noqa: S105 - the reason of an event
+SECRET_ADOPTED = "SecretAdopted"  # noqa: S105 - as above
 SECRET_CONFLICT = "SecretConflict"  # noqa: S105 - as above
 SECRET_RECREATED = "SecretRecreated"  # noqa: S105 - as above
 SECRET_REVERTED = "SecretReverted"  # noqa: S105 - as above
@@ -80,6 +81,23 @@ def secret_conflict(
             truncate_message(f"{lost}; {remedy}"),
         ),
     )
+
+
+def secret_adopted(spc: SecretProviderClass, name: str, replaced: tuple[str, ...]) -> Event:
+    """Return the notice that keys were added to a Secret that somebody else created.
+
+    Args:
+        spc: the SecretProviderClass that adopts it.
+        name: the Secret.
+        replaced: its existing keys whose values were replaced.
+    """
+    message = f"adopted secret {name}; its other keys, labels and annotations are not changed"
+    if replaced:
+        message = f"{message}, but the previous values of these keys were replaced: " + (
+            ", ".join(replaced)
+        )
+    kind = EventType.WARNING if replaced else EventType.NORMAL
+    return Event(_class_ref(spc), kind, SECRET_ADOPTED, truncate_message(message))
 
 
 def secret_recreated(

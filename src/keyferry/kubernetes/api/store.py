@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import UTC
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.aio.tasks import spawn
@@ -29,7 +30,13 @@ from keyferry.kubernetes.api.cluster_cache import (
 from keyferry.kubernetes.api.config import load_config
 from keyferry.kubernetes.api.events import EventRecorder
 from keyferry.kubernetes.api.reflector import api_backoff
-from keyferry.kubernetes.api.secret_patch import applied_content, follow_up_patch
+from keyferry.kubernetes.api.secret_patch import (
+    applied_content,
+    follow_up_patch,
+    recreated_content,
+    release_requests,
+    unused_patch,
+)
 from keyferry.kubernetes.class_codec import CLASS_KIND, class_not_found_error
 from keyferry.kubernetes.names import (
     MAX_LABEL,
@@ -44,11 +51,21 @@ from keyferry.kubernetes.object_codec import (
     refresh_status_manifest,
 )
 from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult, OwnerReference
-from keyferry.kubernetes.secret_plan import Create, Keep, Recreate, Update, plan_secret
+from keyferry.kubernetes.secret_plan import (
+    Adopt,
+    Create,
+    Keep,
+    Recreate,
+    Update,
+    for_live_secret,
+    plan_secret,
+    replaced_keys,
+)
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
     from pathlib import Path
 
     from keyferry.aio.clock import Clock
@@ -224,38 +241,44 @@ class KubeStore:
                 continue
         return await self._apply_secret(secret)
 
-    async def _apply_secret(self, desired: DesiredSecret) -> ApplyResult:
-        at = SecretResource, desired.namespace, desired.name
-        live = await self.find_secret(desired.namespace, desired.name)
+    async def _apply_secret(self, wanted: DesiredSecret) -> ApplyResult:
+        at = SecretResource, wanted.namespace, wanted.name
+        live = await self.find_secret(wanted.namespace, wanted.name)
+        desired = for_live_secret(wanted, live)
         plan = plan_secret(desired, live)
-        previous_owners: tuple[OwnerReference, ...] = ()
         match plan:
             case Keep():
                 assert live is not None
                 outcome, answer = ApplyOutcome.UNCHANGED, live
-            case Update(reverts):
+            case Update() | Adopt():
                 assert live is not None
-                outcome = ApplyOutcome.REVERTED if reverts else ApplyOutcome.UPDATED
-                content = applied_content(desired, resource_version=live.resource_version)
+                outcome = ApplyOutcome.ADOPTED
+                if isinstance(plan, Update):
+                    outcome = ApplyOutcome.REVERTED if plan.reverts else ApplyOutcome.UPDATED
+                content = applied_content(desired, live)
                 answer = _parse_live_secret(await self._api.apply(*at, content, force=True))
-            case Create() | Recreate():
+            case Create():
                 outcome = ApplyOutcome.CREATED
-                if live is not None:
-                    outcome, previous_owners = ApplyOutcome.RECREATED, live.owners
-                    await self._api.delete(
-                        *at, uid=live.uid, resource_version=live.resource_version
-                    )
-                content = applied_content(desired, resource_version=None)
+                content = applied_content(desired, None)
+                answer = _parse_live_secret(await self._api.apply(*at, content, force=False))
+            case Recreate():
+                assert live is not None
+                outcome = ApplyOutcome.RECREATED
+                await self._api.delete(*at, uid=live.uid, resource_version=live.resource_version)
+                content = recreated_content(desired, live)
                 answer = _parse_live_secret(await self._api.apply(*at, content, force=False))
             case _:
                 assert_never(plan)
-        patch = follow_up_patch(
-            desired, answer, previous_owners=previous_owners, keep_data=isinstance(plan, Keep)
-        )
+        patch = follow_up_patch(desired, answer, keep_data=isinstance(plan, Keep))
         if patch is not None:
             answer = _parse_live_secret(await self._api.strategic_merge(*at, patch))
             outcome = ApplyOutcome.UPDATED if outcome is ApplyOutcome.UNCHANGED else outcome
-        return ApplyResult(outcome, answer.resource_version, live.type if live else "")
+        return ApplyResult(
+            outcome,
+            answer.resource_version,
+            live.type if live else "",
+            replaced_keys(desired, live) if live and isinstance(plan, Update | Adopt) else (),
+        )
 
     async def find_secret(self, namespace: str, name: str) -> LiveSecret | None:
         """Return the live Secret, or None."""
@@ -273,6 +296,38 @@ class KubeStore:
                 uid=expected.uid,
                 resource_version=expected.resource_version,
             )
+        except ApiNotFoundError:
+            return True
+        except ApiConflictError:
+            return False
+        return True
+
+    async def mark_secret_unused(
+        self,
+        namespace: str,
+        name: str,
+        expected: LiveSecret,
+        *,
+        since: datetime,
+        owner: OwnerReference | None,
+    ) -> bool:
+        """Mark a Secret as unused if it is still `expected`. Returns False if it changed."""
+        patch = unused_patch(expected, since.astimezone(UTC).isoformat(timespec="seconds"), owner)
+        try:
+            await self._api.strategic_merge(SecretResource, namespace, name, patch)
+        except (ApiNotFoundError, ApiConflictError):
+            return False
+        return True
+
+    async def release_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
+        """Remove what Keyferry wrote to an adopted Secret. Returns False if it changed."""
+        at = SecretResource, namespace, name
+        patch, apply = release_requests(namespace, name, expected)
+        try:
+            unmarked = _parse_live_secret(await self._api.strategic_merge(*at, patch))
+            version = {"resourceVersion": unmarked.resource_version}
+            content = {**apply, "metadata": {**Field(apply)["metadata"].mapping(), **version}}
+            await self._api.apply(*at, content, force=True)
         except ApiNotFoundError:
             return True
         except ApiConflictError:

@@ -20,6 +20,7 @@ from keyferry.kubernetes.files.secrets import (
     parse_or_none,
     parse_or_raise,
     read_secret,
+    release_secret,
     remove_orphaned_secrets,
     remove_secret,
     write_secret,
@@ -142,6 +143,25 @@ class ManifestsStore:
         if self._directory is None:
             return True
         return await self._write(remove_secret, self._directory, namespace, name, expected)
+
+    async def mark_secret_unused(
+        self,
+        namespace: str,
+        name: str,
+        expected: LiveSecret,
+        *,
+        since: datetime,
+        owner: OwnerReference | None,
+    ) -> bool:
+        """Return True: there is no grace period without a cluster."""
+        del namespace, name, expected, since, owner
+        return True
+
+    async def release_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
+        """Remove what Keyferry wrote to an adopted Secret. Returns False if it changed."""
+        if self._directory is None:
+            return True
+        return await self._write(release_secret, self._directory, namespace, name, expected)
 
     async def record_event(self, event: Event) -> None:
         """Write an event or increase its count; an event that cannot be written is dropped."""
