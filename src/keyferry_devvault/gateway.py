@@ -64,6 +64,7 @@ class Gateway:
         secrets = SecretsApi(data.secrets)
         keys = ObjectsApi(data.vault_keys, data.certificates)
         certificates = ObjectsApi(data.certificates.certificates, data.certificates)
+        self._hints = data.hints
         self._fault_injection = data.fault_injection
         self._request_log = request_log
         self._wall_time = wall_time
@@ -106,7 +107,7 @@ class Gateway:
             if action is not None and not isinstance(action, RespondStatus):
                 await _inject_fault(request, action)
             elif action is not None:
-                response = _fault_response(action)
+                response = self._fault_response(action)
             else:
                 try:
                     response = await route(await self._parse_request(request))
@@ -117,7 +118,7 @@ class Gateway:
                     response = Response(500, body, note=str(error))
             return _web_response(response)
         finally:
-            self._request_log.end(_request_record(request, response))
+            self._request_log.end(_request_record(request, response, at=self._wall_time()))
 
     async def _https_response(self, request: Request) -> Response:
         service = parse_host(request.host)
@@ -151,7 +152,7 @@ class Gateway:
             return replace(
                 throttled,
                 headers={"Retry-After": str(tuning.retry_after)},
-                note="to stop throttling: keyferry devvault tune --throttle off",
+                note=f"stop throttling: {self._hints.line('tune', '--throttle', 'off')}",
             )
         return self._vault.handle(request, host)
 
@@ -164,6 +165,17 @@ class Gateway:
         if request.host == ARC_HOST:
             return self._arc.handle(request)
         return self._imds.handle(request)
+
+    def _fault_response(self, action: RespondStatus) -> Response:
+        headers = {} if action.retry_after is None else {"Retry-After": str(action.retry_after)}
+        failure = vault_error_response(
+            action.status, "FaultInjected", "A fault was injected into the development vault."
+        )
+        return replace(
+            failure,
+            headers=headers,
+            note=f"injected fault; remove all: {self._hints.line('tune', '--clear')}",
+        )
 
     async def _parse_request(self, request: web.BaseRequest) -> Request:
         return Request(
@@ -190,14 +202,6 @@ def _web_response(response: Response) -> web.Response:
     )
 
 
-def _fault_response(action: RespondStatus) -> Response:
-    headers = {} if action.retry_after is None else {"Retry-After": str(action.retry_after)}
-    failure = vault_error_response(
-        action.status, "FaultInjected", "A fault was injected into the development vault."
-    )
-    return replace(failure, headers=headers, note="an injected fault")
-
-
 async def _inject_fault(request: web.BaseRequest, action: CloseMidResponse | Hang) -> NoReturn:
     """Send an incomplete response or none, until the connection ends."""
     match action:
@@ -219,8 +223,9 @@ async def _inject_fault(request: web.BaseRequest, action: CloseMidResponse | Han
     await never
 
 
-def _request_record(request: web.BaseRequest, response: Response) -> RequestRecord:
+def _request_record(request: web.BaseRequest, response: Response, *, at: float) -> RequestRecord:
     return RequestRecord(
+        at=at,
         method=request.method,
         host=host_without_port(request.host),
         path=request.path,

@@ -15,6 +15,10 @@ from keyferry_devvault.model import (
     Tuning,
 )
 
+_SUBJECT_PREFIX = "system:serviceaccount:"
+_NAME = "([a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?)"
+_SUBJECT = re.compile(f"{_SUBJECT_PREFIX}{_NAME}:{_NAME}")
+_SHORT_SUBJECT = re.compile(f"(?:{_SUBJECT_PREFIX})?{_NAME}[:/]{_NAME}")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _RATE = re.compile(r"(\d+)/s")
@@ -46,6 +50,23 @@ def parse_rate(text: str) -> int | None:
     if matched := _RATE.fullmatch(text.strip()):
         return int(matched[1])
     raise RequestInvalidError(f"{text!r} is not a rate", "Write it as 10/s, or off.")
+
+
+def parse_subject(subject: str) -> tuple[str, str]:
+    """Return the namespace and the name of the service account in `subject`.
+
+    Raises:
+        RequestInvalidError: it is not `system:serviceaccount:NAMESPACE:NAME`.
+    """
+    if matched := _SUBJECT.fullmatch(subject):
+        return matched[1], matched[2]
+    short = _SHORT_SUBJECT.fullmatch(subject)
+    raise RequestInvalidError(
+        f"{subject!r} is not the subject of a service account",
+        f"Write {_SUBJECT_PREFIX}{short[1]}:{short[2]}."
+        if short
+        else f"Write {_SUBJECT_PREFIX}NAMESPACE:NAME, with names as in Kubernetes.",
+    )
 
 
 def parse_fault(text: str) -> Fault:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,12 +22,14 @@ class RequestRecord:
     """One completed request.
 
     Attributes:
+        at: when it was completed, in Unix time.
         kind: its kind.
         status: the HTTP status, or `NO_STATUS`.
         principal: the client ID of the caller; "" if unknown.
         note: a hint on how to fix an error.
     """
 
+    at: float
     method: str
     host: str
     path: str
@@ -36,10 +39,13 @@ class RequestRecord:
     note: str = ""
 
     def format_line(self) -> str:
-        """Return the line of the access log, with control characters escaped."""
+        """Return the line of the access log, in UTC, with control characters escaped."""
+        time = f"{datetime.fromtimestamp(self.at, UTC):%Y-%m-%dT%H:%M:%SZ}"
         status = self.status or "---"
         tail = f"  # {self.note}" if self.note else ""
-        text = f"{self.method} {self.host} {self.path} {status} {self.principal or '-'}{tail}"
+        text = (
+            f"{time} {self.method} {self.host} {self.path} {status} {self.principal or '-'}{tail}"
+        )
         return "".join(char if char.isprintable() else "?" for char in text)
 
 

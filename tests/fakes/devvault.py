@@ -106,20 +106,20 @@ class DevVault:
         self, vault: str, name: str, kind: str = "EC", *, size: int = 2048, curve: str = "P-256"
     ) -> str:
         """Make a new version of a key, creating the vault where it is missing; return its id."""
-        self.data.secrets.ensure_vault(vault)
+        self.data.vaults.ensure(vault)
         document = {"pem": key_pem(generate_key(kind, size=size, curve=curve)), "kty": kind}
         return self.data.vault_keys.put(vault, name, uuid4().hex, document).version
 
     def create_certificate(self, vault: str, name: str, spec: CertificateSpec) -> str:
         """Make a certificate with its key and its secret; return the id of the three."""
-        self.data.secrets.ensure_vault(vault)
+        self.data.vaults.ensure(vault)
         return self.data.certificates.create(vault, name, spec).version
 
     def import_certificate(
         self, vault: str, name: str, content: bytes, *, content_type: str | None = None
     ) -> str:
         """Take a certificate with its key out of PEM or PKCS#12; return the id of its version."""
-        self.data.secrets.ensure_vault(vault)
+        self.data.vaults.ensure(vault)
         store = self.data.certificates
         return store.import_(vault, name, content, content_type=content_type).version
 

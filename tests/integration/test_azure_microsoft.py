@@ -100,7 +100,7 @@ async def vault(tmp_path: Path) -> AsyncIterator[MicrosoftPeer]:
     """A vault whose clock moves on with every version."""
     times = count(1_700_000_000)
     async with running_devvault(tmp_path, wall_time=lambda: next(times)) as running:
-        running.data.secrets.ensure_vault(VAULT)
+        running.data.vaults.ensure(VAULT)
         running.add_managed_identity(READER, tenant=DEFAULT_TENANT)
         running.grant(VAULT, READER, "get", "list")
         running.add_app(WRITER, tenant=DEFAULT_TENANT, secret=WRITER_SECRET)
@@ -282,7 +282,7 @@ async def test_microsofts_client_authenticates_after_a_challenge(tmp_path: Path)
 async def test_microsofts_client_shows_the_entra_code(tmp_path: Path) -> None:
     """A wrong client secret is AADSTS7000215, as in Keyferry."""
     async with running_devvault(tmp_path) as running:
-        running.data.secrets.ensure_vault(VAULT)
+        running.data.vaults.ensure(VAULT)
         running.add_app(WRITER, tenant=DEFAULT_TENANT, secret=WRITER_SECRET)
         running.grant(VAULT, WRITER)
         async with microsoft_clients(

@@ -77,7 +77,7 @@ async def vault(tmp_path: Path) -> AsyncIterator[DevVaultPeer]:
     """A vault whose clock moves on with every version."""
     times = count(1_700_000_000)
     async with running_devvault(tmp_path) as running:
-        running.data.secrets.ensure_vault(VAULT)
+        running.data.vaults.ensure(VAULT)
         running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
         running.grant(VAULT, CLIENT, "get", "list")
         provider = AzureProvider(

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -35,6 +36,17 @@ def output(folder: Path, *words: str, stdin: str = "") -> str:
     result = keyferry(folder, *words, stdin=stdin)
     assert (0, "") == (result.exit_code, result.stderr)
     return result.stdout
+
+
+def listed(folder: Path, *words: str) -> list[dict[str, Any]]:
+    """What a listing command prints, read from its JSON."""
+    rows: list[dict[str, Any]] = json.loads(output(folder, *words, "-o", "json"))
+    return rows
+
+
+def permissions(folder: Path) -> dict[str, list[str]]:
+    """The policies of the vault contoso, by client ID."""
+    return {row["clientID"]: row["permissions"] for row in listed(folder, "policy", "contoso")}
 
 
 def refusal(folder: Path, *words: str, stdin: str = "") -> str:
@@ -74,7 +86,7 @@ def test_a_secret_is_set_from_stdin_and_shown_only_when_asked(tmp_path: Path) ->
     masked = output(tmp_path, "get", "contoso", "db")
     assert "canary" not in printed + masked
     assert "canary\n" == output(tmp_path, "get", "contoso", "db", "--show-value")
-    assert "may get,list on vault contoso." in output(tmp_path, "policy", "contoso", "system")
+    assert "get,list" in output(tmp_path, "policy", "contoso", "system")
 
 
 def test_a_value_is_asked_for_unseen_on_a_terminal(tmp_path: Path) -> None:
@@ -125,7 +137,7 @@ def test_attributes_are_set_and_shown(tmp_path: Path) -> None:
     expires = ["--expires", "2030-01-31T00:00:00Z"]
     output(tmp_path, "set", "contoso", "db", *options, *expires, stdin="x")
     shown = output(tmp_path, "get", "contoso", "db")
-    for text in ("disabled", "a=b=c", "text/plain", "2030-01-31 00:00:00Z"):
+    for text in ("enabled       false", "a=b=c", "text/plain", "2030-01-31T00:00:00Z"):
         assert text in shown
 
 
@@ -133,15 +145,13 @@ def test_versions_are_listed_disabled_and_enabled(tmp_path: Path) -> None:
     """The oldest first; a version is named by its id."""
     for text in ("a", "b"):
         output(tmp_path, "set", "contoso", "db", stdin=text)
-    first, second = (
-        line.split() for line in output(tmp_path, "list", "contoso", "db").splitlines()
-    )
-    assert "a\n" == output(tmp_path, "get", "contoso", "db", "--version", first[1], "--show-value")
+    first, second = (row["version"] for row in listed(tmp_path, "list", "contoso", "db"))
+    assert "a\n" == output(tmp_path, "get", "contoso", "db", "--version", first, "--show-value")
     output(tmp_path, "disable", "contoso", "db")
-    assert second[1] in output(tmp_path, "list", "contoso")
-    assert "disabled" in output(tmp_path, "list", "contoso")
-    output(tmp_path, "enable", "contoso", "db", "--version", second[1])
-    assert "enabled" in output(tmp_path, "list", "contoso")
+    (latest,) = listed(tmp_path, "list", "contoso")
+    assert (second, False) == (latest["version"], latest["enabled"])
+    output(tmp_path, "enable", "contoso", "db", "--version", second)
+    assert listed(tmp_path, "list", "contoso")[0]["enabled"]
 
 
 def test_a_secret_is_deleted_recovered_and_purged(tmp_path: Path) -> None:
@@ -159,12 +169,10 @@ def test_an_identity_gets_its_policy_with_it(tmp_path: Path) -> None:
     """One command makes a class with a user-assigned identity work."""
     output(tmp_path, "set", "contoso", "db", stdin="a")
     output(tmp_path, "identity", "add-managed", CLIENT, "--vault", "contoso")
-    assert f"{CLIENT} may get,list on vault contoso.\n" == output(
-        tmp_path, "policy", "contoso", CLIENT
-    )
+    assert ["get", "list"] == permissions(tmp_path)[CLIENT]
     output(tmp_path, "policy", "contoso", CLIENT, "--allow", "get")
-    assert f"{CLIENT} may get on vault contoso." in output(tmp_path, "policy", "contoso")
-    assert "may nothing" in output(tmp_path, "policy", "contoso", CLIENT, "--revoke")
+    assert ["get"] == permissions(tmp_path)[CLIENT]
+    assert f"{CLIENT}  -" in output(tmp_path, "policy", "contoso", CLIENT, "--revoke")
 
 
 def test_an_app_of_any_tenant_joins_a_vault_that_this_machine_may_read(tmp_path: Path) -> None:
@@ -172,8 +180,8 @@ def test_an_app_of_any_tenant_joins_a_vault_that_this_machine_may_read(tmp_path:
     output(tmp_path, "set", "contoso", "db", stdin="a")
     words = ["identity", "add-app", CLIENT, "--tenant", "t1", "--vault", "contoso"]
     assert "may get,list on vault contoso." in output(tmp_path, *words, stdin="canary\n")
-    assert 2 == output(tmp_path, "policy", "contoso").count("may get,list")
-    assert 2 == output(tmp_path, "identity", "list").count("tenant t1")
+    assert [["get", "list"]] * 2 == list(permissions(tmp_path).values())
+    assert ["t1", "t1"] == [row["tenant"] for row in listed(tmp_path, "identity", "list")]
 
 
 def test_an_app_is_added_federated_listed_and_removed(tmp_path: Path) -> None:
@@ -181,12 +189,18 @@ def test_an_app_is_added_federated_listed_and_removed(tmp_path: Path) -> None:
     printed = output(tmp_path, "identity", "add-app", CLIENT, "--tenant", "t1", stdin="canary\n")
     subject = "system:serviceaccount:shop:web"
     printed += output(tmp_path, "identity", "federate", CLIENT, "--subject", subject)
-    listed = output(tmp_path, "identity", "list")
-    assert f"{CLIENT}  app  tenant t1" in listed
-    assert f"federated: {subject} of https://kubernetes.default.svc.cluster.local" in listed
-    assert "canary" not in printed + listed
+    shown = output(tmp_path, "identity", "list")
+    assert f"{CLIENT}  app   t1      {subject}" in shown
+    credential = {
+        "subject": subject,
+        "issuer": "https://kubernetes.default.svc.cluster.local",
+        "audience": "api://AzureADTokenExchange",
+    }
+    (row,) = listed(tmp_path, "identity", "list")
+    assert [credential] == row["federatedCredentials"]
+    assert "canary" not in printed + shown + str(row)
     output(tmp_path, "identity", "remove", CLIENT)
-    assert "" == output(tmp_path, "identity", "list")
+    assert [] == listed(tmp_path, "identity", "list")
 
 
 def test_service_account_tokens_are_minted(tmp_path: Path) -> None:
@@ -195,7 +209,8 @@ def test_service_account_tokens_are_minted(tmp_path: Path) -> None:
     passed = json.loads(output(tmp_path, *words, "--lifetime", "5m"))
     assert ["api://AzureADTokenExchange"] == list(passed)
     assert 2 == output(tmp_path, *words, "--raw").count(".")
-    assert "https://kubernetes.default.svc.cluster.local\n" == output(tmp_path, "issuer", "list")
+    (issuer,) = listed(tmp_path, "issuer", "list")
+    assert {"url": "https://kubernetes.default.svc.cluster.local"} == issuer
     (tmp_path / "jwks.json").write_text("{}")
     jwks = ["--jwks", str(tmp_path / "jwks.json")]
     assert "cannot be used" in refusal(tmp_path, "issuer", "add", "https://issuer.example", *jwks)
@@ -241,6 +256,7 @@ def test_a_refusal_is_one_line_on_stderr(
     tmp_path: Path, words: list[str], stdin: str, text: str
 ) -> None:
     """It names the problem, and the exit code is 1."""
+    output(tmp_path, "key", "create", "contoso", "k", "--kty", "EC")
     assert text in refusal(tmp_path, *words, stdin=stdin)
 
 
@@ -273,7 +289,7 @@ def test_the_status_shows_the_running_server(tmp_path: Path) -> None:
         output(tmp_path, "status")
         shown = output(tmp_path, "status")
         assert f"Running, data in {tmp_path}: https {address}:{port}" in shown
-        assert "vault contoso: 1 secrets, 1 policies" in shown
+        assert "vault contoso: 1 secret, 1 policy\n" in shown
         assert "requests:      1 GET other" in shown
         assert "already running" in refusal(tmp_path, "run")
 
@@ -287,3 +303,95 @@ def test_a_killed_server_does_not_block_the_next_one(tmp_path: Path) -> None:
     assert not is_running(tmp_path)
     with running(tmp_path):
         assert stale != DevRedirect.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["get", "contoso", "db"],
+        ["list", "contoso"],
+        ["key", "list", "contoso"],
+        ["cert", "get", "contoso", "web"],
+        ["identity", "list"],
+        ["identity", "federate", CLIENT, "--subject", "system:serviceaccount:shop:web"],
+        ["issuer", "list"],
+        ["policy", "contoso"],
+        ["disable", "contoso", "db"],
+        ["delete", "contoso", "db"],
+    ],
+)
+def test_a_read_of_a_folder_without_data_creates_nothing(tmp_path: Path, words: list[str]) -> None:
+    """The message names the folder, and the command that creates the data there."""
+    folder = tmp_path / "no data"
+    line = refusal(folder, *words)
+    assert f"there is no data of a development vault in {folder}" in line
+    assert f"keyferry devvault set VAULT NAME --data '{folder}'" in line
+    assert not folder.exists()
+
+
+def test_the_status_of_a_folder_without_data_creates_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "none"
+    start = f"start it with: keyferry devvault run --data {folder}"
+    assert f"Not running, no data in {folder}; {start}\n" == output(folder, "status")
+    assert not json.loads(output(folder, "status", "-o", "json"))["running"]
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("noun", [[], ["key"], ["cert"]])
+def test_a_missing_vault_differs_from_a_missing_object(tmp_path: Path, noun: list[str]) -> None:
+    output(tmp_path, "set", "contoso", "db", stdin="a")
+    for words in (["get", "nope", "x"], ["list", "nope"], ["disable", "nope", "x"]):
+        line = refusal(tmp_path, *noun, *words)
+        assert "there is no vault 'nope'. The vaults are: contoso." in line
+    assert "vault 'contoso' has no " in refusal(tmp_path, *noun, "get", "contoso", "nope")
+    assert "no version 'ff' of secret 'db'" in refusal(
+        tmp_path, "get", "contoso", "db", "--version", "ff"
+    )
+
+
+def test_a_deleted_secret_differs_from_a_missing_one(tmp_path: Path) -> None:
+    output(tmp_path, "set", "contoso", "db", stdin="a")
+    output(tmp_path, "delete", "contoso", "db")
+    line = refusal(tmp_path, "get", "contoso", "db")
+    assert "secret 'db' of vault 'contoso' is deleted." in line
+    assert f"keyferry devvault delete contoso db --recover --data {tmp_path}" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["get", "contoso", "nope"], "list contoso"),
+        (["get", "nope", "x"], "set nope NAME"),
+        (["policy", "nope", "system", "--allow", "get"], "set nope NAME"),
+        (["policy", "contoso", "nobody", "--allow", "get"], "identity list"),
+        (["cert", "get", "contoso", "nope"], "cert list contoso"),
+        (["key", "delete", "contoso", "nope"], "key list contoso"),
+        (["delete", "contoso", "nope", "--recover"], "list contoso"),
+    ],
+)
+def test_a_hint_repeats_the_data_folder_unless_it_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], command: str
+) -> None:
+    """Without it, the suggested command would work on the data of another vault."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    for options in (["--data", str(tmp_path / "own")], []):
+        CliRunner().invoke(devvault, ["set", "contoso", "db", *options], input="a")
+        result = CliRunner().invoke(devvault, [*words, *options])
+        assert 0 != result.exit_code
+        assert " ".join(["keyferry", "devvault", command, *options]) in result.stderr
+        assert bool(options) == ("--data" in result.stderr)
+
+
+@pytest.mark.parametrize("subject", ["shop:web", "system:serviceaccount:shop", "web", "a:b:c:d"])
+def test_a_subject_that_no_token_can_have_is_refused(tmp_path: Path, subject: str) -> None:
+    """`federate` checks it as `token` does; another issuer may have other subjects."""
+    output(tmp_path, "identity", "add-app", CLIENT, "--no-secret")
+    words = ["identity", "federate", CLIENT, "--subject", subject]
+    assert "is not the subject of a service account" in refusal(tmp_path, *words)
+    assert refusal(tmp_path, *words) == refusal(tmp_path, "token", "--subject", subject)
+    output(tmp_path, *words, "--issuer", "https://issuer.example")
+
+
+def test_a_short_subject_is_completed_in_the_message(tmp_path: Path) -> None:
+    line = refusal(tmp_path, "token", "--subject", "shop:web")
+    assert "Write system:serviceaccount:shop:web." in line

@@ -31,7 +31,7 @@ def test_a_key_is_made_listed_and_shown(tmp_path: Path) -> None:
     printed = keyferry(tmp_path, "key", "create", "shop", "k", "--kty", "EC", "--curve", "P-256K")
     assert "Created vault shop: " in printed
     assert "Created key k of vault shop, version " in printed
-    assert "  enabled  EC  " in keyferry(tmp_path, "key", "list", "shop")
+    assert "  true     EC    " in keyferry(tmp_path, "key", "list", "shop")
     shown = keyferry(tmp_path, "key", "get", "shop", "k")
     assert "secp256k1" in openssl("ec", "-pubin", "-noout", "-text", given=shown)
 
@@ -76,10 +76,10 @@ def test_an_object_is_disabled_deleted_recovered_and_purged(tmp_path: Path, noun
     """Each step says what it did."""
     keyferry(tmp_path, noun, "create", "shop", "x", "--kty", "EC")
     assert "Disabled " in keyferry(tmp_path, noun, "disable", "shop", "x")
-    assert "  disabled  EC" in keyferry(tmp_path, noun, "list", "shop", "x")
+    assert "  false    EC    " in keyferry(tmp_path, noun, "list", "shop", "x")
     assert "Enabled " in keyferry(tmp_path, noun, "enable", "shop", "x")
-    assert "--recover restores it" in keyferry(tmp_path, noun, "delete", "shop", "x")
-    assert "has no " in keyferry(tmp_path, noun, "get", "shop", "x", fails=True)
+    assert "Recover it with: keyferry devvault" in keyferry(tmp_path, noun, "delete", "shop", "x")
+    assert "is deleted" in keyferry(tmp_path, noun, "get", "shop", "x", fails=True)
     assert "Recovered " in keyferry(tmp_path, noun, "delete", "shop", "x", "--recover")
     assert "Purged " in keyferry(tmp_path, noun, "delete", "shop", "x", "--purge")
     refused = keyferry(tmp_path, noun, "delete", "shop", "x", "--recover", fails=True)

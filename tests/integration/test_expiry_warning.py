@@ -63,7 +63,7 @@ class Ends:
 
     def set_secret(self, name: str, expires: int) -> None:
         attributes = SecretAttributes(expires=expires)
-        self.vault.data.secrets.ensure_vault(VAULT)
+        self.vault.data.vaults.ensure(VAULT)
         self.vault.data.secrets.set(VAULT, name, "canary", attributes)
 
     @property

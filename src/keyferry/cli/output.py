@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -10,7 +11,6 @@ from typing import Any, Final, TypeVar
 import click
 
 Command = TypeVar("Command", bound=Callable[..., object])
-Value = str | int | float | bool | None | Sequence["Value"] | Mapping[str, "Value"]
 
 _GAP: Final = "  "
 _NOTHING: Final = "-"
@@ -38,7 +38,7 @@ def output_option(command: Command) -> Command:
 
 
 def print_list(
-    rows: Sequence[Mapping[str, Value]],
+    rows: Sequence[Mapping[str, object]],
     columns: Mapping[str, str],
     output: OutputFormat,
     *,
@@ -61,7 +61,21 @@ def print_list(
         click.echo(empty, err=True)
 
 
-def print_document(document: Value, output: OutputFormat) -> None:
+def print_details(details: Mapping[str, object], output: OutputFormat) -> None:
+    """Print one object on stdout, as a table with a line for each value that is not empty.
+
+    Args:
+        details: the keys are lower camel case; the table shows them as words.
+        output: the format.
+    """
+    if output is not OutputFormat.TABLE:
+        print_document(details, output)
+        return
+    cells = ((_words(key), _cell(value)) for key, value in details.items())
+    click.echo(format_table([row for row in cells if row[1] != _NOTHING]))
+
+
+def print_document(document: object, output: OutputFormat) -> None:
     """Print `document` on stdout as JSON or YAML; the caller prints a table itself."""
     plain = _plain(document)
     if output is OutputFormat.YAML:
@@ -86,7 +100,11 @@ def counted(number: int, singular: str, plural: str = "") -> str:
     return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
 
 
-def _cell(value: Value) -> str:
+def _words(key: str) -> str:
+    return re.sub("(?<=[a-z])(?=[A-Z])", " ", key).lower()
+
+
+def _cell(value: object) -> str:
     match value:
         case None | "":
             return _NOTHING
@@ -102,7 +120,7 @@ def _cell(value: Value) -> str:
             return str(value)
 
 
-def _plain(value: Value) -> Any:
+def _plain(value: object) -> Any:
     """Return `value` in the types that the encoders know, as valid Unicode."""
     match value:
         case str():

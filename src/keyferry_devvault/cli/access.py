@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keyferry.cli.output import OutputFormat, output_option, print_list
 from keyferry.errors import RequestInvalidError
-from keyferry_devvault.cli.options import CommandGroup, data_option, read_secret_text
+from keyferry_devvault.cli.options import (
+    CommandGroup,
+    create_data,
+    data_option,
+    open_data,
+    read_secret_text,
+)
 from keyferry_devvault.entra.service_account_tokens import kubelet_tokens, service_account_token
 from keyferry_devvault.model import (
     CLUSTER_ISSUER,
@@ -16,12 +23,14 @@ from keyferry_devvault.model import (
     FederatedCredential,
     Permission,
 )
-from keyferry_devvault.parsing import parse_duration
+from keyferry_devvault.parsing import parse_duration, parse_subject
 from keyferry_devvault.storage.credentials import PodAssignment
-from keyferry_devvault.storage.data import DevVaultData
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from keyferry_devvault.model import Identity
+    from keyferry_devvault.storage.data import DevVaultData
 
 _READ_PERMISSIONS = (Permission.GET, Permission.LIST)
 
@@ -62,7 +71,7 @@ def add_app(
 ) -> None:
     """Register an app. A hidden prompt, stdin or a file supplies its client secret."""
     pem = read_secret_text("certificate", certificate) if certificate else None
-    with DevVaultData(data) as dev:
+    with create_data(data) as dev:
         without = no_secret or pem is not None
         secret = None if without else read_secret_text("client secret", secret_file)
         added = dev.identities.add_app(client_id, tenant=tenant, secret=secret)
@@ -89,7 +98,7 @@ def add_managed(
     data: Path,
 ) -> None:
     """Assign a managed identity to this machine, as the SecretProviderClass names it."""
-    with DevVaultData(data) as dev:
+    with create_data(data) as dev:
         if client_id is not None:
             added = dev.identities.add_managed(client_id, tenant=tenant, system_assigned=system)
         elif system:
@@ -110,7 +119,9 @@ def add_managed(
 @data_option
 def federate(client_id: str, subject: str, issuer: str, audience: str, data: Path) -> None:
     """Permit a service account to authenticate as an app or a user-assigned identity."""
-    with DevVaultData(data) as dev:
+    if issuer == CLUSTER_ISSUER:
+        parse_subject(subject)
+    with open_data(data) as dev:
         dev.identities.add_federated_credential(
             FederatedCredential(client_id, issuer, subject, audience)
         )
@@ -124,7 +135,7 @@ def federate(client_id: str, subject: str, issuer: str, audience: str, data: Pat
 @data_option
 def assign_pod(client_id: str, namespace: str, pod: str, data: Path) -> None:
     """Permit pods to get tokens of a managed identity from NMI (AAD Pod Identity)."""
-    with DevVaultData(data) as dev:
+    with open_data(data) as dev:
         dev.credentials.assign_to_pods(PodAssignment(client_id, namespace, pod))
     click.echo(f"Pods {namespace}/{pod} have the identity {client_id}.")
 
@@ -134,23 +145,26 @@ def assign_pod(client_id: str, namespace: str, pod: str, data: Path) -> None:
 @data_option
 def remove(client_id: str, data: Path) -> None:
     """Remove an identity, its federated credentials and its access policies."""
-    with DevVaultData(data) as dev:
+    with open_data(data) as dev:
         dev.identities.remove(client_id)
     click.echo(f"Removed identity {client_id}.")
 
 
 @identity.command("list")
+@output_option
 @data_option
-def list_identities(data: Path) -> None:
+def list_identities(output: OutputFormat, data: Path) -> None:
     """List all identities and their federated credentials."""
-    with DevVaultData(data) as dev:
-        for row in dev.identities.all():
-            click.echo(f"{row.client_id}  {row.kind}  tenant {row.tenant}")
-            for credential in dev.identities.federated_credentials(row.client_id):
-                click.echo(
-                    f"  federated: {credential.subject} of {credential.issuer}"
-                    f" for {credential.audience}"
-                )
+    with open_data(data) as dev:
+        rows = [_identity_details(dev, row) for row in dev.identities.all()]
+        if output is OutputFormat.TABLE:
+            for row in rows:
+                row["subjects"] = [
+                    each.subject
+                    for each in dev.identities.federated_credentials(str(row["clientID"]))
+                ]
+    columns = {"CLIENT ID": "clientID", "KIND": "kind", "TENANT": "tenant"}
+    print_list(rows, {**columns, "FEDERATED": "subjects"}, output, empty="no identities")
 
 
 @click.command()
@@ -160,6 +174,7 @@ def list_identities(data: Path) -> None:
     "--allow", metavar="LIST", help="Set the permissions: get,list,set,delete,recover,purge."
 )
 @click.option("--revoke", is_flag=True, help="Remove all permissions.")
+@output_option
 @data_option
 def policy(
     *,
@@ -167,6 +182,7 @@ def policy(
     principal: str | None,
     allow: str | None,
     revoke: bool,
+    output: OutputFormat,
     data: Path,
 ) -> None:
     """Show or set the permissions of PRINCIPAL (a client ID, or system) on VAULT."""
@@ -174,14 +190,25 @@ def policy(
         raise RequestInvalidError("no principal is named", "Pass a client ID, or the word system.")
     if allow is not None and revoke:
         raise RequestInvalidError("--allow and --revoke exclude each other", "Pass one of them.")
-    with DevVaultData(data) as dev:
+    with open_data(data) as dev:
+        dev.vaults.require(vault)
         if principal is not None and (allow is not None or revoke):
             dev.policies.set_permissions(vault, principal, _parse_permissions(allow or ""))
         only = dev.identities.get(principal).client_id if principal else None
         policies = dev.policies.of_vault(vault)
-    for client_id in [only] if only else policies:
-        allowed = ",".join(sorted(policies.get(client_id, ()))) or "nothing"
-        click.echo(f"{client_id} may {allowed} on vault {vault}.")
+    print_list(
+        [
+            {
+                "vault": vault.lower(),
+                "clientID": client_id,
+                "permissions": sorted(policies.get(client_id, ())),
+            }
+            for client_id in ([only] if only else policies)
+        ],
+        {"VAULT": "vault", "CLIENT ID": "clientID", "PERMISSIONS": "permissions"},
+        output,
+        empty=f"no policies on vault {vault}",
+    )
 
 
 @click.group(cls=CommandGroup)
@@ -196,18 +223,19 @@ def issuer() -> None:
 def add_issuer(url: str, jwks: str, data: Path) -> None:
     """Trust tokens with issuer URL that are signed with a key of a JWKS file."""
     text = read_secret_text("JWKS", jwks)
-    with DevVaultData(data) as dev:
+    with create_data(data) as dev:
         dev.identities.add_issuer(url, text)
     click.echo(f"Tokens of {url} are trusted.")
 
 
 @issuer.command("list")
+@output_option
 @data_option
-def list_issuers(data: Path) -> None:
+def list_issuers(output: OutputFormat, data: Path) -> None:
     """List the trusted issuers."""
-    with DevVaultData(data) as dev:
-        for url in dev.identities.issuers():
-            click.echo(url)
+    with open_data(data) as dev:
+        rows = [{"url": url} for url in dev.identities.issuers()]
+    print_list(rows, {"URL": "url"}, output, empty="no issuers")
 
 
 @click.command()
@@ -232,7 +260,7 @@ def token(
     seconds, now = int(parse_duration(lifetime)), time.time()
     if raw and len(audiences) != 1:
         raise RequestInvalidError("--raw prints one token", "Pass one --audience.")
-    with DevVaultData(data) as dev:
+    with create_data(data) as dev:
         if raw:
             (audience,) = audiences
             text = service_account_token(
@@ -245,9 +273,21 @@ def token(
     click.echo(text)
 
 
+def _identity_details(dev: DevVaultData, row: Identity) -> dict[str, object]:
+    return {
+        "clientID": row.client_id,
+        "kind": row.kind,
+        "tenant": row.tenant,
+        "federatedCredentials": [
+            {"subject": each.subject, "issuer": each.issuer, "audience": each.audience}
+            for each in dev.identities.federated_credentials(row.client_id)
+        ],
+    }
+
+
 def _grant_read(dev: DevVaultData, client_id: str, vaults: tuple[str, ...]) -> None:
     for vault in vaults:
-        dev.secrets.ensure_vault(vault)
+        dev.vaults.ensure(vault)
         dev.policies.set_permissions(vault, client_id, _READ_PERMISSIONS)
         click.echo(f"{client_id} may get,list on vault {vault}.")
 

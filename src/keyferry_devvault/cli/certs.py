@@ -13,9 +13,14 @@ from keyferry_devvault.cli.objects import (
     grant_access_if_created,
     print_created,
 )
-from keyferry_devvault.cli.options import CommandGroup, data_option, read_secret_text
+from keyferry_devvault.cli.options import (
+    CommandGroup,
+    create_data,
+    data_option,
+    open_data,
+    read_secret_text,
+)
 from keyferry_devvault.model import ObjectKind
-from keyferry_devvault.storage.data import DevVaultData
 
 _CONTENT_TYPES = {"pem": "application/x-pem-file", "pkcs12": "application/x-pkcs12"}
 
@@ -67,7 +72,7 @@ def create(
         content_type=_CONTENT_TYPES[form],
         signed_by_ca=ca,
     )
-    with DevVaultData(data) as dev, grant_access_if_created(dev, vault):
+    with create_data(data) as dev, grant_access_if_created(dev, vault):
         print_created(dev.certificates.create(vault, name, spec))
 
 
@@ -97,7 +102,7 @@ def import_(
     password = None
     if password_file is not None:
         password = read_secret_text(f"password of {file}", password_file).rstrip("\n")
-    with DevVaultData(data) as dev, grant_access_if_created(dev, vault):
+    with create_data(data) as dev, grant_access_if_created(dev, vault):
         chosen = _CONTENT_TYPES[form] if form else None
         store = dev.certificates
         print_created(store.import_(vault, name, content, password=password, content_type=chosen))
@@ -112,7 +117,7 @@ def get(vault: str, name: str, version: str | None, data: Path) -> None:
     """Print certificate NAME as PEM, without chain and key."""
     from keyferry_devvault.crypto.certificate_material import certificate_pem
 
-    with DevVaultData(data) as dev:
+    with open_data(data) as dev:
         row = dev.certificates.certificates.get(vault, name, version)
     click.echo(certificate_pem(base64.b64decode(row.document["cer"])), nl=False)
 

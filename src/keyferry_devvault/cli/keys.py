@@ -12,9 +12,14 @@ from keyferry_devvault.cli.objects import (
     grant_access_if_created,
     print_created,
 )
-from keyferry_devvault.cli.options import CommandGroup, data_option, read_secret_text
+from keyferry_devvault.cli.options import (
+    CommandGroup,
+    create_data,
+    data_option,
+    open_data,
+    read_secret_text,
+)
 from keyferry_devvault.model import ObjectKind
-from keyferry_devvault.storage.data import DevVaultData
 from keyferry_devvault.storage.objects import check_object_name
 
 if TYPE_CHECKING:
@@ -38,9 +43,9 @@ def create(*, vault: str, name: str, kind: str, size: int, curve: str, data: Pat
     from keyferry_devvault.crypto.key_material import generate_key, key_pem
 
     document = {"pem": key_pem(generate_key(kind, size=size, curve=curve)), "kty": kind}
-    with DevVaultData(data) as dev, grant_access_if_created(dev, vault):
+    with create_data(data) as dev, grant_access_if_created(dev, vault):
         check_object_name(name, ObjectKind.KEY)
-        dev.secrets.ensure_vault(vault)
+        dev.vaults.ensure(vault)
         print_created(dev.vault_keys.put(vault, name, uuid4().hex, document))
 
 
@@ -55,9 +60,9 @@ def import_(vault: str, name: str, file: str, data: Path) -> None:
 
     parsed = parse_key(read_secret_text(f"key {name}", file).encode())
     document = {"pem": key_pem(parsed), "kty": key_kind(parsed)}
-    with DevVaultData(data) as dev, grant_access_if_created(dev, vault):
+    with create_data(data) as dev, grant_access_if_created(dev, vault):
         check_object_name(name, ObjectKind.KEY)
-        dev.secrets.ensure_vault(vault)
+        dev.vaults.ensure(vault)
         print_created(dev.vault_keys.put(vault, name, uuid4().hex, document))
 
 
@@ -70,7 +75,7 @@ def get(vault: str, name: str, version: str | None, data: Path) -> None:
     """Print the public key of key NAME as PEM."""
     from keyferry_devvault.crypto.key_material import parse_key, public_pem
 
-    with DevVaultData(data) as dev:
+    with open_data(data) as dev:
         row = dev.vault_keys.get(vault, name, version)
     click.echo(public_pem(parse_key(row.document["pem"].encode())), nl=False)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keyferry.cli.output import OutputFormat, output_option, print_list
 from keyferry.errors import RequestInvalidError
-from keyferry_devvault.cli.options import CommandGroup, data_option, format_time
+from keyferry_devvault.cli.options import CommandGroup, data_option, format_time, open_data
 from keyferry_devvault.model import ObjectKind, Permission
-from keyferry_devvault.storage.data import DevVaultData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
     from keyferry_devvault.model import VaultObjectVersion
     from keyferry_devvault.storage.certificates import CertificateStore
+    from keyferry_devvault.storage.data import DevVaultData
     from keyferry_devvault.storage.objects import ObjectTable
+
+
+_COMMANDS = {ObjectKind.KEY: "key", ObjectKind.CERTIFICATE: "cert"}
+"""The group of commands of each kind."""
 
 
 def table_of(dev: DevVaultData, kind: ObjectKind) -> ObjectTable:
@@ -34,7 +39,7 @@ def store_of(dev: DevVaultData, kind: ObjectKind) -> ObjectTable | CertificateSt
 @contextmanager
 def grant_access_if_created(dev: DevVaultData, vault: str) -> Iterator[None]:
     """Permit this machine to read `vault` if the block creates it."""
-    known = vault.lower() in dev.secrets.vaults()
+    known = dev.vaults.exists(vault)
     yield
     if not known:
         machine = dev.identities.ensure_system_assigned()
@@ -59,14 +64,22 @@ def add_common_commands(group: CommandGroup, kind: ObjectKind) -> None:
     @group.command("list", help=f"List the {kind} of VAULT, or the versions of one, oldest first.")
     @click.argument("vault")
     @click.argument("name", required=False)
+    @output_option
     @data_option
-    def list_(vault: str, name: str | None, data: Path) -> None:
-        with DevVaultData(data) as dev:
+    def list_(vault: str, name: str | None, output: OutputFormat, data: Path) -> None:
+        with open_data(data) as dev:
+            dev.vaults.require(vault)
             table = table_of(dev, kind)
             if name is not None:
                 table.get(vault, name)
-            for row in table.versions(vault, name) if name else table.latest(vault):
-                click.echo(_format_row(row))
+            rows = table.versions(vault, name) if name else table.latest(vault)
+        columns = {"NAME": "name", "VERSION": "version", "ENABLED": "enabled", "TYPE": "type"}
+        print_list(
+            [_details(row) for row in rows],
+            {**columns, "CREATED": "created"},
+            output,
+            empty=f"no {kind} in vault {vault}",
+        )
 
     @group.command("disable", help=f"Disable a version of {noun} NAME, so that it cannot be read.")
     @click.argument("vault")
@@ -94,16 +107,22 @@ def add_common_commands(group: CommandGroup, kind: ObjectKind) -> None:
         _delete(kind, data, vault, name, purge=purge, recover=recover)
 
 
-def _format_row(row: VaultObjectVersion) -> str:
-    state = "enabled" if row.enabled else "disabled"
-    what = row.document["kty"]
-    return f"{row.name}  {row.version}  {state}  {what}  {format_time(row.created)}"
+def _details(row: VaultObjectVersion) -> dict[str, object]:
+    return {
+        "vault": row.vault,
+        "name": row.name,
+        "version": row.version,
+        "enabled": row.enabled,
+        "type": row.document["kty"],
+        "created": format_time(row.created),
+        "updated": format_time(row.updated),
+    }
 
 
 def _set_enabled(
     kind: ObjectKind, data: Path, vault: str, name: str, version: str | None, *, enabled: bool
 ) -> None:
-    with DevVaultData(data) as dev:
+    with open_data(data) as dev:
         row = store_of(dev, kind).set_enabled(vault, name, version, enabled=enabled)
     state = "Enabled" if enabled else "Disabled"
     click.echo(f"{state} {kind.singular} {row.name} of vault {row.vault}, version {row.version}.")
@@ -115,13 +134,15 @@ def _delete(
     if purge and recover:
         raise RequestInvalidError("--purge and --recover exclude each other", "Pass one of them.")
     what = f"{kind.singular} {name} of vault {vault}"
-    with DevVaultData(data) as dev:
+    with open_data(data) as dev:
+        dev.vaults.require(vault)
         store = store_of(dev, kind)
         deleted = table_of(dev, kind).find_deleted(vault, name)
         if recover:
             if deleted is None:
                 raise RequestInvalidError(
-                    f"there is no deleted {what}", "Check the names of the vault and the object."
+                    f"there is no deleted {what}",
+                    f"List the {kind}: {dev.hints.line(_COMMANDS[kind], 'list', vault)}",
                 )
             store.recover(vault, name)
             click.echo(f"Recovered {what}.")
@@ -130,4 +151,5 @@ def _delete(
             store.delete(vault, name)
         if purge:
             store.purge(vault, name)
-    click.echo(f"Purged {what}." if purge else f"Deleted {what}; --recover restores it.")
+        command = dev.hints.line(_COMMANDS[kind], "delete", vault, name, "--recover")
+    click.echo(f"Purged {what}." if purge else f"Deleted {what}. Recover it with: {command}")

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from keyferry.errors import KeyferryError, RequestInvalidError
+from keyferry_devvault.command_hints import CommandHints
+from keyferry_devvault.storage.data import DevVaultData, has_data
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -42,6 +44,36 @@ def data_option(command: Command) -> Command:
         show_default="~/.local/share/keyferry/devvault",
         help="Data folder of the development vault.",
     )(command)
+
+
+def hints_for(folder: Path) -> CommandHints:
+    """Return the commands for a data folder; they repeat `--data` unless it is the default."""
+    return CommandHints(None if folder == default_folder() else folder)
+
+
+def create_data(folder: Path) -> DevVaultData:
+    """Open the data in `folder`, and create folder and data if they are missing.
+
+    Raises:
+        PlatformError: the folder or the data cannot be used.
+    """
+    return DevVaultData(folder, hints=hints_for(folder))
+
+
+def open_data(folder: Path) -> DevVaultData:
+    """Open the data in `folder`, for a command that only reads or changes what exists.
+
+    Raises:
+        PlatformError: the folder or the data cannot be used.
+        RequestInvalidError: there is no data.
+    """
+    if not has_data(folder):
+        hints = hints_for(folder)
+        raise RequestInvalidError(
+            f"there is no data of a development vault in {folder}",
+            f"Check --data. To create it, store a secret: {hints.line('set', 'VAULT', 'NAME')}",
+        )
+    return create_data(folder)
 
 
 def read_secret_text(label: str, file: str | None) -> str:
@@ -78,7 +110,7 @@ def read_secret_text(label: str, file: str | None) -> str:
 
 def format_time(seconds: int) -> str:
     """Return Unix time `seconds` as a date and time in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _read_bytes(file: str) -> bytes:

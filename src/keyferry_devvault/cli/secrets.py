@@ -8,11 +8,23 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keyferry.cli.output import (
+    OutputFormat,
+    output_option,
+    print_details,
+    print_document,
+    print_list,
+)
 from keyferry.errors import RequestInvalidError
-from keyferry_devvault.cli.options import data_option, format_time, read_secret_text
+from keyferry_devvault.cli.options import (
+    create_data,
+    data_option,
+    format_time,
+    open_data,
+    read_secret_text,
+)
 from keyferry_devvault.model import Permission, SecretAttributes, SecretVersion
 from keyferry_devvault.parsing import parse_duration
-from keyferry_devvault.storage.data import DevVaultData
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,9 +67,9 @@ def set_secret(
         content_type=content_type,
         tags=_parse_tags(tags) if tags else None,
     )
-    with DevVaultData(data) as dev:
+    with create_data(data) as dev:
         value = read_secret_text(f"value of {name}", value_file)
-        is_new = vault.lower() not in dev.secrets.vaults()
+        is_new = not dev.vaults.exists(vault)
         row = dev.secrets.set(vault, name, value, attributes)
         click.echo(f"Set secret {row.name} of vault {row.vault}, version {row.version}.")
         if is_new:
@@ -75,7 +87,8 @@ def set_secret(
 @click.argument("vault")
 @click.argument("name")
 @click.option("--version", metavar="ID", help="This version instead of the latest.")
-@click.option("--show-value", is_flag=True, help="Print only the value.")
+@click.option("--show-value", is_flag=True, help="Print only the value; with -o, add it.")
+@output_option
 @data_option
 def get_secret(
     *,
@@ -83,42 +96,44 @@ def get_secret(
     name: str,
     version: str | None,
     show_value: bool,
+    output: OutputFormat,
     data: Path,
 ) -> None:
     """Show a version of secret NAME; its value only with --show-value."""
-    with DevVaultData(data) as dev:
+    with open_data(data) as dev:
         row = dev.secrets.get(vault, name, version)
-    if show_value:
+    if output is not OutputFormat.TABLE:
+        print_document(_details(row) | ({"value": row.value} if show_value else {}), output)
+    elif show_value:
         click.echo(row.value)
-        return
-    click.echo(_format_row(row))
-    click.echo("  value         ******** (--show-value prints it)")
-    click.echo(f"  created       {format_time(row.created)}")
-    if row.expires is not None:
-        click.echo(f"  expires       {format_time(row.expires)}")
-    if row.content_type is not None:
-        click.echo(f"  content type  {row.content_type}")
-    for key, value in sorted((row.tags or {}).items()):
-        click.echo(f"  tag           {key}={value}")
+    else:
+        print_details(_details(row) | {"value": "******** (--show-value prints it)"}, output)
 
 
 @click.command("list")
 @click.argument("vault")
 @click.argument("name", required=False)
+@output_option
 @data_option
-def list_secrets(vault: str, name: str | None, data: Path) -> None:
+def list_secrets(vault: str, name: str | None, output: OutputFormat, data: Path) -> None:
     """List the secrets of VAULT, or the versions of one secret, oldest first."""
-    with DevVaultData(data) as dev:
-        if vault.lower() not in dev.secrets.vaults():
-            raise RequestInvalidError(
-                f"there is no vault {vault!r}",
-                f"Create it by storing a secret: keyferry devvault set {vault} NAME",
-            )
+    with open_data(data) as dev:
+        dev.vaults.require(vault)
         if name is not None:
             dev.secrets.get(vault, name)
         rows = dev.secrets.versions(vault, name) if name else dev.secrets.latest(vault)
-        for row in rows:
-            click.echo(f"{_format_row(row)}  {format_time(row.created)}")
+    print_list(
+        [_details(row) for row in rows],
+        {
+            "NAME": "name",
+            "VERSION": "version",
+            "ENABLED": "enabled",
+            "CREATED": "created",
+            "EXPIRES": "expires",
+        },
+        output,
+        empty=f"no secrets in vault {vault}",
+    )
 
 
 @click.command("disable")
@@ -160,13 +175,14 @@ def delete_secret(
     """Delete secret NAME with all its versions; it can be recovered, as in Key Vault."""
     if purge and recover:
         raise RequestInvalidError("--purge and --recover exclude each other", "Pass one of them.")
-    with DevVaultData(data) as dev:
+    with open_data(data) as dev:
+        dev.vaults.require(vault)
         deleted = dev.secrets.find_deleted(vault, name)
         if recover:
             if deleted is None:
                 raise RequestInvalidError(
                     f"vault {vault!r} has no deleted secret {name!r}",
-                    "Check the names of the vault and the secret.",
+                    f"List the secrets: {dev.hints.line('list', vault)}",
                 )
             dev.secrets.recover(vault, name)
             click.echo(f"Recovered secret {name} of vault {vault}.")
@@ -177,18 +193,31 @@ def delete_secret(
             dev.secrets.purge(vault, name)
             click.echo(f"Purged secret {name} of vault {vault}.")
         else:
-            click.echo(f"Deleted secret {name} of vault {vault}; --recover restores it.")
+            command = dev.hints.line("delete", vault, name, "--recover")
+            click.echo(f"Deleted secret {name} of vault {vault}. Recover it with: {command}")
 
 
 def _set_enabled(data: Path, vault: str, name: str, version: str | None, *, enabled: bool) -> None:
-    with DevVaultData(data) as dev:
+    with open_data(data) as dev:
         row = dev.secrets.update(vault, name, version, SecretAttributes(enabled=enabled))
     state = "Enabled" if enabled else "Disabled"
     click.echo(f"{state} secret {row.name} of vault {row.vault}, version {row.version}.")
 
 
-def _format_row(row: SecretVersion) -> str:
-    return f"{row.name}  {row.version}  {'enabled' if row.enabled else 'disabled'}"
+def _details(row: SecretVersion) -> dict[str, object]:
+    """Return what is shown of a version: all but its value."""
+    return {
+        "vault": row.vault,
+        "name": row.name,
+        "version": row.version,
+        "enabled": row.enabled,
+        "created": format_time(row.created),
+        "updated": format_time(row.updated),
+        "expires": None if row.expires is None else format_time(row.expires),
+        "notBefore": None if row.not_before is None else format_time(row.not_before),
+        "contentType": row.content_type,
+        "tags": dict(sorted((row.tags or {}).items())),
+    }
 
 
 def _parse_tags(texts: tuple[str, ...]) -> dict[str, str]:

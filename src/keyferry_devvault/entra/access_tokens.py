@@ -22,9 +22,11 @@ class TokenRejection:
 
     Attributes:
         message: the message of the vault.
+        wrong_tenant: whether another tenant issued the token.
     """
 
     message: str
+    wrong_tenant: bool = False
 
 
 class AccessTokens:
@@ -73,7 +75,8 @@ class AccessTokens:
         if claims.tid != tenant:
             return TokenRejection(
                 f"AKV10032: Invalid issuer. Expected one of https://sts.windows.net/{tenant}/,"
-                f" found {claims.iss}."
+                f" found {claims.iss}.",
+                wrong_tenant=True,
             )
         return claims
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from keyferry_devvault.crypto.jwt import JwtError, is_signed_by_certificate, parse_jwt, verify_jwt
 from keyferry_devvault.entra.entra_errors import Aadsts, entra_error
+from keyferry_devvault.model import CLUSTER_ISSUER, EXCHANGE_AUDIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from keyferry_devvault.command_hints import CommandHints
     from keyferry_devvault.crypto.jwt import JwtClaims, UnverifiedJwt
     from keyferry_devvault.http_types import HttpError, Request
     from keyferry_devvault.model import FederatedCredential, Identity
@@ -56,7 +58,8 @@ def check_assertion(
     else:
         rows = data.identities.federated_credentials(identity.client_id)
         rows = tuple(row for row in rows if (row.audience == BINDING_AUDIENCE) is via_token_proxy)
-        _match_federated_credential(request, rows, jwt.claims)
+        command = _federate_command(identity.client_id, jwt.claims, data.hints)
+        _match_federated_credential(request, rows, jwt.claims, command)
         _check_signature(request, jwt, data)
     _check_time(request, jwt)
 
@@ -85,7 +88,8 @@ def _check_app_assertion(
             Aadsts.ASSERTION_SIGNATURE,
             "The certificate with identifier used to sign the client assertion is not registered"
             " on application.",
-            note="register it: keyferry devvault identity add-app CLIENT_ID --certificate FILE",
+            note="register it: "
+            + data.hints.line("identity", "add-app", identity.client_id, "--certificate", "FILE"),
         )
 
 
@@ -96,7 +100,8 @@ def _check_signature(request: Request, jwt: UnverifiedJwt, data: DevVaultData) -
             request,
             Aadsts.ISSUER_KEYS,
             f"Unable to retrieve the keys of the issuer '{jwt.claims.iss}'.",
-            note="register them: keyferry devvault issuer add URL --jwks FILE",
+            note="register them: "
+            + data.hints.line("issuer", "add", jwt.claims.iss, "--jwks", "FILE"),
         )
     try:
         verify_jwt(jwt, keys)
@@ -109,25 +114,40 @@ def _check_signature(request: Request, jwt: UnverifiedJwt, data: DevVaultData) -
 
 
 def _match_federated_credential(
-    request: Request, rows: tuple[FederatedCredential, ...], claims: JwtClaims
+    request: Request, rows: tuple[FederatedCredential, ...], claims: JwtClaims, command: str
 ) -> None:
     """Check that a credential matches; the error names the first claim that does not."""
     rows = tuple(row for row in rows if row.issuer == claims.iss)
     if not rows:
-        raise _no_federated_credential(request, Aadsts.FEDERATION_ISSUER, f"issuer '{claims.iss}'")
+        raise _no_federated_credential(
+            request, Aadsts.FEDERATION_ISSUER, f"issuer '{claims.iss}'", command
+        )
     rows = tuple(row for row in rows if row.audience in claims.audiences())
     if not rows:
         audiences = ", ".join(claims.audiences())
         raise _no_federated_credential(
-            request, Aadsts.FEDERATION_AUDIENCE, f"audience '{audiences}'"
+            request, Aadsts.FEDERATION_AUDIENCE, f"audience '{audiences}'", command
         )
     if not any(row.subject == claims.sub for row in rows):
         raise _no_federated_credential(
-            request, Aadsts.FEDERATION_SUBJECT, f"subject '{claims.sub}'"
+            request, Aadsts.FEDERATION_SUBJECT, f"subject '{claims.sub}'", command
         )
 
 
-def _no_federated_credential(request: Request, code: Aadsts, mismatch: str) -> HttpError:
+def _federate_command(client_id: str, claims: JwtClaims, hints: CommandHints) -> str:
+    """Return the command that adds the federated credential of a token."""
+    words = ["identity", "federate", client_id, "--subject", claims.sub]
+    if claims.iss != CLUSTER_ISSUER:
+        words += ["--issuer", claims.iss]
+    audiences = claims.audiences()
+    if audiences and EXCHANGE_AUDIENCE not in audiences:
+        words += ["--audience", audiences[0]]
+    return hints.line(*words)
+
+
+def _no_federated_credential(
+    request: Request, code: Aadsts, mismatch: str, command: str
+) -> HttpError:
     return entra_error(
         request,
         code,
@@ -135,5 +155,5 @@ def _no_federated_credential(request: Request, code: Aadsts, mismatch: str) -> H
         "Check your"
         " federated identity credential Subject, Audience and Issuer against the presented"
         " assertion.",
-        note="add one: keyferry devvault identity federate CLIENT_ID --subject SUBJECT",
+        note=f"add one: {command}",
     )

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from keyferry.errors import RequestInvalidError
 from keyferry_devvault.crypto.jwt import sign_jwt
 from keyferry_devvault.model import CLUSTER_ISSUER
+from keyferry_devvault.parsing import parse_subject
 from keyferry_devvault.storage.signing_keys import SigningKeyName, SigningKeys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-_SUBJECT_PREFIX = "system:serviceaccount:"
 
 
 def service_account_token(
@@ -34,12 +32,7 @@ def service_account_token(
     Raises:
         RequestInvalidError: `subject` is not a service account.
     """
-    namespace, _, name = subject.removeprefix(_SUBJECT_PREFIX).partition(":")
-    if not (subject.startswith(_SUBJECT_PREFIX) and namespace and name):
-        raise RequestInvalidError(
-            f"{subject!r} is not the subject of a service account",
-            f"Write {_SUBJECT_PREFIX}NAMESPACE:NAME.",
-        )
+    namespace, name = parse_subject(subject)
     issued = int(min(now, now + lifetime))
     claims = {
         "iss": CLUSTER_ISSUER,

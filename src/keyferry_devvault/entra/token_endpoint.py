@@ -61,7 +61,7 @@ class Entra:
                 return self._issue_token(request, host, tenant)
             case _:
                 raise HttpError(
-                    Response(404, note="the development vault does not play this endpoint")
+                    Response(404, note="the development vault does not emulate this endpoint")
                 )
 
     def _issue_token(self, request: Request, host: LoginHost | None, tenant: str) -> Response:
@@ -71,14 +71,16 @@ class Entra:
         self._check_tenant(request, tenant)
         if (grant := form.get("grant_type", "")) != "client_credentials":
             raise entra_error(
-                request, Aadsts.GRANT, f"The grant type '{grant[:40]}' is not played here."
+                request,
+                Aadsts.GRANT,
+                f"The grant type '{grant[:40]}' is not supported by the development vault.",
             )
         identity = self._find_client(request, form, tenant)
         resource = _requested_resource(request, form, host)
         if bound or "client_assertion" in form:
             check_assertion(request, form, identity, self._data, via_token_proxy=bound)
         else:
-            _check_client_secret(request, form, identity)
+            self._check_client_secret(request, form, identity)
         lifetime = self._data.fault_injection.tuning().token_lifetime
         token = self._tokens.issue(identity, resource, now=request.received_at, lifetime=lifetime)
         body = {
@@ -96,7 +98,8 @@ class Entra:
                 Aadsts.TENANT,
                 f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID"
                 " and are signing into the correct cloud.",
-                note="an app brings its tenant: keyferry devvault identity add-app --tenant TENANT",
+                note="add an app of this tenant: "
+                + self._data.hints.line("identity", "add-app", "CLIENT_ID", "--tenant", tenant),
             )
 
     def _find_client(self, request: Request, form: Mapping[str, str], tenant: str) -> Identity:
@@ -114,9 +117,32 @@ class Entra:
                 f" '{tenant}'. This can happen if the application has not been installed by the"
                 " administrator of the tenant. You may have sent your authentication request to the"
                 " wrong tenant.",
-                note="add it: keyferry devvault identity add-app CLIENT_ID --tenant TENANT",
+                note="add it: "
+                + self._data.hints.line("identity", "add-app", client_id, "--tenant", tenant),
             )
         return identity
+
+    def _check_client_secret(
+        self, request: Request, form: Mapping[str, str], identity: Identity
+    ) -> None:
+        if "client_secret" not in form:
+            raise entra_error(
+                request,
+                Aadsts.NO_CREDENTIAL,
+                "The request body must contain the following parameter: 'client_assertion' or"
+                " 'client_secret'.",
+            )
+        digest = identity.secret_digest or b""
+        if not hmac.compare_digest(digest, hash_client_secret(form["client_secret"])):
+            raise entra_error(
+                request,
+                Aadsts.SECRET,
+                "Invalid client secret provided. Ensure the secret being sent in the request is the"
+                " client secret value, not the client secret ID, for a secret added to app"
+                f" '{identity.client_id}'.",
+                note="set another one: "
+                + self._data.hints.line("identity", "add-app", identity.client_id),
+            )
 
     def _openid_configuration(self, request: Request, host: LoginHost, tenant: str) -> Response:
         if tenant not in ("common", "organizations"):
@@ -186,22 +212,3 @@ def _requested_resource(request: Request, form: Mapping[str, str], host: LoginHo
             note=f"the vaults of this cloud are {cloud.vault_resource}",
         )
     return resource
-
-
-def _check_client_secret(request: Request, form: Mapping[str, str], identity: Identity) -> None:
-    if "client_secret" not in form:
-        raise entra_error(
-            request,
-            Aadsts.NO_CREDENTIAL,
-            "The request body must contain the following parameter: 'client_assertion' or"
-            " 'client_secret'.",
-        )
-    digest = identity.secret_digest or b""
-    if not hmac.compare_digest(digest, hash_client_secret(form["client_secret"])):
-        raise entra_error(
-            request,
-            Aadsts.SECRET,
-            "Invalid client secret provided. Ensure the secret being sent in the request is the"
-            " client secret value, not the client secret ID, for a secret added to app"
-            f" '{identity.client_id}'.",
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.errors import KeyferryError, ObjectUnusableError, RequestInvalidError
@@ -96,9 +97,11 @@ class ObjectsApi:
         if not row.enabled:
             what = self._kind.singular
             problem = f"Operation get is not allowed on a disabled {what}."
-            raise HttpError(
-                vault_error_response(403, "Forbidden", problem, f"{what.title()}Disabled")
-            )
+            disabled = vault_error_response(403, "Forbidden", problem, f"{what.title()}Disabled")
+            noun = "key" if self._kind is ObjectKind.KEY else "cert"
+            which = ("--version", row.version) if version else ()
+            command = caller.hints.line(noun, "enable", caller.vault, name, *which)
+            raise HttpError(replace(disabled, note=f"enable it: {command}"))
         return row
 
     def _write(self, request: Request, caller: Caller, rest: list[str]) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry_devvault.http_types import HttpError, Request, Response, vault_error_response
@@ -65,14 +66,15 @@ class SecretsApi:
         caller.require(Permission.GET)
         row = self._require_row(self._table.find(caller.vault, name, version), name, version)
         if not row.enabled:
-            raise HttpError(
-                vault_error_response(
-                    403,
-                    "Forbidden",
-                    "Operation get is not allowed on a disabled secret.",
-                    "SecretDisabled",
-                )
+            disabled = vault_error_response(
+                403,
+                "Forbidden",
+                "Operation get is not allowed on a disabled secret.",
+                "SecretDisabled",
             )
+            which = ("--version", row.version) if version else ()
+            command = caller.hints.line("enable", caller.vault, name, *which)
+            raise HttpError(replace(disabled, note=f"enable it: {command}"))
         return Response(200, secret_body(request.host, row, with_value=True))
 
     def _set(self, request: Request, caller: Caller, name: str) -> Response:

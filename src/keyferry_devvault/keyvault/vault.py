@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from keyferry_devvault.entra.access_tokens import AccessTokens, TokenRejection
 from keyferry_devvault.http_types import HttpError, Request, Response, vault_error_response
+from keyferry_devvault.model import Permission
 
 if TYPE_CHECKING:
     from keyferry_devvault.clouds import VaultHost
+    from keyferry_devvault.command_hints import CommandHints
     from keyferry_devvault.crypto.jwt import JwtClaims
-    from keyferry_devvault.model import Permission
     from keyferry_devvault.storage.data import DevVaultData
 
 API_VERSIONS = frozenset(
@@ -28,11 +29,13 @@ class Caller:
         vault: its name.
         claims: the claims of the caller's token.
         permissions: the permissions of the access policy.
+        hints: writes the command that grants a permission.
     """
 
     vault: str
     claims: JwtClaims
     permissions: frozenset[Permission]
+    hints: CommandHints
 
     def require(self, permission: Permission, kind: str = "secrets") -> None:
         """Check the permission of the caller for objects of this kind.
@@ -52,10 +55,9 @@ class Caller:
             f" on key vault '{self.vault};location=loopback'.",
             "AccessDenied",
         )
-        note = (
-            f"allow it: keyferry devvault policy {self.vault} {self.claims.appid} --allow get,list"
-        )
-        raise HttpError(replace(forbidden, note=note))
+        allow = ",".join(sorted({*self.permissions, Permission.GET, Permission.LIST, permission}))
+        command = self.hints.line("policy", self.vault, self.claims.appid, "--allow", allow)
+        raise HttpError(replace(forbidden, note=f"allow it: {command}"))
 
 
 CollectionHandler = Callable[[Request, Caller], Response]
@@ -86,7 +88,7 @@ class KeyVaultApi:
                 "VaultNotFound",
                 f"There is no vault '{host.vault}' in this development vault.",
             )
-            note = f"make it: keyferry devvault set {host.vault} NAME"
+            note = f"create it: {self._data.hints.line('set', host.vault, 'NAME')}"
             raise HttpError(replace(forbidden, note=note))
         claims = self._authenticate(request, host, tenant)
         _check_api_version(request)
@@ -95,7 +97,7 @@ class KeyVaultApi:
             raise HttpError(vault_error_response(404, "NotFound", "There is nothing at this path."))
         allowed = self._data.policies.allowed(host.vault, claims.appid)
         try:
-            response = collection(request, Caller(host.vault, claims, allowed))
+            response = collection(request, Caller(host.vault, claims, allowed, self._data.hints))
         except HttpError as error:
             response = error.response
         return replace(response, principal=claims.appid)
@@ -104,21 +106,24 @@ class KeyVaultApi:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             problem = TokenRejection("AKV10000: Request is missing a Bearer or PoP token.")
-            raise _unauthorized(host, tenant, problem)
+            raise _unauthorized(host, tenant, problem, self._data.hints)
         claims = self._tokens.validate(
             token.strip(), audience=host.resource, tenant=tenant, now=request.received_at
         )
         if isinstance(claims, TokenRejection):
-            raise _unauthorized(host, tenant, claims)
+            raise _unauthorized(host, tenant, claims, self._data.hints)
         return claims
 
 
-def _unauthorized(host: VaultHost, tenant: str, problem: TokenRejection) -> HttpError:
+def _unauthorized(
+    host: VaultHost, tenant: str, problem: TokenRejection, hints: CommandHints
+) -> HttpError:
     challenge = f'Bearer authorization="{host.cloud.authority(tenant)}", resource="{host.resource}"'
     unauthorized = vault_error_response(401, "Unauthorized", problem.message)
-    return HttpError(
-        Response(401, unauthorized.body, {"WWW-Authenticate": challenge}, note=problem.message)
-    )
+    # A token of another tenant is what a wrong tenantID leads to.
+    hint = f"; list the tenants: {hints.line('identity', 'list')}"
+    note = problem.message + (hint if problem.wrong_tenant else "")
+    return HttpError(Response(401, unauthorized.body, {"WWW-Authenticate": challenge}, note=note))
 
 
 def _check_api_version(request: Request) -> None:

@@ -40,7 +40,9 @@ class Imds:
             HttpError: the error response.
         """
         if request.path.rstrip("/") != IMDS_TOKEN_PATH or request.method != "GET":
-            raise HttpError(Response(404, note="IMDS is played for tokens only"))
+            raise HttpError(
+                Response(404, note="the development vault emulates only the tokens of IMDS")
+            )
         if request.headers.get("metadata", "").lower() != "true":
             raise _bad_request("invalid_request", "Required metadata header not specified")
         if request.query.get("api-version") not in _API_VERSIONS:
@@ -90,7 +92,7 @@ class Imds:
             raise _bad_request(
                 "invalid_request",
                 "Identity not found",
-                note=f"add it: keyferry devvault identity add-managed {hint}",
+                note=f"add it: {self._data.hints.line('identity', 'add-managed', hint)}",
             )
         return identity
 

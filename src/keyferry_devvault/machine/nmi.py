@@ -30,7 +30,9 @@ class Nmi:
             HttpError: the error response.
         """
         if request.path.rstrip("/") != NMI_TOKEN_PATH or request.method != "GET":
-            raise HttpError(Response(404, note="NMI is played for tokens only"))
+            raise HttpError(
+                Response(404, note="the development vault emulates only the tokens of NMI")
+            )
         pod, namespace = request.headers.get("podname", ""), request.headers.get("podns", "")
         if not pod or not namespace:
             raise HttpError(Response(400, "missing podname or podns header"))
@@ -39,9 +41,9 @@ class Nmi:
             raise HttpError(Response(400, f"the resource {resource[:200]} is not known"))
         client_id = self._data.credentials.identity_of_pod(namespace, pod)
         if client_id is None:
-            note = f"assign one: keyferry devvault identity assign-pod CLIENT_ID -n {namespace}"
+            command = self._data.hints.line("identity", "assign-pod", "CLIENT_ID", "-n", namespace)
             message = f"getting assigned identities for pod {namespace}/{pod} failed: none found"
-            raise HttpError(Response(403, message, note=note))
+            raise HttpError(Response(403, message, note=f"assign one: {command}"))
         identity = self._data.identities.get(client_id)
         lifetime = self._data.fault_injection.tuning().token_lifetime
         token = managed_identity_token(self._tokens, request, identity, resource, lifetime=lifetime)

@@ -6,7 +6,8 @@ import stat
 import time
 from typing import TYPE_CHECKING, Self
 
-from keyferry.errors import PlatformError
+from keyferry.errors import PlatformError, Stage
+from keyferry_devvault.command_hints import CommandHints
 from keyferry_devvault.crypto.certificate_material import Signer
 from keyferry_devvault.crypto.development_ca import load_or_create_ca
 from keyferry_devvault.model import ObjectKind
@@ -19,6 +20,7 @@ from keyferry_devvault.storage.objects import ObjectTable
 from keyferry_devvault.storage.policies import PolicyTable
 from keyferry_devvault.storage.secrets import SecretTable
 from keyferry_devvault.storage.signing_keys import SigningKeys
+from keyferry_devvault.storage.vaults import VaultTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +35,8 @@ class DevVaultData:
 
     Attributes:
         folder: the data folder, with mode 0700.
+        hints: writes the commands of errors and of the access log.
+        vaults: the names of the vaults.
         secrets: the secrets of all vaults.
         vault_keys: the keys of all vaults.
         certificates: the certificates of all vaults, with their keys and secrets.
@@ -43,27 +47,43 @@ class DevVaultData:
         signing_keys: the keys that sign tokens.
     """
 
-    def __init__(self, folder: Path, wall_time: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        wall_time: Callable[[], float] = time.time,
+        *,
+        hints: CommandHints | None = None,
+    ) -> None:
         """Open the data in `folder`, and create folder and data if they are missing.
+
+        Args:
+            folder: the data folder.
+            wall_time: returns Unix time.
+            hints: writes the commands of errors; None: with `--data folder`.
 
         Raises:
             PlatformError: the folder or the data cannot be used.
         """
         _ensure_private_folder(folder)
         self.folder = folder
+        self.hints = hints or CommandHints(folder)
         self._database = Database(folder / _DATABASE)
-        self.secrets = SecretTable(self._database, wall_time)
-        self.vault_keys = ObjectTable(self._database, wall_time, ObjectKind.KEY)
+        self.vaults = VaultTable(self._database, wall_time, self.hints)
+        self.secrets = SecretTable(self._database, wall_time, self.vaults, self.hints)
+        self.vault_keys, certificates = (
+            ObjectTable(self._database, wall_time, kind, vaults=self.vaults, hints=self.hints)
+            for kind in (ObjectKind.KEY, ObjectKind.CERTIFICATE)
+        )
         self.certificates = CertificateStore(
             self.secrets,
             self.vault_keys,
-            ObjectTable(self._database, wall_time, ObjectKind.CERTIFICATE),
+            certificates,
             signer=self._ca_signer,
             wall_time=wall_time,
         )
-        self.identities = IdentityTable(self._database)
+        self.identities = IdentityTable(self._database, self.hints)
         self.credentials = CredentialTable(self._database, self.identities)
-        self.policies = PolicyTable(self._database, self.identities)
+        self.policies = PolicyTable(self._database, self.identities, self.vaults)
         self.fault_injection = FaultInjectionTable(self._database)
         self.signing_keys = SigningKeys(self._database)
 
@@ -87,6 +107,28 @@ class DevVaultData:
         self.close()
 
 
+def has_data(folder: Path) -> bool:
+    """Return whether `folder` contains the data of an emulator. Nothing is created.
+
+    Raises:
+        PlatformError: the folder cannot be read.
+    """
+    try:
+        return stat.S_ISREG((folder / _DATABASE).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _folder_error(folder, error) from error
+
+
+def _folder_error(folder: Path, error: OSError) -> PlatformError:
+    return PlatformError(
+        f"the data folder {folder} of the development vault cannot be used: {error.strerror}",
+        "Choose another folder with --data.",
+        stage=Stage.REQUEST,
+    )
+
+
 def _ensure_private_folder(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -95,12 +137,10 @@ def _ensure_private_folder(folder: Path) -> None:
         if _is_devvault_folder(folder):
             folder.chmod(0o700)
             return
+        mode = stat.S_IMODE(folder.stat().st_mode)
     except OSError as error:
-        raise PlatformError(
-            f"the data folder {folder} of the development vault cannot be used: {error.strerror}",
-            "Choose another folder with --data.",
-        ) from error
-    if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        raise _folder_error(folder, error) from error
+    if mode & 0o077:
         raise PlatformError(
             f"the folder {folder} contains other files and is accessible to other users",
             "Choose another folder with --data; a new folder is created with mode 0700.",

@@ -18,6 +18,7 @@ from keyferry_devvault.model import (
 if TYPE_CHECKING:
     import sqlite3
 
+    from keyferry_devvault.command_hints import CommandHints
     from keyferry_devvault.storage.database import Database
 
 SYSTEM = "system"
@@ -27,8 +28,9 @@ SYSTEM = "system"
 class IdentityTable:
     """The tables of identities, federated credentials and issuers."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, hints: CommandHints) -> None:
         self._database = database
+        self._hints = hints
 
     def home_tenant(self) -> str:
         """Return the tenant of vaults and identities that were added without a tenant.
@@ -103,9 +105,16 @@ class IdentityTable:
         """
         if identity := self.find(client_id):
             return identity
+        if client_id == SYSTEM:
+            raise RequestInvalidError(
+                "this machine has no system-assigned identity",
+                f"Add one: {self._hints.line('identity', 'add-managed', '--system')}",
+            )
         raise RequestInvalidError(
             f"no identity has the client ID {client_id!r}",
-            "Add it with: keyferry devvault identity add-managed (or add-app) CLIENT_ID",
+            f"List the identities: {self._hints.line('identity', 'list')}; add a managed one: "
+            f"{self._hints.line('identity', 'add-managed', client_id)}, an app: "
+            f"{self._hints.line('identity', 'add-app', client_id)}",
         )
 
     def system_assigned(self) -> Identity | None:

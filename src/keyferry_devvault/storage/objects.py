@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping
 
+    from keyferry_devvault.command_hints import CommandHints
     from keyferry_devvault.storage.database import Database
+    from keyferry_devvault.storage.vaults import VaultTable
 
 _COLUMNS = "kind, vault, name, version, document, enabled, created, updated"
 
@@ -27,13 +29,23 @@ class ObjectTable:
         database: the database; a vault must exist before objects are stored in it.
         wall_time: returns Unix time.
         kind: the kind of the objects.
+        vaults: the vaults.
+        hints: writes the commands of errors.
     """
 
     def __init__(
-        self, database: Database, wall_time: Callable[[], float], kind: ObjectKind
+        self,
+        database: Database,
+        wall_time: Callable[[], float],
+        kind: ObjectKind,
+        *,
+        vaults: VaultTable,
+        hints: CommandHints,
     ) -> None:
         self._database = database
         self._wall_time = wall_time
+        self._vaults = vaults
+        self._hints = hints
         self.kind = kind
 
     def put(
@@ -55,7 +67,8 @@ class ObjectTable:
         if self.find_deleted(vault, name) is not None:
             raise ObjectUnusableError(
                 f"{self.kind.singular} {name!r} of vault {vault!r} is deleted but recoverable",
-                "Recover or purge it first.",
+                f"Recover it: {self._line('delete', vault, name, '--recover')}; or purge it: "
+                f"{self._line('delete', vault, name, '--purge')}",
             )
         now = int(self._wall_time())
         row = VaultObjectVersion(
@@ -79,15 +92,27 @@ class ObjectTable:
         """Return this version, or the latest one.
 
         Raises:
-            ObjectNotFoundError: it does not exist or is deleted.
+            ObjectNotFoundError: the vault or the version does not exist, or is deleted.
         """
         if row := self.find(vault, name, version):
             return row
-        what = f"{self.kind.singular} {name!r}" + (f" version {version!r}" if version else "")
-        command = "key" if self.kind is ObjectKind.KEY else "cert"
+        self._vaults.require(vault)
+        noun = self.kind.singular
+        if self.find_deleted(vault, name):
+            raise ObjectNotFoundError(
+                f"{noun} {name!r} of vault {vault!r} is deleted",
+                f"Recover it: {self._line('delete', vault, name, '--recover')}",
+            )
+        what = f"version {version!r} of {noun} {name!r}" if version else f"{noun} {name!r}"
+        words = (vault, name) if self.find(vault, name) else (vault,)
         raise ObjectNotFoundError(
-            f"vault {vault!r} has no {what}", f"Run: keyferry devvault {command} list {vault}"
+            f"vault {vault!r} has no {what}",
+            f"List what exists: {self._line('list', *words)}",
         )
+
+    def _line(self, *words: str) -> str:
+        """Return a command of `keyferry devvault key` or `cert`."""
+        return self._hints.line("key" if self.kind is ObjectKind.KEY else "cert", *words)
 
     def versions(self, vault: str, name: str) -> tuple[VaultObjectVersion, ...]:
         """Return all versions, oldest first; none if the object is deleted."""

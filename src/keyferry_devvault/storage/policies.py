@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 
     from keyferry_devvault.storage.database import Database
     from keyferry_devvault.storage.identities import IdentityTable
+    from keyferry_devvault.storage.vaults import VaultTable
 
 
 class PolicyTable:
     """The table of access policies."""
 
-    def __init__(self, database: Database, identities: IdentityTable) -> None:
+    def __init__(self, database: Database, identities: IdentityTable, vaults: VaultTable) -> None:
         self._database = database
         self._identities = identities
+        self._vaults = vaults
 
     def tenant(self, vault: str) -> str | None:
         """Return the tenant whose tokens a vault accepts; None if there is no such vault.
@@ -44,7 +46,8 @@ class PolicyTable:
         """Set the permissions of an identity on an existing vault; an empty set removes the policy.
 
         Raises:
-            RequestInvalidError: vault or identity is unknown, or their tenants differ.
+            ObjectNotFoundError: there is no such vault.
+            RequestInvalidError: the identity is unknown, or its tenant is not that of the vault.
         """
         identity = self._identities.get(client_id)
         self._check_tenant(vault, identity)
@@ -85,12 +88,8 @@ class PolicyTable:
 
     def _check_tenant(self, vault: str, identity: Identity) -> None:
         """Check that the vault exists and that no identity of another tenant has a policy on it."""
+        self._vaults.require(vault)
         tenant = self.tenant(vault)
-        if tenant is None:
-            raise RequestInvalidError(
-                f"there is no vault {vault!r}",
-                f"Create it by storing a secret: keyferry devvault set {vault} NAME",
-            )
         others = self.of_vault(vault).keys() - {identity.client_id}
         if others and tenant != identity.tenant:
             raise RequestInvalidError(

@@ -12,7 +12,6 @@ from keyferry.errors import ObjectNotFoundError, ObjectUnusableError, RequestInv
 from keyferry_devvault.model import (
     MAX_VALUE_BYTES,
     SECRET_NAME,
-    VAULT_NAME,
     DeletedSecret,
     SecretAttributes,
     SecretVersion,
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
+    from keyferry_devvault.command_hints import CommandHints
     from keyferry_devvault.storage.database import Database
+    from keyferry_devvault.storage.vaults import VaultTable
 
 RECOVERABLE_DAYS = 90
 _COLUMNS = (
@@ -34,34 +35,17 @@ _COLUMNS = (
 class SecretTable:
     """The table of secrets. Names of vaults and secrets are not case-sensitive."""
 
-    def __init__(self, database: Database, wall_time: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        wall_time: Callable[[], float],
+        vaults: VaultTable,
+        hints: CommandHints,
+    ) -> None:
         self._database = database
         self._wall_time = wall_time
-
-    def ensure_vault(self, vault: str) -> bool:
-        """Create `vault` if it does not exist, and return whether it was created.
-
-        Raises:
-            RequestInvalidError: the name is invalid.
-        """
-        if not VAULT_NAME.fullmatch(vault):
-            raise RequestInvalidError(
-                f"{vault!r} cannot be the name of a vault",
-                "It has 3 to 24 letters, digits and hyphens.",
-            )
-        with self._database.write() as connection:
-            created = connection.execute(
-                "INSERT OR IGNORE INTO vault (name, created) VALUES (?, ?)",
-                (vault.lower(), int(self._wall_time())),
-            )
-            return created.rowcount == 1
-
-    def vaults(self) -> tuple[str, ...]:
-        """Return the names of all vaults, in order."""
-        return self._database.read(
-            ("vaults",),
-            lambda c: tuple(name for (name,) in c.execute("SELECT name FROM vault ORDER BY name")),
-        )
+        self._vaults = vaults
+        self._hints = hints
 
     def set(
         self,
@@ -86,11 +70,12 @@ class SecretTable:
             ObjectUnusableError: a deleted secret of this name can still be recovered.
         """
         _check_secret(name, value)
-        self.ensure_vault(vault)
+        self._vaults.ensure(vault)
         if self.find_deleted(vault, name) is not None:
             raise ObjectUnusableError(
                 f"secret {name!r} of vault {vault!r} is deleted but recoverable",
-                "Recover or purge it first.",
+                f"Recover it: {self._hints.line('delete', vault, name, '--recover')}; or purge it: "
+                f"{self._hints.line('delete', vault, name, '--purge')}",
             )
         attributes, now = attributes or SecretAttributes(), int(self._wall_time())
         row = SecretVersion(
@@ -125,14 +110,21 @@ class SecretTable:
         """Return this version, or the latest one.
 
         Raises:
-            ObjectNotFoundError: it does not exist or is deleted.
+            ObjectNotFoundError: the vault or the version does not exist, or is deleted.
         """
         if row := self.find(vault, name, version):
             return row
+        self._vaults.require(vault)
+        if self.find_deleted(vault, name):
+            raise ObjectNotFoundError(
+                f"secret {name!r} of vault {vault!r} is deleted",
+                f"Recover it: {self._hints.line('delete', vault, name, '--recover')}",
+            )
         what = f"version {version!r} of secret {name!r}" if version else f"secret {name!r}"
+        words = (vault, name) if self.find(vault, name) else (vault,)
         raise ObjectNotFoundError(
             f"vault {vault!r} has no {what}",
-            f"Run: keyferry devvault list {vault}",
+            f"List what exists: {self._hints.line('list', *words)}",
         )
 
     def versions(self, vault: str, name: str) -> tuple[SecretVersion, ...]:

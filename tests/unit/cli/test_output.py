@@ -23,7 +23,7 @@ def run(rows: Sequence[Mapping[str, object]], *words: str) -> Result:
     @click.command()
     @output_option
     def command(output: OutputFormat) -> None:
-        print_list(rows, COLUMNS, output, empty="no secrets")  # type: ignore[arg-type]
+        print_list(rows, COLUMNS, output, empty="no secrets")
 
     return CliRunner().invoke(command, words)
 

@@ -31,7 +31,7 @@ MADE = issue_certificate("test.domain.com", new_ec_key())
 @pytest.fixture
 def ask(dev: DevVaultData) -> Ask:
     """Vault contoso, and a caller who may do everything that `allowed` says."""
-    dev.secrets.ensure_vault("contoso")
+    dev.vaults.ensure("contoso")
     keys = ObjectsApi(dev.vault_keys, dev.certificates)
     certificates = ObjectsApi(dev.certificates.certificates, dev.certificates)
     secrets = SecretsApi(dev.secrets)
@@ -58,7 +58,8 @@ def ask(dev: DevVaultData) -> Ask:
             query={"api-version": "7.4"},
             body=b"" if body is None else json.dumps(body).encode(),
         )
-        caller = Caller("contoso", claims, frozenset(Permission) if allowed is None else allowed)
+        permissions = frozenset(Permission) if allowed is None else allowed
+        caller = Caller("contoso", claims, permissions, dev.hints)
         station = stations[path.split("/")[1].removeprefix("deleted")]
         return outcome(lambda: station.handle(request, caller))
 

@@ -21,7 +21,7 @@ Ask = Callable[..., Response]
 @pytest.fixture
 def ask(dev: DevVaultData) -> Ask:
     """Vault contoso, and an identity that may do everything there; its token is the default."""
-    dev.secrets.ensure_vault("contoso")
+    dev.vaults.ensure("contoso")
     identity = dev.identities.add_managed("m")
     dev.policies.set_permissions("contoso", "m", list(Permission))
     tokens = AccessTokens(dev.signing_keys)

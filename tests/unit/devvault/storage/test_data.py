@@ -72,7 +72,7 @@ def test_two_openers_agree_on_a_signing_key(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     """A transaction is undone when its body raises, and the connection stays usable."""
     with DevVaultData(tmp_path) as dev:
-        dev.secrets.ensure_vault("kv1")
+        dev.vaults.ensure("kv1")
     data = Database(tmp_path / "devvault.sqlite3")
 
     def write(*statements: str) -> None:
@@ -85,7 +85,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     write("INSERT INTO vault (name, created) VALUES ('kv2', 0)")
     data.close()
     with DevVaultData(tmp_path) as dev:
-        assert ("kv1", "kv2") == dev.secrets.vaults()
+        assert ("kv1", "kv2") == dev.vaults.names()
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_client_id_is_neither_empty_nor_the_reserved_word(
 
 def test_removing_an_identity_takes_its_rights_along(dev: DevVaultData) -> None:
     """Added again, it may do nothing."""
-    dev.secrets.ensure_vault("kv1")
+    dev.vaults.ensure("kv1")
     dev.identities.add_app("a", secret="s")
     dev.identities.add_federated_credential(FederatedCredential("a", "iss", "sub", "aud"))
     dev.policies.set_permissions("kv1", "a", [Permission.GET])

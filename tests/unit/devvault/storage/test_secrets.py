@@ -33,7 +33,7 @@ def test_names_are_matched_without_regard_to_case(dev: DevVaultData) -> None:
     dev.secrets.set("Kv1", "Db", "a")
     assert dev.secrets.get("kV1", "dB").value == "a"
     assert ["Db"] == [row.name for row in dev.secrets.latest("kv1")]
-    assert dev.secrets.vaults() == ("kv1",)
+    assert dev.vaults.names() == ("kv1",)
 
 
 def test_attributes_are_kept(dev: DevVaultData) -> None:
@@ -71,7 +71,9 @@ def test_a_deleted_secret_is_hidden_until_it_is_recovered(dev: DevVaultData) -> 
     assert dev.secrets.find("kv1", "db") is None
     assert ["other"] == [row.name for row in dev.secrets.latest("kv1")]
     assert ["db"] == [row.latest.name for row in dev.secrets.deleted("kv1")]
-    with pytest.raises(ObjectUnusableError, match="Recover or purge it first"):
+    with pytest.raises(
+        ObjectUnusableError, match="Recover it: keyferry devvault delete kv1 db --recover --data"
+    ):
         dev.secrets.set("kv1", "db", "y")
     dev.secrets.recover("kv1", "db")
     assert dev.secrets.get("kv1", "db").value == "x"
@@ -102,7 +104,7 @@ def test_an_impossible_secret_name_is_refused(dev: DevVaultData, name: str) -> N
     """1 to 127 letters, digits and hyphens; nothing is left behind."""
     with pytest.raises(RequestInvalidError, match="cannot be the name of a secret"):
         dev.secrets.set("kv1", name, "x")
-    assert dev.secrets.vaults() == ()
+    assert dev.vaults.names() == ()
 
 
 def test_a_value_longer_than_the_real_limit_is_refused_without_quoting_it(
@@ -117,6 +119,9 @@ def test_a_value_longer_than_the_real_limit_is_refused_without_quoting_it(
 
 def test_a_missing_secret_or_version_is_named(dev: DevVaultData) -> None:
     """The message says which one and where to look."""
+    with pytest.raises(ObjectNotFoundError, match="there is no vault 'kv1'"):
+        dev.secrets.get("kv1", "db")
+    dev.vaults.ensure("kv1")
     with pytest.raises(ObjectNotFoundError, match="vault 'kv1' has no secret 'db'"):
         dev.secrets.get("kv1", "db")
     with pytest.raises(ObjectNotFoundError, match="no version 'ff' of secret 'db'"):
