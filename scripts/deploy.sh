@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Render charts/keyferry to deploy/keyferry.yaml for installations without Helm, or to the path given as argument.
+# Render charts/keyferry to deploy/keyferry.yaml for installations without Helm, or to the path given as argument, and copy its CRDs.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 helm=$("$root/scripts/cluster/build.sh" | tail -n 1)/helm
@@ -8,3 +8,4 @@ helm=$("$root/scripts/cluster/build.sh" | tail -n 1)/helm
   "$helm" template keyferry "$root/charts/keyferry" --namespace kube-system --kube-version 1.34.0 |
     sed -e '/^# Source: /d' -e '/app.kubernetes.io\/managed-by: Helm/d' -e '/helm.sh\/chart: /d'
 } >"${1:-$root/deploy/keyferry.yaml}"
+[ $# -gt 0 ] || cp "$root"/charts/keyferry/crds/*.yaml "$root/deploy/crds"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -17,16 +19,16 @@ from keyferry.cli.flags.restrictions import NODE_ADDRESSES_VARIABLE
 from keyferry.providers.restrictions import CLASS_FILE_FOLDERS
 from scripts.image.__main__ import default_name
 from tests.e2e.cluster.programs import built_programs
+from tests.unit.chart.values import CHART, MISSPELT, MOVED, UPSTREAM, WRONG, defaults
 
 ROOT = Path(__file__).parents[3]
-CHART = ROOT / "charts" / "keyferry"
 
 Manifest = dict[str, Any]
 
 
-async def render(values: Manifest, *, kube: str = "1.34.0") -> list[Manifest]:
+async def render(values: Manifest, *, kube: str = "1.34.0", chart: Path = CHART) -> list[Manifest]:
     """Render the chart with these values."""
-    status, out, errors = await _helm(values, kube)
+    status, out, errors = await _helm(values, kube, chart)
     assert 0 == status, errors
     return [each for each in yaml.safe_load_all(out) if each]
 
@@ -38,10 +40,10 @@ async def refused(values: Manifest) -> str:
     return errors
 
 
-async def _helm(values: Manifest, kube: str) -> tuple[int, str, str]:
+async def _helm(values: Manifest, kube: str, chart: Path = CHART) -> tuple[int, str, str]:
     helm = (await built_programs()).helm
     command = [
-        str(helm), "template", "keyferry", str(CHART), "--namespace=kube-system",
+        str(helm), "template", "keyferry", str(chart), "--namespace=kube-system",
         f"--kube-version={kube}", "--values=-",
     ]  # fmt: skip
     run = await asyncio.to_thread(
@@ -171,31 +173,11 @@ async def test_cluster_wide_sync_must_be_enabled_explicitly() -> None:
     [
         ({"syncSecret": {"enabled": True}}, "list the namespaces in syncSecret.namespaces"),
         ({"syncSecret": {"namespaces": ["shop"]}}, "also set syncSecret.enabled=true"),
-        ({"syncSecret": {"namespace": ["shop"]}}, "namespace"),
-        (
-            {"syncSecret": {"enabled": True, "namespaces": ["shop", "shop"]}},
-            "/syncSecret/namespaces",
-        ),
         (
             {"syncSecret": {"enabled": True, "namespaces": ["shop"], "clusterWide": True}},
             "remove syncSecret.namespaces or syncSecret.clusterWide",
         ),
-        ({"linux": {"metricsAddr": 8095}}, "/linux/metricsAddr"),
-        ({"linux": {"metricsAddr": "8095"}}, "/linux/metricsAddr"),
-        ({"rotationPollInterval": "often"}, "rotationPollInterval"),
-        ({"cache": {"ttl": "often"}}, "/cache/ttl"),
-        ({"cache": {"ttls": "5s"}}, "ttls"),
-        ({"vaultLimits": {"burst": 0}}, "/vaultLimits/burst"),
-        ({"audit": {"log": "audit.log"}}, "/audit/log"),
-        ({"audit": {"maxBytes": -1}}, "/audit/maxBytes"),
         ({"versionHmac": {"enabled": False, "create": True}}, "remove versionHmac.create"),
-        ({"versionHmac": {"secretNames": {"vault": "A_b"}}}, "/versionHmac/secretNames/vault"),
-        ({"linux": {"kubeletRootDir": "kubelet"}}, "kubeletRootDir"),
-        ({"tokenRequests": ["aud"]}, "tokenRequests"),
-        ({"secrets-store-csi-driver": {"enableSecretRotation": True}}, "move the values below it"),
-        ({"csi": {"enabled": True}}, "move csi.extraArgs to linux.extraArgs"),
-        ({"constructPEMChain": False}, "[--construct-pem-chain=false]"),
-        ({"writeCertAndKeyInSeparateFiles": True}, "--write-cert-and-key-in-separate-files=true"),
         (
             {"linux": {"image": {"repository": "registry.k8s.io/csi-secrets-store/driver"}}},
             "linux.image.repository",
@@ -205,6 +187,82 @@ async def test_cluster_wide_sync_must_be_enabled_explicitly() -> None:
 async def test_invalid_values_are_rejected(values: Manifest, said: str) -> None:
     """Before anything is installed, with the name of the value."""
     assert said in await refused(values)
+
+
+async def test_wrong_values_are_rejected() -> None:
+    """Misspelt names and wrong types by the schema; values of other charts with an explanation."""
+    cases = [
+        *((f"additional properties '{name}' not allowed", each) for name, each in MISSPELT.items()),
+        *((f"- at '{place}", each) for place, each in WRONG),
+        *MOVED,
+    ]
+    answers = await asyncio.gather(*(refused(values) for _, values in cases))
+    assert [] == [
+        case for case, answer in zip(cases, answers, strict=True) if case[0] not in answer
+    ]
+
+
+async def test_all_problems_are_reported_at_once() -> None:
+    """One per line."""
+    said = await refused({"image": {"tag": "v1"}, "syncSecret": {"enabled": True}})
+    assert "2 problems:\n* syncSecret.enabled" in said
+    assert "\n* image: this chart has no such value. Did you mean linux.image?\n" in said
+
+
+@pytest.mark.parametrize("values", UPSTREAM.values(), ids=UPSTREAM)
+async def test_values_of_upstream_are_accepted(values: Manifest) -> None:
+    """Complete values of its charts, as they are."""
+    assert "secrets-store" == container(await render(values))["name"]
+
+
+async def test_a_value_without_content_breaks_nothing() -> None:
+    """`null` removes a default: it is refused, or the chart renders without it."""
+
+    async def check(path: tuple[str, ...]) -> None:
+        values: Any = None
+        for name in reversed(path):
+            values = {name: values}
+        status, out, errors = await _helm(values, "1.34.0")
+        assert 0 == status or "missing propert" in errors or "got null" in errors, errors
+        assert not re.search(r"\bnull\b|<nil>", out), path
+
+    await asyncio.gather(*(check(path) for path in paths(defaults())))
+
+
+def paths(values: Manifest, *above: str) -> Iterator[tuple[str, ...]]:
+    """The paths of all values and of the maps above them."""
+    for name, value in values.items():
+        yield (*above, name)
+        if isinstance(value, dict):
+            yield from paths(value, *above, name)
+
+
+async def test_notes_name_values_without_effect(tmp_path: Path) -> None:
+    """Those of upstream that are set, and no others."""
+    copy = tmp_path / "keyferry"
+    shutil.copytree(CHART, copy)
+    (copy / "templates" / "shown.yaml").write_text(
+        'kind: List\nlines: {{ include "keyferry.ignored" . | fromYamlArray | toJson }}\n'
+    )
+    assert [] == one(await render({}, chart=copy), "List")["lines"]
+    lines = one(await render(UPSTREAM["driver"], chart=copy), "List")["lines"]
+    assert "linux.registrar: Keyferry registers itself" in lines
+    assert not [line for line in lines if line.startswith("windows")]
+    (windows,) = one(await render({"windows": {"enabled": True}}, chart=copy), "List")["lines"]
+    assert windows.startswith("windows: Keyferry runs on Linux nodes only")
+
+
+async def test_the_chart_passes_the_linter() -> None:
+    """Also its warnings."""
+    helm = (await built_programs()).helm
+    run = await asyncio.to_thread(
+        subprocess.run,
+        [str(helm), "lint", "--strict", "--kube-version=1.34.0", str(CHART)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == run.returncode, run.stdout
 
 
 async def test_cache_and_rate_limit_values_become_flags() -> None:
@@ -373,15 +431,6 @@ async def test_an_image_digest_replaces_the_tag() -> None:
     assert f"registry.example/keyferry@{digest}" == container(rendered)["image"]
 
 
-@pytest.mark.parametrize(
-    "image",
-    [{"digest": "v0.1.0"}, {"digest": "sha256:0a"}, {"pullPolicy": "Sometimes"}, {"version": "v1"}],
-)
-async def test_an_invalid_image_is_refused(image: Manifest) -> None:
-    """Before anything is installed."""
-    assert next(iter(image)) in await refused({"linux": {"image": image}})
-
-
 async def test_the_container_has_no_more_rights_than_mounting_needs() -> None:
     """Kubernetes propagates the mounts of privileged containers only."""
     rendered = await render({})
@@ -396,25 +445,51 @@ async def test_the_container_has_no_more_rights_than_mounting_needs() -> None:
     } == container(rendered)["securityContext"]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "docs/getting-started.md",
+        "docs/operations/install.md",
+        "charts/keyferry/README.md",
+    ],
+)
 async def test_documented_installation_commands_render(page: str, tmp_path: Path) -> None:
-    """With the values file on the page, if any, and the image that the page builds."""
+    """With the values file on the page, if any, and the image that the page builds or pushes."""
     text = (ROOT / page).read_text()
-    (command,) = re.findall(r"^ *\$ helm install (.*)$", text, re.MULTILINE)
-    values = re.findall(r"^( *)```yaml\n( *linux:\n.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
-    for _, block in values:
-        (tmp_path / "values.yaml").write_text(dedent(block))
+    commands = re.findall(r"^ *\$ helm install (.*)$", text, re.MULTILINE)
+    blocks = re.findall(r"^( *)```yaml\n( *linux:\n.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "values.yaml").write_text("".join(dedent(block) for _, block in blocks))
+    pushed = re.findall(r"docker://([^\s`]+)", text)
     helm = (await built_programs()).helm
-    arguments = command.replace("--values values.yaml", f"--values={tmp_path}/values.yaml").split()
-    run = await asyncio.to_thread(
-        subprocess.run,
-        [str(helm), "template", *arguments, "--kube-version=1.34.0"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert 0 == run.returncode, run.stderr
-    manifests = [each for each in yaml.safe_load_all(run.stdout) if each]
-    pushed = re.findall(r"docker://(\S+)", text)
-    assert (pushed or [default_name()]) == [container(manifests)["image"]]
+    assert commands
+    for command in commands:
+        own = command.endswith("--values values.yaml")
+        arguments = command.replace("--values values.yaml", f"--values={tmp_path}/values.yaml")
+        run = await asyncio.to_thread(
+            subprocess.run,
+            [str(helm), "template", *arguments.split(), "--kube-version=1.34.0"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert 0 == run.returncode, run.stderr
+        manifests = [each for each in yaml.safe_load_all(run.stdout) if each]
+        image = container(manifests)["image"]
+        assert image in (pushed if own and pushed else [default_name()])
+
+
+async def test_values_for_a_local_image_need_a_namespace(tmp_path: Path) -> None:
+    """The namespace is the one that the documentation creates; the image is never pulled."""
+    values = yaml.safe_load((CHART / "values-local.yaml").read_text())
+    manifests = await render(values)
+    assert "Never" == container(manifests)["imagePullPolicy"]
+    namespaces = {each["metadata"].get("namespace", "kube-system") for each in manifests}
+    assert {"kube-system", "shop"} == namespaces
+    for page in ("README.md", "docs/operations/install.md"):
+        lines = (ROOT / page).read_text().splitlines()
+        (created,) = (
+            n for n, line in enumerate(lines) if "$ kubectl create namespace shop" in line
+        )
+        assert "--values charts/keyferry/values-local.yaml" in lines[created + 1]

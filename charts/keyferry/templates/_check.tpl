@@ -1,0 +1,148 @@
+{{- /* Rejects values that would have no effect or a different one, before anything is installed, with all problems at once. The schema has
+rejected unknown names before. */ -}}
+{{- define "keyferry.check" -}}
+{{- $problems := concat (include "keyferry.combinations" . | fromYamlArray) (include "keyferry.moved" . | fromYamlArray) | compact -}}
+{{- if eq (len $problems) 1 -}}
+{{- fail (first $problems) -}}
+{{- else if $problems -}}
+{{- fail (printf "%d problems:\n* %s" (len $problems) ($problems | join "\n* ")) -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Invalid combinations of values, as a YAML list. */ -}}
+{{- define "keyferry.combinations" -}}
+{{- if and .Values.syncSecret.enabled (not .Values.syncSecret.namespaces) (not .Values.syncSecret.clusterWide) }}
+- "syncSecret.enabled: no namespace is permitted: list the namespaces in syncSecret.namespaces, or set syncSecret.clusterWide=true to grant access to every Secret of the cluster, like upstream's chart."
+{{- end }}
+{{- if and .Values.syncSecret.namespaces .Values.syncSecret.clusterWide }}
+- "syncSecret.clusterWide grants access to every Secret of the cluster, so syncSecret.namespaces has no effect: remove syncSecret.namespaces or syncSecret.clusterWide."
+{{- end }}
+{{- if and (or .Values.syncSecret.namespaces .Values.syncSecret.clusterWide) (not .Values.syncSecret.enabled) }}
+- "syncSecret.namespaces and syncSecret.clusterWide have no effect without syncSecret.enabled: also set syncSecret.enabled=true."
+{{- end }}
+{{- if and .Values.versionHmac.create (not .Values.versionHmac.enabled) }}
+- "versionHmac.create has no effect without versionHmac.enabled=true: set versionHmac.enabled=true, or remove versionHmac.create."
+{{- end }}
+{{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) }}
+- "serviceAccount.create=false: set serviceAccount.name to the service account that the driver uses."
+{{- end }}
+{{- if and (eq (default "" .Values.linux.dnsPolicy) "None") (not .Values.linux.dnsConfig) }}
+- "linux.dnsPolicy: None needs DNS servers: set linux.dnsConfig.nameservers."
+{{- end }}
+{{- if regexMatch "(provider-azure|csi-secrets-store/driver|secrets-store/driver|vault-csi-provider|openbao-csi-provider)$" .Values.linux.image.repository }}
+- {{ printf "linux.image.repository: %s is an upstream image, which does not support Keyferry's flags: remove linux.image, or name a Keyferry image." .Values.linux.image.repository | quote }}
+{{- end }}
+{{- include "keyferry.missingNamespaces" . }}
+{{- end -}}
+
+{{- /* Helm would fail halfway, with a message that does not name the value. Without a cluster (helm template) nothing is known. */ -}}
+{{- define "keyferry.missingNamespaces" -}}
+{{- if and .Values.rbac.install (lookup "v1" "Namespace" "" "kube-system") }}
+{{- $made := list .Release.Namespace }}
+{{- range .Values.extraObjects }}
+{{- if and (kindIs "map" .) (eq (toString .kind) "Namespace") }}{{ $made = append $made (dig "metadata" "name" "" .) }}{{ end }}
+{{- end }}
+{{- range .Values.syncSecret.namespaces }}
+{{- if and (not (has . $made)) (not (lookup "v1" "Namespace" "" .)) }}
+- {{ printf "syncSecret.namespaces: the namespace %s does not exist: create it first (kubectl create namespace %s), or remove it from the list." . . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- /* Values of upstream's provider charts and of other charts whose place or name differs here, as a YAML list. The schema permits their
+names only for these explanations. */ -}}
+{{- define "keyferry.moved" -}}
+{{- if index .Values "secrets-store-csi-driver" }}
+- "secrets-store-csi-driver: upstream's chart of the Azure provider nests the values of the driver; this chart has them at the top level: move the values below it there (docs/operations/migrate.md)."
+{{- end }}
+{{- if .Values.csi }}
+- "csi: a value of upstream's charts of Vault and OpenBao; here their provider runs in the driver: remove it, and move csi.extraArgs to linux.extraArgs (docs/operations/migrate.md)."
+{{- end }}
+{{- range list "server" "injector" "ui" "serverTelemetry" }}
+{{- if hasKey $.Values . }}
+- {{ printf "%s: a value of the charts of Vault and OpenBao; this chart does not install a vault: remove it." . | quote }}
+{{- end }}
+{{- end }}
+{{- if hasKey .Values "constructPEMChain" }}
+- "constructPEMChain: a value of upstream's chart of the Azure provider: set linux.extraArgs: [--construct-pem-chain=false] instead, or remove it (default: true)."
+{{- end }}
+{{- if hasKey .Values "writeCertAndKeyInSeparateFiles" }}
+- "writeCertAndKeyInSeparateFiles: a value of upstream's chart of the Azure provider: set linux.extraArgs: [--write-cert-and-key-in-separate-files=true] instead, or remove it (default: false)."
+{{- end }}
+{{- range list "crds" "installCRDs" }}
+{{- if hasKey $.Values . }}
+- {{ printf "%s: Helm installs the directory crds of this chart once: use helm install --skip-crds to leave the CRDs out (docs/operations/install.md)." . | quote }}
+{{- end }}
+{{- end }}
+{{- if hasKey .Values "podDisruptionBudget" }}
+- "podDisruptionBudget: remove it: kubectl drain does not evict the Pods of a DaemonSet, and a budget would not limit updates. linux.updateStrategy does (docs/operations/install.md)."
+{{- end }}
+{{- range $path, $instead := include "keyferry.instead" . | fromYaml }}
+{{- $parts := splitList "." $path }}
+{{- if hasKey (ternary $.Values.linux $.Values (eq (first $parts) "linux")) (last $parts) }}
+- {{ printf "%s: this chart has no such value. Did you mean %s?" $path $instead | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "keyferry.instead" -}}
+{{- range list "tolerations" "nodeSelector" "affinity" "priorityClassName" "env" "extraArgs" "volumes" "volumeMounts" "podAnnotations" "podLabels" "daemonsetAnnotations" "updateStrategy" "hostNetwork" "dnsPolicy" "dnsConfig" "podSecurityContext" "revisionHistoryLimit" "kubeletRootDir" "providersDir" "additionalProvidersDirs" "image" }}
+{{ . }}: linux.{{ . }}
+{{- end }}
+{{- range list "digest" "pullPolicy" "repository" "tag" }}
+linux.{{ . }}: linux.image.{{ . }}
+{{- end }}
+{{- range $name, $instead := dict "resources" "driver.resources" "extraEnv" "env" "extraVolumes" "volumes" "extraVolumeMounts" "volumeMounts" "securityContext" "podSecurityContext" }}
+{{ $name }}: linux.{{ $instead }}
+linux.{{ $name }}: linux.{{ $instead }}
+{{- end }}
+extraManifests: extraObjects
+linux.annotations: linux.podAnnotations or linux.daemonsetAnnotations
+linux.extraEnvironmentVars: linux.env
+linux.imagePullSecrets: imagePullSecrets
+linux.labels: linux.podLabels
+linux.priorityClass: linux.priorityClassName
+linux.serviceAccount: serviceAccount
+linux.serviceAccountName: serviceAccount.name
+logLevel: logVerbosity
+metrics: podMonitor
+metricsAddr: linux.metricsAddr, such as ":8095"
+providers: builtinProviders
+rotation: enableSecretRotation and rotationPollInterval
+secretRotation: enableSecretRotation
+secretSync: syncSecret
+serviceAccountName: serviceAccount.name
+serviceMonitor: podMonitor
+syncSecrets: syncSecret
+tokenRequest: tokenRequests
+{{- end -}}
+
+{{- /* Values of upstream's charts that are set and have no effect here, as a YAML list, for the notes after an installation. */ -}}
+{{- define "keyferry.ignored" -}}
+{{- range $name, $why := dict "registrarImage" "Keyferry registers itself" "registrar" "Keyferry registers itself" "livenessProbeImage" "Keyferry serves the probes" "livenessProbe" "Keyferry serves the probes" "crds" "Helm installs the CRDs, without a job" "privileged" "the driver is privileged" "customUserAgent" "Keyferry sends its own" "healthzPort" "see livenessProbe.port" "healthzPath" "it is /healthz" "healthzTimeout" "it is 10 seconds" }}
+{{- if hasKey $.Values.linux $name }}
+- {{ printf "linux.%s: %s" $name $why | quote }}
+{{- end }}
+{{- end }}
+{{- if dig "enabled" false (.Values.windows | default dict) }}
+- "windows: Keyferry runs on Linux nodes only. Pods on Windows nodes cannot mount volumes of this driver"
+{{- end }}
+{{- if .Values.rbac.pspEnabled }}
+- "rbac.pspEnabled: Kubernetes has no PodSecurityPolicies since 1.25"
+{{- end }}
+{{- if hasKey .Values.livenessProbe "logLevel" }}
+- "livenessProbe.logLevel: Keyferry serves the probes"
+{{- end }}
+{{- if hasKey .Values "filteredWatchSecret" }}
+- "filteredWatchSecret: the driver watches only the Secrets that it manages"
+{{- end }}
+{{- range list "grpcSupportedProviders" "minimumProviderVersions" }}
+{{- if hasKey $.Values . }}
+- {{ printf "%s: upstream has no such value since version 1.0" . | quote }}
+{{- end }}
+{{- end }}
+{{- if .Values.enableArcExtension }}
+- "enableArcExtension: Keyferry does not include the monitoring of the Azure Arc extension"
+{{- end }}
+{{- end -}}
