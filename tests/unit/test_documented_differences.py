@@ -193,6 +193,13 @@ ELSEWHERE = {
     "the directive `%YAML 1.2` in `objects` is accepted": (
         "unit/formats/test_yaml_text.py::test_directives_are_allowed"
     ),
+    "`kubernetes.io/tls` with further keys": (
+        "unit/driver/secrets/test_builder.py::test_tls_secret_may_have_further_keys"
+    ),
+    "two entries of `secretObjects` for one Secret": (
+        "unit/driver/secrets/test_builder.py::"
+        "test_two_entries_for_one_secret_are_an_error_that_names_both"
+    ),
     "a manifest with a key that occurs twice in one mapping": (
         "unit/formats/test_kubernetes_yaml.py::test_repeated_key_is_an_error_with_its_line"
     ),

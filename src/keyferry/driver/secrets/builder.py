@@ -108,8 +108,6 @@ def secret_data_request(
 ) -> SecretDataRequest:
     """Choose the files of the Secret that `secret_object` defines.
 
-    The last of several entries with the same key counts, as in upstream.
-
     Args:
         secret_object: the entry of `secretObjects`, its texts trimmed.
         files: all files of the volume.
@@ -117,16 +115,50 @@ def secret_data_request(
 
     Raises:
         ObjectNamesError: an `objectName` is unknown or ambiguous.
-        SecretDataError: a field is missing or not allowed.
+        SecretDataError: a field is missing or not allowed, or two entries have one key.
     """
     _check_fields(secret_object)
-    chosen = {
-        entry.key: resolve_file(entry.object_name, files, named_files)
-        for entry in secret_object.data
-    }
+    chosen: dict[str, SecretFile] = {}
+    for entry in secret_object.data:
+        file = resolve_file(entry.object_name, files, named_files)
+        if chosen.setdefault(entry.key, file).path != file.path:
+            raise _repeated_key_error(secret_object, entry.key)
     return SecretDataRequest(
         secret_object.type,
         tuple(KeyedFile(key, file.path, file.contents) for key, file in chosen.items()),
+    )
+
+
+def _repeated_key_error(secret_object: SecretObject, key: str) -> SecretDataError:
+    entries = [
+        f"data[{index}] (objectName {entry.object_name[:80]!r})"
+        for index, entry in enumerate(secret_object.data)
+        if entry.key == key
+    ]
+    return SecretDataError(
+        f"{' and '.join(entries[:_MAX_LISTED])} of secret {secret_object.name!r} have the same key "
+        f"{key!r}",
+        "Give each of them a key of its own, or remove all but one.",
+    )
+
+
+def check_single_entry(entries: Sequence[SecretObject], name: str) -> None:
+    """Check that the entries of `secretObjects` that define one Secret are equal.
+
+    Args:
+        entries: all entries of the SecretProviderClass.
+        name: the Secret.
+
+    Raises:
+        SecretDataError: two entries define it differently; the message names their places.
+    """
+    places = [index for index, entry in enumerate(entries) if entry.name == name]
+    if all(entries[index] == entries[places[0]] for index in places):
+        return
+    named = " and ".join(f"spec.secretObjects[{index}]" for index in places[:_MAX_LISTED])
+    raise SecretDataError(
+        f"{named} define the same secret {name!r}",
+        "Give each of them a secretName of its own, or list all keys under data of one of them.",
     )
 
 

@@ -14,7 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.driver.secrets.builder import build_secret, owners_of, secret_data_request
+from keyferry.driver.secrets.builder import (
+    build_secret,
+    check_single_entry,
+    owners_of,
+    secret_data_request,
+)
 from keyferry.driver.secrets.jobs import SECRET_DATA
 from keyferry.driver.secrets.usage import Consumer, Usage, usage_of
 from keyferry.driver.status.events import (
@@ -202,6 +207,7 @@ class SecretReconciler:
     async def _desired(
         self, spc: SecretProviderClass, source: Consumer, consumers: Sequence[Consumer]
     ) -> DesiredSecret:
+        check_single_entry(spc.secret_objects, source.entry.name)
         files = await self._operations.read(Path(source.volume.target_path))
         named = await self._providers.named_files(spc.provider, spc.parameters)
         pods = [(await self._find_pod(consumer), consumer.volume.owner) for consumer in consumers]

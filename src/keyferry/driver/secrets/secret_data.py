@@ -8,6 +8,9 @@ Source: docs/reference/upstream-driver.md#tls-secrets
 
 from __future__ import annotations
 
+import base64
+import binascii
+import codecs
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -73,10 +76,13 @@ def _verbatim(chosen: _Files) -> dict[str, bytes]:
 
 
 def _tls(chosen: _Files) -> dict[str, bytes]:
-    if chosen.keys() != {"tls.crt", "tls.key"}:
+    """Return certificates, leaf first, and key. As in Kubernetes, further keys are permitted."""
+    missing = [key for key in ("tls.crt", "tls.key") if key not in chosen]
+    if missing:
         raise SecretDataError(
             f"type kubernetes.io/tls requires the keys tls.crt and tls.key, not {_keys(chosen)}",
-            "Set both; they may name the same object with the certificate and its key.",
+            f"Add a data entry with key {missing[0]}; tls.crt and tls.key may name one object that "
+            "has the certificate and its key.",
         )
     certificates = certs.certificate_pem(
         chosen["tls.crt"].contents, _describe_file(chosen["tls.crt"])
@@ -85,7 +91,15 @@ def _tls(chosen: _Files) -> dict[str, bytes]:
         chosen["tls.key"].contents, _describe_file(chosen["tls.key"])
     )
     chain = certs.chain_of_key(certificates, private_key)
-    return {"tls.crt": chain, "tls.key": private_key}
+    others = {key: _tls_extra(file) for key, file in chosen.items()}
+    return {**others, "tls.crt": chain, "tls.key": private_key}
+
+
+def _tls_extra(file: KeyedFile) -> bytes:
+    """Return a further value: of ca.crt only the certificates, never a key beside them."""
+    if file.key != "ca.crt":
+        return file.contents
+    return certs.certificate_pem(file.contents, _describe_file(file))
 
 
 def _basic_auth(chosen: _Files) -> dict[str, bytes]:
@@ -111,6 +125,12 @@ class _DockerConfig(msgspec.Struct):
     auths: dict[str, msgspec.Raw]
 
 
+class _RegistryLogin(msgspec.Struct):
+    """An entry of ~/.dockercfg, which has no key `auths`."""
+
+    auth: str
+
+
 def _docker_config_json(chosen: _Files) -> dict[str, bytes]:
     file = _required(chosen, "kubernetes.io/dockerconfigjson", ".dockerconfigjson")
     _check_json(file, _DockerConfig, 'the JSON of ~/.docker/config.json: {"auths": {...}}')
@@ -133,13 +153,68 @@ def _required(chosen: _Files, secret_type: str, key: str) -> KeyedFile:
 
 
 def _check_json(file: KeyedFile, schema: object, expected: str) -> None:
+    if _is_json(file.contents, schema):
+        return
+    note, remedy = _json_mistake(file.contents, schema)
+    raise SecretDataError(f"{_describe_file(file)} is not {expected}{note}", remedy)
+
+
+def _is_json(contents: bytes, schema: object) -> bool:
+    # The decoder may quote the value in its message, so its error is dropped.
     try:
-        msgspec.json.decode(file.contents, type=schema)
-    except (msgspec.DecodeError, UnicodeError):
-        # The decoder may quote the value in its message.
-        raise SecretDataError(
-            f"{_describe_file(file)} is not {expected}", "Check the value in the vault."
-        ) from None
+        msgspec.json.decode(contents, type=schema)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+    return True
+
+
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def _json_mistake(contents: bytes, schema: object) -> tuple[str, str]:
+    """Return what the contents are instead, as the end of a sentence, and the remedy."""
+    decoded = _decoded_base64(contents)
+    is_legacy = schema is _DockerConfig and _is_json(contents, dict[str, _RegistryLogin])
+    from_file = "Store the whole file, for example with az keyvault secret set --file."
+    mistakes = (
+        (not contents.strip(), "it is empty", "Store the JSON in the vault."),
+        (
+            decoded is not None and _is_json(decoded, schema),
+            "it is the base64 text of that",
+            "Set objectEncoding: base64 for the object (Vault: encoding: base64), or store JSON.",
+        ),
+        (
+            contents.startswith(codecs.BOM_UTF8),
+            "it begins with a byte order mark",
+            "Store it as UTF-8 without that mark.",
+        ),
+        (contents.startswith(_UTF16_MARKS), "it is UTF-16 text", "Store it as UTF-8."),
+        (
+            _is_json(contents, str),
+            "it is a JSON string",
+            "Store the JSON itself, without quotes and escapes.",
+        ),
+        (
+            is_legacy,
+            "it has the format of ~/.dockercfg",
+            'Write {"auths": VALUE}, or use type kubernetes.io/dockercfg with key .dockercfg.',
+        ),
+        (
+            _is_json(contents, dict[str, msgspec.Raw]),
+            "it is JSON without the key auths",
+            "Store the file ~/.docker/config.json.",
+        ),
+        (_is_json(contents, msgspec.Raw), "it is JSON, but not an object", from_file),
+        (True, "it is not JSON", from_file),
+    )
+    return next((f": {note}", remedy) for applies, note, remedy in mistakes if applies)
+
+
+def _decoded_base64(contents: bytes) -> bytes | None:
+    try:
+        return base64.b64decode(b"".join(contents.split()), validate=True)
+    except binascii.Error:
+        return None
 
 
 def _keys(chosen: _Files) -> str:

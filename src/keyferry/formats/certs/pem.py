@@ -75,7 +75,10 @@ def _decode_block(label: str, body: list[bytes], source: str) -> PemBlock:
         der = base64.b64decode(b"".join(line for line in body if b":" not in line), validate=True)
     except binascii.Error:
         problem = f"{source} has a PEM block {label!r} that is not base64"
-        raise SecretDataError(problem, "Check the value in the vault.") from None
+        if any(_PEM_DASHES in line for line in body):
+            problem = f"{source} holds PEM without a line break between two blocks"
+        remedy = "Store it in the vault from a file; each block needs lines of its own."
+        raise SecretDataError(problem, remedy) from None
     encrypted = label.startswith("ENCRYPTED") or any(b"ENCRYPTED" in line for line in headers)
     return PemBlock(label, encrypted, der, tuple(headers))
 

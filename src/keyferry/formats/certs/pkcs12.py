@@ -12,6 +12,7 @@ from keyferry.formats.certs.der import DerError
 from keyferry.formats.certs.limits import check_certificate, check_input_size, check_object_count
 from keyferry.formats.certs.loading import check_loaded_key, load_private_key
 from keyferry.formats.certs.pfx import read_pfx
+from keyferry.formats.certs.unrecognized import diagnose
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -35,11 +36,8 @@ def read_pkcs12(contents: bytes, source: str) -> tuple[PrivateKeyTypes | None, l
         # None stands for both ways of writing "no password": the empty text, and none at all.
         return open_pkcs12(decode_if_base64(contents), source, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        if b"-----BEGIN " in contents:
-            raise SecretDataError(
-                f"{source} holds PEM whose line breaks are lost",
-                "Store it in the vault from a file; input fields of web pages remove line breaks.",
-            ) from None
+        if found := diagnose(contents):
+            raise SecretDataError(f"{source} {found.problem}", found.remedy) from None
         raise SecretDataError(
             f"{source} holds neither PEM nor PKCS#12 that opens without a password",
             "Name an object in PEM, or in PKCS#12 with an empty password.",

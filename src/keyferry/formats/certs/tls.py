@@ -27,8 +27,11 @@ from keyferry.formats.certs.pem import (
     pem_blocks,
 )
 from keyferry.formats.certs.pkcs12 import read_pkcs12
+from keyferry.formats.certs.unrecognized import pem_damage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from cryptography.x509 import Certificate
 
@@ -48,10 +51,8 @@ def certificate_pem(contents: bytes, source: str) -> bytes:
     if not ders and not blocks:
         ders = _pkcs12_certificates(contents, source)
     if not ders:
-        raise SecretDataError(
-            f"{source} holds no certificate",
-            "tls.crt needs a file with PEM blocks CERTIFICATE, or with PKCS#12.",
-        )
+        remedy = "tls.crt needs a file with PEM blocks CERTIFICATE, or with PKCS#12."
+        raise _missing_error("certificate", contents, blocks, source, remedy)
     return b"".join(encode_block(CERTIFICATE, der) for der in ders)
 
 
@@ -127,12 +128,24 @@ def _private_key(contents: bytes, source: str) -> PrivateKeyTypes:
         return _load_key(candidates[-1], source)
     key = None if blocks else read_pkcs12(contents, source)[0]
     if key is None:
-        raise SecretDataError(
-            f"{source} holds no private key",
+        remedy = (
             "tls.key needs a file with one. In Azure Key Vault that is objectType: secret of a "
-            "certificate whose key is exportable; objectType: cert gives the certificate alone.",
+            "certificate whose key is exportable; objectType: cert gives only the certificate."
         )
+        raise _missing_error("private key", contents, blocks, source, remedy)
     return key
+
+
+def _missing_error(
+    what: str, contents: bytes, blocks: Sequence[PemBlock], source: str, remedy: str
+) -> SecretDataError:
+    """Return the error for contents without a certificate or key; damaged PEM may be the cause."""
+    damage = pem_damage(contents)
+    if damage:
+        return SecretDataError(f"{source} {damage.problem}", damage.remedy)
+    labels = ", ".join(dict.fromkeys(block.label for block in blocks))
+    note = f", only PEM blocks {labels}" if labels else ""
+    return SecretDataError(f"{source} holds no {what}{note}", remedy)
 
 
 def _load_key(block: PemBlock, source: str) -> PrivateKeyTypes:

@@ -18,6 +18,7 @@ from keyferry.content import SecretFile
 from keyferry.driver.secrets.builder import (
     MAX_SECRET_BYTES,
     build_secret,
+    check_single_entry,
     secret_data_request,
 )
 from keyferry.driver.secrets.secret_data import secret_data
@@ -93,11 +94,22 @@ class TestAnyType:
 
         assert {"password": b"x"} == whole(OPAQUE, files, names).data
 
-    def test_takes_the_last_value_of_a_repeated_key(self) -> None:
-        """As upstream."""
+    def test_is_refused_when_two_objects_have_one_key(self) -> None:
+        """One of them would be lost; the message names both."""
         twice = replace(OPAQUE, data=(SecretKeyMapping("a", "k"), SecretKeyMapping("b", "k")))
 
-        assert {"k": b"2"} == build(twice, a=b"1", b=b"2").data
+        error = problem(twice, {"a": b"1", "b": b"2"})
+
+        assert (
+            f"data[0] (objectName 'a') and data[1] (objectName 'b') of secret {OPAQUE.name!r} have "
+            "the same key 'k'"
+        ) == error.problem
+
+    def test_may_list_one_key_of_one_object_twice(self) -> None:
+        """Nothing is lost."""
+        twice = replace(OPAQUE, data=(SecretKeyMapping("a", "k"), SecretKeyMapping("a", "k")))
+
+        assert {"k": b"1"} == build(twice, a=b"1").data
 
     def test_says_which_file_is_missing(self) -> None:
         """An unknown objectName is an error of the names."""
@@ -225,6 +237,34 @@ class TestDockerConfig:
         assert f"file {key!r} is not the JSON" in error.problem
 
 
+@pytest.mark.parametrize(
+    ("content", "said", "remedy"),
+    [
+        (b"", "it is empty", "Store the JSON"),
+        (b"eyJhdXRocyI6IHsiciI6IHsiYXV0aCI6ICJ4In19fQ==", "base64 text of that", "base64"),
+        (b"eyJhdXRocyI6IHsi\nciI6IHsiYXV0aCI6ICJ4In19fQ==\n", "base64 text of that", "encoding"),
+        (b'\xef\xbb\xbf{"auths": {}}', "byte order mark", "UTF-8 without"),
+        ('{"auths": {}}'.encode("utf-16"), "UTF-16", "UTF-8"),
+        (b'"{\\"auths\\": {}}"', "a JSON string", "without quotes"),
+        (b'{"r.io": {"auth": "canary"}}', "the format of ~/.dockercfg", "kubernetes.io/dockercfg"),
+        (b'{"Auths": {}}', "JSON without the key auths", "config.json"),
+        (b"[]", "JSON, but not an object", "whole file"),
+        (b"canary:canary", "not JSON", "whole file"),
+    ],
+)
+def test_docker_config_in_another_form_is_recognized(
+    content: bytes, said: str, remedy: str
+) -> None:
+    """The message says what the value is instead, and what to do."""
+    key = ".dockerconfigjson"
+
+    error = problem(of_type("kubernetes.io/dockerconfigjson", key), {key: content})
+
+    assert error.problem.startswith(f"file {key!r} is not the JSON of ~/.docker/config.json")
+    assert said in error.problem
+    assert remedy in error.remedy
+
+
 def certificate_with_key() -> bytes:
     """A self-signed certificate and its key, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -256,9 +296,9 @@ class TestTls:
         assert data["tls.crt"].startswith(b"-----BEGIN CERTIFICATE-----\n")
         assert data["tls.key"].startswith(b"-----BEGIN EC PRIVATE KEY-----\n")
 
-    @pytest.mark.parametrize("keys", [("tls.crt",), ("tls.key",), ("tls.crt", "tls.key", "ca.crt")])
-    def test_has_both_keys_and_no_other(self, keys: tuple[str, ...]) -> None:
-        """The API server asks for both, and upstream refuses others."""
+    @pytest.mark.parametrize("keys", [("tls.crt",), ("tls.key",), ("ca.crt", "tls.key")])
+    def test_has_both_keys(self, keys: tuple[str, ...]) -> None:
+        """The API server asks for both."""
         error = problem(of_type("kubernetes.io/tls", *keys), dict.fromkeys(keys, b"canary"))
 
         assert "requires the keys tls.crt and tls.key, not " + ", ".join(sorted(keys)) in (
@@ -288,3 +328,38 @@ class TestTls:
             "file 'web' holds neither PEM nor PKCS#12"
             in problem(self.TLS, {"web": b"canary"}).problem
         )
+
+
+def test_tls_secret_may_have_further_keys() -> None:
+    """As in Kubernetes. `ca.crt` never contains the private key of its object."""
+    root = issue_certificate("root", new_ec_key(), is_ca=True)
+    leaf = issue_certificate("leaf", new_ec_key(), root)
+    keys = ("tls.crt", "tls.key", "ca.crt", "dhparam.pem")
+    whole = leaf.key_pem + leaf.pem
+    files = dict.fromkeys(("tls.crt", "tls.key"), whole)
+    files |= {"ca.crt": root.key_pem + root.pem, "dhparam.pem": b"any"}
+
+    data = built(of_type("kubernetes.io/tls", *keys), files).data
+
+    assert {"tls.crt", "tls.key", "ca.crt", "dhparam.pem"} == set(data)
+    assert leaf.pem == data["tls.crt"]
+    assert root.pem == data["ca.crt"]
+    assert b"any" == data["dhparam.pem"]
+
+
+def test_two_entries_for_one_secret_are_an_error_that_names_both() -> None:
+    """Only one of them could be written."""
+    other = SecretObject("other", "Opaque", (SecretKeyMapping("a", "k"),))
+    second = replace(OPAQUE, data=(SecretKeyMapping("b", "other"),))
+
+    with pytest.raises(SecretDataError) as caught:
+        check_single_entry((OPAQUE, other, second), OPAQUE.name)
+
+    assert (
+        f"spec.secretObjects[0] and spec.secretObjects[2] define the same secret {OPAQUE.name!r}"
+    ) == caught.value.problem
+
+
+def test_equal_entries_for_one_secret_are_one() -> None:
+    """Nothing is lost."""
+    check_single_entry((OPAQUE, replace(OPAQUE)), OPAQUE.name)

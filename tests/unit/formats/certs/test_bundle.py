@@ -89,7 +89,7 @@ def test_what_openssl_writes_is_read(
 def test_password_protection_is_reported(tmp_path: Path) -> None:
     """Vaults keep PKCS#12 without one."""
     content = exported(tmp_path, RSA, [], "-passout", "pass:x")
-    with pytest.raises(SecretDataError, match="opens without a password"):
+    with pytest.raises(SecretDataError, match="does not open without a password"):
         pkcs12_to_pem(content, "the object", ordered=True)
 
 

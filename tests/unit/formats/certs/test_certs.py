@@ -134,7 +134,7 @@ class TestCertificatePem:
         with pytest.raises(SecretDataError) as caught:
             certs.certificate_pem(key_pem(EC), "file 'a'")
 
-        assert "file 'a' holds no certificate" == caught.value.problem
+        assert "file 'a' holds no certificate, only PEM blocks PRIVATE KEY" == caught.value.problem
 
     def test_says_that_the_file_is_nothing_known(self) -> None:
         """Neither PEM nor PKCS#12 is an error that repeats nothing of the contents."""
@@ -144,13 +144,33 @@ class TestCertificatePem:
         assert "file 'a' holds neither PEM nor PKCS#12" in str(caught.value)
         assert "canary" not in str(caught.value)
 
-    @pytest.mark.parametrize("line_end", [b" ", b"", b"\\n"])
-    def test_says_that_line_breaks_are_lost(self, line_end: bytes) -> None:
+    @pytest.mark.parametrize(
+        ("line_end", "problem"),
+        [
+            (b" ", "holds PEM whose line breaks are lost"),
+            (b"", "holds PEM whose line breaks are lost"),
+            (b"\\n", "holds PEM with the characters \\n instead of line breaks"),
+        ],
+    )
+    def test_says_that_line_breaks_are_lost(self, line_end: bytes, problem: str) -> None:
         """As input fields of web pages do."""
         contents = (pem(EC_CERTIFICATE) + key_pem(EC)).replace(b"\n", line_end)
         for split in (certs.certificate_pem, certs.private_key_pem):
-            with pytest.raises(SecretDataError, match="PEM whose line breaks are lost"):
+            with pytest.raises(SecretDataError) as caught:
                 split(contents, "file 'a'")
+            assert f"file 'a' {problem}" == caught.value.problem
+            assert "from a file" in caught.value.remedy
+
+    @pytest.mark.parametrize("glued", [key_pem(EC), pem(EC_CERTIFICATE)])
+    def test_says_that_blocks_are_on_one_line(self, glued: bytes) -> None:
+        """Files without a line break at their end were concatenated."""
+        contents = glued.rstrip() + pem(EC_CERTIFICATE)
+        with pytest.raises(SecretDataError) as caught:
+            certs.certificate_pem(contents, "file 'a'")
+        assert caught.value.problem in (
+            "file 'a' holds PEM whose line breaks are lost",
+            "file 'a' holds PEM without a line break between two blocks",
+        )
 
     def test_says_that_a_password_is_in_the_way(self) -> None:
         """PKCS#12 with a password cannot be opened, and the message says so."""
@@ -158,7 +178,7 @@ class TestCertificatePem:
             b"web", RSA, RSA_CERTIFICATE, None, serialization.BestAvailableEncryption(b"canary")
         )
 
-        with pytest.raises(SecretDataError, match="opens without a password"):
+        with pytest.raises(SecretDataError, match="does not open without a password"):
             certs.certificate_pem(locked, "file 'a'")
 
 
@@ -248,7 +268,7 @@ class TestPrivateKeyPem:
         with pytest.raises(SecretDataError) as caught:
             certs.private_key_pem(pem(EC_CERTIFICATE), "file 'a'")
 
-        assert "file 'a' holds no private key" == caught.value.problem
+        assert "file 'a' holds no private key, only PEM blocks CERTIFICATE" == caught.value.problem
         assert "objectType: secret" in caught.value.remedy
 
     def test_is_missed_in_pkcs12(self) -> None:

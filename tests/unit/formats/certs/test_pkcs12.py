@@ -105,5 +105,5 @@ def test_wrong_password_is_refused(tmp_path: Path) -> None:
     content = (tmp_path / "all.p12").read_bytes()
     with pytest.raises(ValueError, match="password"):
         open_pkcs12(content, "it", b"y")
-    with pytest.raises(SecretDataError, match="opens without a password"):
+    with pytest.raises(SecretDataError, match="does not open without a password"):
         read_pkcs12(content, "it")
