@@ -14,7 +14,7 @@ LOWEST_VENV := .venv-lowest
 TOOLS_VENV := .venv-tools
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test test-lowest docs fuzz check fix proto lock image sbom audit workflows dist release-check publish-image publish-chart publish-python publish-github lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench soak clean
+.PHONY: help demo test test-lowest test-pythons docs fuzz check fix proto lock image sbom audit workflows dist release-check publish-image publish-chart publish-python publish-github lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -28,6 +28,9 @@ test: $(VENV)/.dev ## Run the unit, integration and short fuzz tests. Needs only
 
 test-lowest: $(LOWEST_VENV)/.lowest ## Run the unit tests with the lowest accepted version of each dependency.
 	@$(LOWEST_VENV)/bin/python -m pytest tests/unit $(SIDE_BY_SIDE) $(TEST_FLAGS)
+
+test-pythons: $(TOOLS_VENV)/.tools ## Run the unit tests on each Python after 3.11 that can be had: installed, or from Debian.
+	@scripts/test_pythons.sh $(TEST_FLAGS)
 
 docs: $(DOCS_VENV)/.docs ## Build the documentation site in site/. Needs only Python.
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict # without --quiet, which also hides the warnings from --strict

@@ -22,7 +22,6 @@ from scripts.image.rootfs import PACKAGES, PYTHON, STDLIB, Interpreter, normaliz
 from scripts.image.wheels import RUNTIME_LOCK, build_wheel, download, unpack
 
 _NATIVE = {"x86_64": "amd64", "aarch64": "arm64"}
-SOURCE = "https://github.com/keyferry/keyferry"  # a placeholder, like the address of the image
 _KEPT = 4
 
 
@@ -196,13 +195,14 @@ def _packages(
 
 def labels() -> dict[str, str]:
     """Return the labels of the image (https://specs.opencontainers.org/image-spec/annotations)."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = content["project"]
     found = {
         "title": "Keyferry",
         "description": project["description"],
         "version": project["version"],
         "licenses": project["license"],
-        "source": SOURCE,
+        "source": content["tool"]["hatch"]["metadata"]["hooks"]["custom"]["repository"],
         "revision": revision(),
     }
     return {f"org.opencontainers.image.{name}": text for name, text in found.items() if text}

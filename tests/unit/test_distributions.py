@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
+from email import message_from_bytes
+from email.message import Message
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,9 @@ from keyferry.providers.emulator import load_emulator
 
 ROOT = Path(__file__).parents[2]
 EMULATOR = ROOT / "src" / "keyferry_devvault"
-PRODUCT_PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PRODUCT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+REPOSITORY: str = PRODUCT["tool"]["hatch"]["metadata"]["hooks"]["custom"]["repository"]
+PRODUCT_PROJECT = PRODUCT["project"]
 EMULATOR_PROJECT = tomllib.loads((EMULATOR / "pyproject.toml").read_text())["project"]
 
 
@@ -29,6 +33,19 @@ def wheel_files(project: Path, folder: Path) -> set[str]:
     (wheel,) = WheelBuilder(str(project)).build(directory=str(folder))
     with ZipFile(wheel) as archive:
         return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+@pytest.fixture(scope="module")
+def metadata(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Message]:
+    """The metadata of both wheels, by the name of the distribution."""
+    folder, found = tmp_path_factory.mktemp("wheels"), {}
+    for project in (ROOT, EMULATOR):
+        (wheel,) = WheelBuilder(str(project)).build(directory=str(folder))
+        with ZipFile(wheel) as archive:
+            (name,) = (each for each in archive.namelist() if each.endswith("/METADATA"))
+            message = message_from_bytes(archive.read(name))
+        found[message["Name"]] = message
+    return found
 
 
 def tracked(package: Path) -> set[str]:
@@ -58,7 +75,7 @@ def test_the_production_wheel_contains_no_emulator(tmp_path: Path) -> None:
 
 
 def test_the_wheel_of_the_emulator_contains_all_of_it(tmp_path: Path) -> None:
-    """Its pyproject.toml lists the modules one by one, because it lies beside them."""
+    """Its pyproject.toml lies beside the modules, and is not one of them."""
     assert tracked(EMULATOR) == wheel_files(EMULATOR, tmp_path)
 
 
@@ -85,10 +102,69 @@ def test_the_production_image_gets_one_package() -> None:
     assert ["src/keyferry"] == copied
 
 
+def test_the_build_of_the_production_image_gets_what_the_build_of_the_wheel_reads() -> None:
+    """Also past .dockerignore."""
+    copied = set((ROOT / "Containerfile").read_text().split())
+    kept = set((ROOT / ".dockerignore").read_text().splitlines())
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+        assert name in copied
+        assert f"!{name}" in kept
+
+
 def test_the_installed_emulator_is_the_one_of_this_repository() -> None:
     """Its metadata is written at installation; `make test` repeats that when it changes."""
     for group, entries in EMULATOR_PROJECT["entry-points"].items():
         assert entries == {entry.name: entry.value for entry in entry_points(group=group)}
+
+
+@pytest.mark.parametrize("name", ["keyferry", "keyferry-devvault"])
+def test_the_metadata_is_complete(metadata: dict[str, Message], name: str) -> None:
+    """What a package index shows beside the description."""
+    message = metadata[name]
+    assert "The Keyferry authors" == message["Author"]
+    assert "Apache-2.0" == message["License-Expression"]
+    assert ">=3.11" == message["Requires-Python"]
+    assert {"azure-key-vault", "kubernetes"} <= set(message["Keywords"].split(","))
+    classifiers = message.get_all("Classifier") or []
+    versions = {found for each in classifiers for found in re.findall(r":: (3\.\d+)$", each)}
+    assert {"3.11", "3.12", "3.13", "3.14"} == versions
+    assert "text/markdown" == message["Description-Content-Type"]
+
+
+@pytest.mark.parametrize("name", ["keyferry", "keyferry-devvault"])
+def test_every_link_of_a_distribution_works_anywhere(
+    metadata: dict[str, Message], name: str
+) -> None:
+    """They are absolute, and those to this repository name the tag of the version and a file."""
+    message = metadata[name]
+    addresses = [each.partition(", ")[2] for each in message.get_all("Project-URL") or []]
+    assert 5 == len(addresses)
+    description = message.get_payload()
+    assert isinstance(description, str)
+    links = re.findall(r"\]\(([^)]*)\)", description)
+    assert [] == [link for link in links if not re.match("https?://|#", link)]
+    inside = [link for link in [*addresses, *links] if f"{REPOSITORY}/" in f"{link}/"]
+    assert addresses == inside[:5]
+    for link in inside:
+        path = link.removeprefix(REPOSITORY).partition("#")[0]
+        if path not in {"", "/issues"}:
+            file = re.sub(rf"^/(blob|raw)/v{re.escape(__version__)}/", "", path)
+            assert (ROOT / file).exists(), link
+
+
+def test_the_placeholder_addresses_have_one_place_each() -> None:
+    """Repository: pyproject.toml. Registry: values.yaml of the chart. All copies equal them."""
+    values = (ROOT / "charts" / "keyferry" / "values.yaml").read_text()
+    (image,) = re.findall(r"^    repository: (\S+)$", values, re.MULTILINE)
+    registry = image.rpartition("/")[0]
+    pages = ("*.md", "mkdocs.yml", "docs/**/*.md", "deploy/*.yaml", "charts/**/*", "src/**/*.toml")
+    for path in (path for pattern in pages for path in ROOT.glob(pattern) if path.is_file()):
+        text = path.read_text()
+        assert set(re.findall(r"https://github\.com/[\w-]+/keyferry\b", text)) <= {REPOSITORY}, path
+        assert set(re.findall(r"--repo (\S+)", text)) <= {REPOSITORY.split("/", 3)[3]}, path
+        for name in ("keyferry", "charts"):
+            found = set(re.findall(rf"ghcr\.io/[\w-]+/{name}\b", text))
+            assert found <= {f"{registry}/{name}"}, path
 
 
 @pytest.fixture

@@ -33,6 +33,20 @@ def spawn(work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]
     return task
 
 
+async def shielded(work: asyncio.Future[T]) -> T:
+    """Return the result of `work`, which continues if the caller is cancelled.
+
+    The error of work whose caller was cancelled is dropped. `asyncio.shield` logs it since Python
+    3.14.
+    """
+    try:
+        await asyncio.wait([work])
+    except asyncio.CancelledError:
+        work.add_done_callback(_drop_error)
+        raise
+    return work.result()
+
+
 async def gather_or_cancel(*work: Coroutine[Any, Any, T]) -> list[T]:
     """Run `work` concurrently and return the results in order.
 
@@ -96,3 +110,8 @@ def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         # The text of an unexpected exception may hold a secret value.
         _log.error("task stopped: internal error", task=task.get_name(), type=type(error).__name__)
+
+
+def _drop_error(work: asyncio.Future[Any]) -> None:
+    if not work.cancelled():
+        work.exception()  # read, so that the loop does not log it as lost

@@ -8,6 +8,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from keyferry.aio.tasks import shielded
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,8 +47,7 @@ class TenantThreads:
         """
         # Shielded, so that a place is taken as long as the thread runs.
         call = asyncio.ensure_future(self._run(tenant, function))
-        call.add_done_callback(_mark_retrieved)
-        return await asyncio.shield(call)
+        return await shielded(call)
 
     async def _run(self, tenant: str, function: Callable[[], T]) -> T:
         places = self._places_of.setdefault(tenant, asyncio.Semaphore(self._max_per_tenant))
@@ -73,12 +74,6 @@ class TenantThreads:
 
         threading.Thread(target=call, name=self._name, daemon=True).start()
         return work
-
-
-def _mark_retrieved(call: asyncio.Future[T]) -> None:
-    """Prevent asyncio from logging the exception of a call whose caller was cancelled."""
-    if not call.cancelled():
-        call.exception()
 
 
 def _set_result(work: asyncio.Future[T], result: T) -> None:

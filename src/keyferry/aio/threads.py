@@ -8,6 +8,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from keyferry.aio.tasks import shielded
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -39,7 +41,7 @@ class DedicatedThreads:
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._executor, partial(function, *args, **kwargs))
         try:
-            return await asyncio.shield(work)
+            return await shielded(work)
         except asyncio.CancelledError:
             while not work.done():
                 with suppress(asyncio.CancelledError):

@@ -7,7 +7,7 @@ from collections import Counter
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from keyferry.aio.tasks import spawn, start_quietly
+from keyferry.aio.tasks import shielded, spawn, start_quietly
 from keyferry.errors import (
     IdentityError,
     InternalError,
@@ -184,7 +184,7 @@ class IsolatedProviders:
         if self._opening is None or self._opening.done():
             # Without the log context of the caller, which is another pod than those of later calls.
             self._opening = asyncio.create_task(self._start(), context=Context())
-        return await asyncio.shield(self._opening)
+        return await shielded(self._opening)
 
     async def _start(self) -> Channel:
         restarted = self._restored is not None

@@ -8,10 +8,17 @@ import gc
 import weakref
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from keyferry.aio.tasks import gather_or_cancel, map_concurrently, spawn, spawn_until_exit
+from keyferry.aio.tasks import (
+    gather_or_cancel,
+    map_concurrently,
+    shielded,
+    spawn,
+    spawn_until_exit,
+)
 from keyferry.aio.tenant import current_tenant, working_for
 from keyferry.telemetry.logs import current_log_context, log_context
 from tests.fakes.log import captured_log
@@ -151,3 +158,47 @@ async def test_error_of_gathered_work_is_freed_without_the_garbage_collector() -
         assert [None] == [reference() for reference in held]
     finally:
         gc.enable()
+
+
+async def test_shielded_work_continues_without_its_caller() -> None:
+    go_on = asyncio.Event()
+
+    async def work() -> str:
+        await go_on.wait()
+        return "done"
+
+    task = asyncio.create_task(work())
+    caller = asyncio.create_task(shielded(task))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    go_on.set()
+    assert "done" == await shielded(task)
+
+
+async def test_error_of_shielded_work_without_a_caller_is_not_logged() -> None:
+    """Since Python 3.14, `asyncio.shield` logs it."""
+    logged = list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+    go_on = asyncio.Event()
+
+    async def fail_later() -> None:
+        await go_on.wait()
+        await _fail()
+
+    task = asyncio.create_task(fail_later())
+    caller = asyncio.create_task(shielded(task))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.wait([caller])
+    go_on.set()
+    await asyncio.wait([task])
+    del task, caller
+    gc.collect()
+    assert [] == logged
+
+
+async def test_error_of_shielded_work_reaches_the_caller() -> None:
+    with pytest.raises(ValueError, match="a-secret-value"):
+        await shielded(asyncio.create_task(_fail()))

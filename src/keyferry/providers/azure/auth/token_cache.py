@@ -14,6 +14,7 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from keyferry.aio.clock import SystemClock
+from keyferry.aio.tasks import shielded
 from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError
 from keyferry.formats.bounded_dict import FairBoundedDict
 from keyferry.net.retryable import RetryableFailure
@@ -123,11 +124,11 @@ class CachedToken:
         if flight is None or flight.task.done():
             flight = self._start_request(request, caller)
         try:
-            return await asyncio.shield(flight.task)
+            return await shielded(flight.task)
         except KeyferryError:
             if flight.identity == request.identity:
                 raise
-        return await asyncio.shield(self._start_request(request, caller).task)
+        return await shielded(self._start_request(request, caller).task)
 
     def invalidate(self, token: str) -> None:
         """Drop the cached token if it is still `token`, not a newer one."""
