@@ -17,6 +17,7 @@ from keyferry.cli.flags.providers import provider_options, settings_from_options
 from keyferry.cli.local_engine import local_engine
 from keyferry.cli.mount_files import visible_files
 from keyferry.cli.mount_inputs import read_credentials, read_tokens
+from keyferry.cli.unknown_fields import UnknownFieldWarnings
 from keyferry.driver.request import PublishRequest, UnpublishRequest
 from keyferry.driver.volumes.mounter import can_mount
 from keyferry.errors import ClassInvalidError, KeyferryError, RequestInvalidError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from keyferry.cli.flags.go_flags import FlagValue
     from keyferry.driver.publish.delivery import PublishResult
     from keyferry.driver.publish.publisher import Publisher
+    from keyferry.kubernetes.files.store import ManifestsStore
     from keyferry.providers.settings import ProviderSettings
 
 _PATH = click.Path(path_type=Path)
@@ -172,8 +174,9 @@ def unmount(target: Path, secrets_dir: Path | None) -> None:
 
 
 async def _mount(options: _MountOptions, *, interval: float | None) -> None:
-    secrets = read_credentials(options.credentials) if options.credentials else {}
-    tokens = read_tokens(options.tokens) if options.tokens else None
+    warnings = UnknownFieldWarnings()
+    secrets = read_credentials(options.credentials, warnings) if options.credentials else {}
+    tokens = read_tokens(options.tokens, warnings) if options.tokens else None
     stop = stop_signal()
     async with local_engine(
         options.spc_file,
@@ -185,27 +188,33 @@ async def _mount(options: _MountOptions, *, interval: float | None) -> None:
     ) as (publisher, store):
         namespace, name = _choose_spc(await store.class_names(), options)
         request = _publish_request(options.target, namespace, name, secrets, tokens)
+        warnings.check_class(await store.get_class(namespace, name), secrets)
         start = time.perf_counter()
         published = await publisher.publish(request)
         deduplicator = Deduplicator()
         _print_result(options, published, deduplicator, seconds=time.perf_counter() - start)
         if interval is not None:
-            await _watch(publisher, request, interval, stop, deduplicator)
+            await _watch(publisher, store, request, interval, stop, deduplicator, warnings)
     if published.secret_problems and interval is None:
         raise click.exceptions.Exit(1)
 
 
 async def _watch(
     publisher: Publisher,
+    store: ManifestsStore,
     request: PublishRequest,
     interval: float,
     stop: asyncio.Event,
     deduplicator: Deduplicator,
+    warnings: UnknownFieldWarnings,
 ) -> None:
     click.echo(f"refreshing every {interval:g} s; press Ctrl-C to stop (the files remain)")
     while not await _stopped_within(stop, interval):
         now = f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005 - local time for the terminal
         try:
+            warnings.check_class(
+                await store.get_class(request.pod.namespace, request.class_name), request.secrets
+            )
             published = await publisher.publish(request)
         except KeyferryError as error:
             click.echo(f"{now} {error.stage.value}: {error} The files are unchanged.", err=True)

@@ -11,17 +11,32 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from keyferry.errors import RequestInvalidError
+from keyferry.errors import RequestInvalidError, excerpt
 from keyferry.formats.kubernetes_yaml import KubernetesYamlError, parse_documents
+from keyferry.formats.unknown_fields import FieldTable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from keyferry.cli.unknown_fields import UnknownFieldWarnings
+
 _MAX_BYTES = 1 << 20
+_SECRET = FieldTable(
+    ("apiVersion", "kind", "metadata", "type", "data", "stringData", "immutable"),
+    notes=dict.fromkeys(
+        ("clientid", "clientsecret", "role_id", "secret_id", "token"),
+        "it is a key of the Secret; indent it below stringData",
+    ),
+)
+_TOKEN = FieldTable(("token", "expirationTimestamp"))
 
 
-def read_credentials(path: Path) -> dict[str, str]:
+def read_credentials(path: Path, warnings: UnknownFieldWarnings) -> dict[str, str]:
     """Return the decoded data of the Kubernetes Secret in the YAML file `path`.
+
+    Args:
+        path: the file.
+        warnings: prints the fields that have no effect.
 
     Raises:
         RequestInvalidError: the file cannot be read, or is not one Secret with text values.
@@ -34,6 +49,7 @@ def read_credentials(path: Path) -> dict[str, str]:
     secret = manifests[0] if len(manifests) == 1 else None
     if not isinstance(secret, dict) or secret.get("kind") != "Secret":
         raise _credentials_error(path, "it must contain exactly one Secret manifest")
+    warnings.print(_SECRET.find("", secret), source=str(path))
     data, plain = secret.get("data") or {}, secret.get("stringData") or {}
     if not isinstance(data, dict) or not isinstance(plain, dict):
         raise _credentials_error(path, "data or stringData is not a mapping")
@@ -47,23 +63,31 @@ def read_credentials(path: Path) -> dict[str, str]:
     return texts
 
 
-def read_tokens(path: Path) -> str:
+def read_tokens(path: Path, warnings: UnknownFieldWarnings) -> str:
     """Return the JSON of service account tokens in the file `path`.
 
     Its format is that of kubelet: audience -> {token, expirationTimestamp}.
+
+    Args:
+        path: the file.
+        warnings: prints the fields that have no effect.
 
     Raises:
         RequestInvalidError: the file cannot be read, or has another format.
     """
     text = _read(path)
     try:
-        msgspec.json.decode(text, type=dict[str, dict[str, str]])
-        return text.decode()
+        audiences = msgspec.json.decode(text, type=dict[str, dict[str, str]])
+        decoded = text.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RequestInvalidError(
             f"{path} is not a valid JSON file of service account tokens",
             "It must map audiences to {token, expirationTimestamp}; see `keyferry devvault token`.",
         ) from None
+
+    for audience, fields in audiences.items():
+        warnings.print(_TOKEN.find(excerpt(audience), fields), source=str(path))
+    return decoded
 
 
 def _read(path: Path) -> bytes:

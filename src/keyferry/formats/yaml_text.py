@@ -93,6 +93,13 @@ class YamlList:
     items: tuple[YamlNode, ...]
     line: int
 
+    @property
+    def present(self) -> tuple[YamlNode, ...]:
+        """The items without nulls, which templates often leave behind and upstream drops."""
+        return tuple(
+            item for item in self.items if not (isinstance(item, YamlScalar) and item.is_null)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class YamlMap:

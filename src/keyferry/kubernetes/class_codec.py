@@ -1,6 +1,7 @@
 """Parses manifests of SecretProviderClasses. [pure]
 
-As by the API server, unknown fields are ignored and wrong types are rejected.
+As by the API server, unknown fields are no error and wrong types are rejected. The API server drops
+unknown fields; from files they are reported.
 
 Source: docs/reference/upstream-driver.md#secretproviderclass
 """
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, ClassNotFoundError
 from keyferry.formats.fields import Field, FieldTypeError
+from keyferry.kubernetes.class_fields import ADOPT_ANNOTATION, unknown_fields
 from keyferry.kubernetes.objects import SecretKeyMapping, SecretObject, SecretProviderClass
 
 if TYPE_CHECKING:
@@ -23,8 +25,6 @@ CLASS_API_VERSIONS = (
     "secrets-store.csi.x-k8s.io/v1",
     "secrets-store.csi.x-k8s.io/v1alpha1",
 )
-ADOPT_ANNOTATION = "keyferry.dev/adopt-secrets"
-"""Comma-separated names of existing Secrets that the SecretProviderClass adopts."""
 
 
 def class_not_found_error(namespace: str, name: str, remedy: str) -> ClassNotFoundError:
@@ -77,16 +77,40 @@ def parse_class(
             namespace=namespace or default_namespace,
             name=name,
             provider=spec["provider"].text().strip(),
-            parameters=spec["parameters"].text_mapping(),
+            parameters=_parse_parameters(spec["parameters"]),
             secret_objects=tuple(
                 _parse_secret_object(item) for item in spec["secretObjects"].items()
             ),
             adopted_secrets=_split_names(metadata["annotations"][ADOPT_ANNOTATION].text()),
             version=_uid_and_generation(metadata),
+            unknown_fields=unknown_fields(root),
         )
     except FieldTypeError as error:
         problem = f"{locate(error.path)}{subject}: {error.problem}"
         raise ClassInvalidError(problem, error.remedy) from error
+
+
+_MISPLACED_REMEDIES = {
+    "secretObjects": "Move it to spec: write secretObjects: with the indentation of parameters:.",
+    "array": "Indent array: and its items below objects: |, which ends with a '|'.",
+    "objects": "Write objects: | and indent the list below it; the '|' makes it a text.",
+}
+"""What to write instead of a list or a mapping in `spec.parameters`."""
+
+
+def _parse_parameters(parameters: Field) -> dict[str, str]:
+    """Parse `spec.parameters`; a list or a mapping there is a misplaced block.
+
+    Raises:
+        FieldTypeError: a value is not text.
+    """
+    for name, remedy in _MISPLACED_REMEDIES.items():
+        if isinstance(parameters[name].value, list | dict):
+            try:
+                parameters[name].text()
+            except FieldTypeError as error:
+                raise FieldTypeError(error.path, error.problem, remedy) from None
+    return parameters.text_mapping()
 
 
 def _split_names(text: str) -> frozenset[str]:

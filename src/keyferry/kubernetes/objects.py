@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keyferry.content import ObjectVersion
+    from keyferry.formats.unknown_fields import UnknownField
 
 MAX_MESSAGE = 1024
 """Characters that Kubernetes accepts in the message of an event or a condition."""
@@ -49,6 +50,7 @@ class SecretProviderClass:
     Attributes:
         adopted_secrets: names of existing Secrets that it adopts.
         version: its uid and generation, `uid/3`; "" without a Kubernetes API.
+        unknown_fields: fields outside of `parameters` that have no effect.
     """
 
     namespace: str
@@ -58,6 +60,7 @@ class SecretProviderClass:
     secret_objects: tuple[SecretObject, ...] = ()
     adopted_secrets: frozenset[str] = frozenset()
     version: str = field(default="", compare=False)
+    unknown_fields: tuple[UnknownField, ...] = field(default=(), compare=False)
 
     @property
     def uid(self) -> str:

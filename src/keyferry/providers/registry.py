@@ -7,9 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from keyferry.aio.jobs import ParseJob
+    from keyferry.formats.unknown_fields import UnknownField
+    from keyferry.kubernetes.objects import SecretProviderClass
     from keyferry.providers.api import NamedFile, Provider
     from keyferry.providers.privileges import Privileges
     from keyferry.providers.settings import ProviderDependencies
@@ -25,6 +27,9 @@ class ProviderRow:
         named_files: returns the files that a mount will produce, from the parameters of the
             SecretProviderClass, with the names by which `secretObjects` may refer to them. It is
             pure, and raises the errors of the mount.
+        unknown_fields: returns the parameters, and the fields of objects, that have no effect, from
+            parameters and their path. It is pure and never raises.
+        unknown_secret_keys: returns the misspelled keys of a `nodePublishSecretRef` Secret.
         module: what `build` imports.
         jobs: returns the parse jobs that the provider runs.
         build_privileges: creates the privileged side of the provider, for another process.
@@ -33,6 +38,8 @@ class ProviderRow:
     name: str
     build: Callable[[ProviderDependencies], Provider]
     named_files: Callable[[Mapping[str, str]], tuple[NamedFile, ...]]
+    unknown_fields: Callable[[Mapping[str, str], str], tuple[UnknownField, ...]]
+    unknown_secret_keys: Callable[[Collection[str]], tuple[UnknownField, ...]]
     module: str
     jobs: Callable[[], tuple[ParseJob[Any, Any], ...]]
     build_privileges: Callable[[ProviderDependencies], Privileges]
@@ -48,6 +55,18 @@ def _azure_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
     from keyferry.providers.azure.objects import named_files
 
     return named_files(parameters)
+
+
+def _unknown_azure_fields(parameters: Mapping[str, str], path: str) -> tuple[UnknownField, ...]:
+    from keyferry.providers.known_fields.azure import unknown_fields
+
+    return unknown_fields(parameters, path=path)
+
+
+def _unknown_azure_keys(keys: Collection[str]) -> tuple[UnknownField, ...]:
+    from keyferry.providers.known_fields.azure import unknown_secret_keys
+
+    return unknown_secret_keys(keys)
 
 
 def _azure_jobs() -> tuple[ParseJob[Any, Any], ...]:
@@ -72,6 +91,26 @@ def _vault_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
     from keyferry.providers.vault.objects import named_files
 
     return named_files(parameters)
+
+
+def _unknown_vault_fields(parameters: Mapping[str, str], path: str) -> tuple[UnknownField, ...]:
+    from keyferry.providers.known_fields.vault import unknown_fields
+    from keyferry.providers.vault.product import VAULT
+
+    return unknown_fields(parameters, VAULT.parameters, path=path)
+
+
+def _unknown_openbao_fields(parameters: Mapping[str, str], path: str) -> tuple[UnknownField, ...]:
+    from keyferry.providers.known_fields.vault import unknown_fields
+    from keyferry.providers.vault.product import OPENBAO
+
+    return unknown_fields(parameters, OPENBAO.parameters, path=path)
+
+
+def _unknown_vault_keys(keys: Collection[str]) -> tuple[UnknownField, ...]:
+    from keyferry.providers.known_fields.vault import unknown_secret_keys
+
+    return unknown_secret_keys(keys)
 
 
 def _vault_jobs() -> tuple[ParseJob[Any, Any], ...]:
@@ -104,6 +143,8 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         module="keyferry.providers.azure.provider",
         build=_build_azure,
         named_files=_azure_files,
+        unknown_fields=_unknown_azure_fields,
+        unknown_secret_keys=_unknown_azure_keys,
         jobs=_azure_jobs,
         build_privileges=_azure_privileges,
     ),
@@ -112,6 +153,8 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         module="keyferry.providers.vault.provider",
         build=_build_vault,
         named_files=_vault_files,
+        unknown_fields=_unknown_vault_fields,
+        unknown_secret_keys=_unknown_vault_keys,
         jobs=_vault_jobs,
         build_privileges=_vault_privileges,
     ),
@@ -120,6 +163,8 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         module="keyferry.providers.vault.provider",
         build=_build_openbao,
         named_files=_vault_files,
+        unknown_fields=_unknown_openbao_fields,
+        unknown_secret_keys=_unknown_vault_keys,
         jobs=_vault_jobs,
         build_privileges=_openbao_privileges,
     ),
@@ -141,3 +186,22 @@ def preload(names: Iterable[str]) -> None:
 def parse_jobs() -> dict[str, ParseJob[Any, Any]]:
     """Return the parse jobs of all providers by name."""
     return {job.name: job for row in PROVIDERS for job in row.jobs()}
+
+
+def unknown_fields(
+    spc: SecretProviderClass, *, secret_keys: Collection[str] = ()
+) -> tuple[UnknownField, ...]:
+    """Return all fields of a SecretProviderClass that have no effect.
+
+    The parameters of a provider that is not built in are unknown, so nothing is said about them.
+
+    Args:
+        spc: the SecretProviderClass.
+        secret_keys: of the Secret that `nodePublishSecretRef` names; misspelled ones are returned.
+    """
+    found = spc.unknown_fields
+    for row in PROVIDERS:
+        if row.name == spc.provider:
+            found += row.unknown_fields(spc.parameters, "spec.parameters")
+            found += row.unknown_secret_keys(secret_keys)
+    return found

@@ -116,7 +116,7 @@ QUOTE = "Put it in quotes: "
             "objects:",
             9,
             "spec.parameters.objects is a mapping, not text",
-            "Write a text; several lines follow a '|'.",
+            "Write objects: | and indent the list below it; the '|' makes it a text.",
         ),
         (
             "- objectName:",

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.formats.go_values import parse_boolean, parse_duration
+from keyferry.formats.unknown_fields import FieldTable
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ _log = get_logger("flags")
 
 FlagValue = bool | int | float | str
 
+_MAX_SHOWN = 100
+"""Characters of an unknown flag in a message."""
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 
 
@@ -92,7 +95,9 @@ def parse_flags(arguments: Sequence[str], flags: Sequence[GoFlag]) -> ParsedFlag
         if name in ("h", "help"):
             return ParsedFlags(values, (), wants_help=True)
         if name not in known:
-            raise FlagError(f"flag provided but not defined: -{name}")
+            meant = FieldTable(known).suggest(name, ())
+            hint = f"; did you mean --{meant}?" if meant else ""
+            raise FlagError(f"flag provided but not defined: -{name[:_MAX_SHOWN]}{hint}")
         flag = known[name]
         if not separator:
             text = "true" if flag.kind is FlagKind.BOOL else _next_argument(rest, flag)

@@ -16,10 +16,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, excerpt
+from keyferry.formats.unknown_fields import correct_missing
 from keyferry.formats.volume_paths import MAX_FILES, count_problem, path_conflict, path_problem
 from keyferry.providers.api import NamedFile
 from keyferry.providers.azure.objects_yaml import EXPIRY_WARNING_KEY as EXPIRY_WARNING
 from keyferry.providers.azure.objects_yaml import parse_expiry_warning, read_entries
+from keyferry.providers.known_fields.azure import OBJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -195,10 +197,22 @@ def _build_object(entry: Entry, expiry_warning: float) -> KeyVaultObject:
         mode = _parse_mode(permission)
         warn_before = parse_expiry_warning(warning, default=expiry_warning)
     except ClassInvalidError as error:
-        problem = f"{fetch_error_prefix(type_, name, version)}: {error.problem} ({entry.location})"
-        raise ClassInvalidError(problem, error.remedy) from None
+        written, remedy = _misspelled_field(entry, error.remedy)
+        problem = f"{error.problem}{written} ({entry.location})"
+        prefix = fetch_error_prefix(type_, name, version)
+        raise ClassInvalidError(f"{prefix}: {problem}", remedy) from None
     count = min(max(history, 1), MAX_HISTORY)
     return KeyVaultObject(ref, path, mode, checked_encoding, checked_format, count, warn_before)
+
+
+def _misspelled_field(entry: Entry, remedy: str) -> tuple[str, str]:
+    """Return how an error continues if a required field is misspelled, and its remedy."""
+    for field in ("objectName", "objectType"):
+        if not entry.string(field):
+            written, rename = correct_missing(OBJECT, (field,), entry.names, remedy)
+            if written:
+                return written, rename
+    return "", remedy
 
 
 def _parse_format(text: str, type_: str) -> ObjectFormat:

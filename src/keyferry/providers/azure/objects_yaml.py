@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.go_values import parse_duration
+from keyferry.formats.unknown_fields import correct_missing
 from keyferry.formats.yaml_text import (
     ScalarStyle,
     YamlError,
@@ -23,6 +25,10 @@ from keyferry.formats.yaml_text import (
     read_yaml,
 )
 from keyferry.formats.yaml_values import parse_integer
+from keyferry.providers.known_fields.azure import OBJECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _INT32 = range(-(2**31), 2**31)
 
@@ -64,6 +70,11 @@ class Entry:
             problem = f"{field} is not an integer{self._line_note(scalar.line)}"
             raise self._error(problem, "Write a number without quotes, such as 5.")
         return number
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of its fields."""
+        return self.fields.entries if self.fields else ()
 
     @property
     def location(self) -> str:
@@ -109,20 +120,23 @@ def _array_items(text: str) -> tuple[YamlNode, ...]:
         raise _document_error("not a mapping with the key array", line=root.line)
     array = root.entries.get("array")
     match array:
-        case YamlList(items):
-            return tuple(
-                item for item in items if not (isinstance(item, YamlScalar) and item.is_null)
-            )
-        case None | YamlScalar(text=""):
+        case YamlList():
+            return array.present
+        case None:
+            written, remedy = correct_missing(OBJECTS, ("array",), root.entries, "")
+            if written:
+                raise _document_error(f"array is missing{written}", line=root.line, remedy=remedy)
+            return ()
+        case YamlScalar(text=""):
             return ()
         case _:
             raise _document_error("array is not a list", line=array.line)
 
 
-def _document_error(problem: str, *, line: int) -> ClassInvalidError:
+def _document_error(problem: str, *, line: int, remedy: str = "") -> ClassInvalidError:
     return ClassInvalidError(
         f"failed to yaml unmarshal objects, error: {problem} (line {line} of objects)",
-        "Write array: followed by one '- |' per object with its indented fields.",
+        remedy or "Write array: followed by one '- |' per object with its indented fields.",
     )
 
 

@@ -22,6 +22,7 @@ from keyferry.providers.azure.objects import KeyVaultObject, parse_objects
 from keyferry.providers.azure.objects_yaml import EXPIRY_WARNING_KEY as EXPIRY_WARNING
 from keyferry.providers.azure.objects_yaml import parse_expiry_warning
 from keyferry.providers.azure.vault_address import VaultAddress, parse_vault_address
+from keyferry.providers.known_fields.azure import missing_parameter
 from keyferry.providers.restrictions import DEFAULT_RESTRICTIONS
 
 if TYPE_CHECKING:
@@ -79,8 +80,10 @@ def parse_mount(
     switch = enabled_switch(parameters)
     vault, url = get("keyvaultName"), get("keyvaultURL")
     if not (vault or url):
-        raise ClassInvalidError("keyvaultName is not provided", "Set it to the vault's name.")
-    tenant = _check_tenant(get("tenantID") or get("tenantId"))
+        remedy = "Set it to the vault's name."
+        written, remedy = missing_parameter(("keyvaultName", "keyvaultURL"), parameters, remedy)
+        raise ClassInvalidError(f"keyvaultName is not provided{written}", remedy)
+    tenant = _check_tenant(get("tenantID") or get("tenantId"), parameters)
     restrictions.check_tenant(tenant, subject="tenantId is")
     cloud = find_cloud(get("cloudName") or default_cloud, get("cloudEnvFileName"))
     identity = choose_identity(switch, parameters, secrets)
@@ -91,7 +94,12 @@ def parse_mount(
             service_account=get(SERVICE_ACCOUNT),
         )
     warning = parse_expiry_warning(get(EXPIRY_WARNING))
-    objects = parse_objects(get("objects"), expiry_warning=warning)
+    objects_text = get("objects")
+    if not objects_text:
+        remedy = "List at least one object under array:."
+        written, remedy = missing_parameter(("objects",), parameters, remedy)
+        raise ClassInvalidError(f"objects is not set{written}", remedy)
+    objects = parse_objects(objects_text, expiry_warning=warning)
     return AzureMount(parse_vault_address(vault, url), tenant, cloud, identity, objects)
 
 
@@ -105,10 +113,11 @@ class _Getter:
         return self.parameters.get(key, "").strip()
 
 
-def _check_tenant(tenant: str) -> str:
+def _check_tenant(tenant: str, parameters: Mapping[str, str]) -> str:
     if not tenant:
         remedy = "Set tenantID to the tenant of the vault: az account show --query tenantId."
-        raise ClassInvalidError("tenantId is not provided", remedy)
+        written, remedy = missing_parameter(("tenantID", "tenantId"), parameters, remedy)
+        raise ClassInvalidError(f"tenantId is not provided{written}", remedy)
     if not re.fullmatch(r"[0-9A-Za-z.-]+", tenant):
         problem = "failed to get keyvault client: tenantId is neither an ID nor a domain name"
         raise ClassInvalidError(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.go_json import NotJsonError, write_json
+from keyferry.formats.unknown_fields import correct_missing
 from keyferry.formats.volume_paths import count_problem, path_conflict, path_problem
 from keyferry.formats.yaml_text import (
     ScalarStyle,
@@ -28,6 +29,7 @@ from keyferry.formats.yaml_text import (
 )
 from keyferry.formats.yaml_values import parse_integer, typed_value
 from keyferry.providers.api import NamedFile
+from keyferry.providers.known_fields.vault import OBJECT
 from keyferry.providers.vault.api_path import ApiPath, parse_api_path
 
 if TYPE_CHECKING:
@@ -136,11 +138,8 @@ def _items(text: str) -> tuple[YamlNode, ...]:
         detail = f"{error.detail} (line {error.line} of objects)"
         raise ClassInvalidError(f"objects is not a YAML list: {detail}", error.remedy) from error
     match root:
-        case YamlList(items):
-            # Upstream drops null items, too, which templates often leave behind.
-            return tuple(
-                item for item in items if not (isinstance(item, YamlScalar) and item.is_null)
-            )
+        case YamlList():
+            return root.present
         case None | YamlScalar(text="", style=ScalarStyle.PLAIN):
             return ()
         case _:
@@ -245,14 +244,11 @@ class _Entry:
                 raise self._error("secretArgs is not a mapping", "Write one argument per line.")
 
     def _missing_error(self, name: str) -> ClassInvalidError:
-        """Return the error for a missing field, which may be present in another case."""
+        """Return the error for a missing field, which names a misspelled one."""
         names = self.node.entries if isinstance(self.node, YamlMap) else ()
-        misspelled = next((other for other in names if other.casefold() == name.casefold()), name)
-        if misspelled != name:
-            remedy = f"Write {name} instead of {excerpt(misspelled)}: names are case-sensitive."
-        else:
-            remedy = f"Set it to {_FIELD_MEANINGS[name]}."
-        return self._error(f"{name} is missing", remedy)
+        remedy = f"Set it to {_FIELD_MEANINGS[name]}."
+        written, remedy = correct_missing(OBJECT, (name,), names, remedy)
+        return self._error(f"{name} is missing{written}", remedy)
 
     def _error(self, problem: str, remedy: str) -> ClassInvalidError:
         location = f"the entry at index {self.index}, line {self.node.line} of objects"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, IdentityError, PlatformError, Stage, excerpt
 from keyferry.formats.go_values import parse_boolean
+from keyferry.formats.unknown_fields import correct_missing
 from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,
@@ -92,6 +93,18 @@ class ProductParams:
         """Return the value of a parameter by its full name; "" if unset."""
         return self._attributes.get(key, "").strip()
 
+    def missing(self, key: str, problem: str, remedy: str) -> ClassInvalidError:
+        """Return the error for a missing parameter, which names a misspelled one.
+
+        Args:
+            key: the parameter.
+            problem: the error.
+            remedy: if no parameter resembles the missing one.
+        """
+        table = self._product.parameters
+        written, remedy = correct_missing(table, (key,), self._attributes, remedy)
+        return ClassInvalidError(f"{problem}{written}", remedy)
+
     def role(self) -> str:
         """Return the role of the auth method; "" if unset."""
         keys = self._product.role_keys
@@ -139,7 +152,7 @@ def parse_mount(
         raise PlatformError(problem, remedy, stage=Stage.REQUEST)
     method_name = _auth_method_name(params, product)
     if not objects:
-        raise ClassInvalidError("objects is not set", "List at least one object.")
+        raise params.missing("objects", "objects is not set", "List at least one object.")
     server = _server(params, product, settings, restrictions, skip_verify=skip_verify)
     auth_mount_text = params.get("AuthMountPath") or params.get("KubernetesMountPath")
     auth_mount = _check_auth_mount(
@@ -170,7 +183,8 @@ def _auth_method_name(params: ProductParams, product: Product) -> str:
         raise ClassInvalidError(problem, f"Set {key} to one of: {names}.")
     if not params.role() and AUTH_METHODS[method_name].needs_role:
         key = product.role_keys[0]
-        raise ClassInvalidError(f"{key} is not set", f"Set {key} to a role of the auth method.")
+        remedy = f"Set {key} to a role of the auth method."
+        raise params.missing("roleName", f"{key} is not set", remedy)
     return method_name
 
 

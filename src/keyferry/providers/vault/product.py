@@ -7,6 +7,12 @@ Source: docs/reference/upstream-vault-provider.md#openbao
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyferry.providers.known_fields.vault import parameters_table
+
+if TYPE_CHECKING:
+    from keyferry.formats.unknown_fields import FieldTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,11 @@ class Product:
             suffix: name of the parameter without its prefix, such as `Address`.
         """
         return tuple(prefix + suffix for prefix in self.param_prefixes)
+
+    @property
+    def parameters(self) -> FieldTable:
+        """The parameters of a SecretProviderClass."""
+        return parameters_table(self.param_prefixes, self.role_keys)
 
 
 VAULT = Product(

@@ -87,8 +87,14 @@ def test_merge_keys_share_fields() -> None:
         ("", "an empty list"),
         ("- text", "not a mapping"),
         ("- secretPath: a", "objectName is missing"),
-        ("- {objectname: a, secretPath: a}", "Write objectName instead of objectname"),
-        ("- {objectName: a, SecretPath: a}", "Write secretPath instead of SecretPath"),
+        (
+            "- {objectname: a, secretPath: a}",
+            "you wrote objectname .*Rename objectname to objectName",
+        ),
+        (
+            "- {objectName: a, SecretPath: a}",
+            "you wrote SecretPath .*Rename SecretPath to secretPath",
+        ),
         ("- {objectName: ../x, secretPath: a}", "leads out of the volume"),
         ("- {objectName: /x, secretPath: a}", "is absolute"),
         ("- objectName: x", "secretPath is missing"),

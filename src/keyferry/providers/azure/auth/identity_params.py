@@ -27,9 +27,10 @@ from keyferry.providers.azure.auth.identity import (
     parse_binding_token,
     parse_exchange_token,
 )
+from keyferry.providers.known_fields.azure import missing_parameter, missing_secret_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
 class ModeSwitch(Enum):
@@ -109,7 +110,7 @@ def _build_identity(
         case None if client_id:
             return WorkloadIdentity(client_id, parse_exchange_token(tokens))
         case None:
-            return _service_principal(secrets)
+            return _service_principal(parameters, secrets)
         case _:
             assert_never(switch)
 
@@ -165,19 +166,23 @@ def _is_resource_id(text: str) -> bool:
 
 
 def _service_principal(
-    secrets: Mapping[str, str] | None,
+    parameters: Mapping[str, str], secrets: Mapping[str, str] | None
 ) -> ServicePrincipal | CertificatePrincipal:
     if secrets is None:
-        raise IdentityError(
-            "failed to get credentials, nodePublishSecretRef secret is not set",
+        remedy = (
             "Set clientID for workload identity, useVMManagedIdentity for a managed identity, or "
             "nodePublishSecretRef on the volume for a service principal (keyferry mount: "
-            "--credentials).",
+            "--credentials)."
+        )
+        selectors = ("clientID", *(switch.value for switch in ModeSwitch))
+        written, remedy = missing_parameter(selectors, parameters, remedy)
+        raise IdentityError(
+            f"failed to get credentials, nodePublishSecretRef secret is not set{written}", remedy
         )
     folded = {key.casefold(): value for key, value in secrets.items()}
     secret, certificate = folded.get("clientsecret", ""), folded.get("clientcertificate", "")
     if not folded.get("clientid"):
-        raise _missing_key_error("clientid")
+        raise _missing_key_error("clientid", secrets)
     if secret and certificate:
         raise IdentityError(
             "the nodePublishSecretRef Secret has both clientsecret and clientcertificate",
@@ -187,16 +192,15 @@ def _service_principal(
         password = folded.get("clientcertificatepassword", "")
         return CertificatePrincipal(folded["clientid"], _decode_certificate(certificate), password)
     if not secret:
-        raise _missing_key_error("clientsecret")
+        raise _missing_key_error("clientsecret", secrets)
     return ServicePrincipal(folded["clientid"], secret)
 
 
-def _missing_key_error(key: str) -> IdentityError:
+def _missing_key_error(key: str, keys: Collection[str]) -> IdentityError:
     alternative = " or clientcertificate" if key == "clientsecret" else ""
-    return IdentityError(
-        f"could not find {key} in secrets",
-        f"Add the key {key}{alternative} to the Secret that nodePublishSecretRef names.",
-    )
+    remedy = f"Add the key {key}{alternative} to the Secret that nodePublishSecretRef names."
+    written, remedy = missing_secret_key(key, keys, remedy)
+    return IdentityError(f"could not find {key} in secrets{written}", remedy)
 
 
 def _decode_certificate(text: str) -> bytes:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, assert_never
 
 from keyferry.errors import IdentityError
 from keyferry.formats.go_json import write_json
+from keyferry.formats.unknown_fields import correct_missing
+from keyferry.providers.known_fields.vault import SECRET_KEYS
 from keyferry.providers.service_account_tokens import read_claims
 from keyferry.providers.vault.auth.token import is_valid_token
 from keyferry.resilience.call_context import Caller
@@ -279,10 +281,12 @@ def method_from_secret(
     values = [secrets.get(key, "").strip() for key in keys]
     missing = [key for key, value in zip(keys, values, strict=True) if not value]
     if missing:
+        remedy = f"Set nodePublishSecretRef of the volume to a Secret with {' and '.join(keys)}."
+        written, remedy = correct_missing(SECRET_KEYS, (missing[0],), secrets, remedy)
         raise IdentityError(
             f"vaultAuthMethod {method_name} needs {' and '.join(keys)}, but the pod's Secret has "
-            f"no {' and no '.join(missing)}",
-            f"Set nodePublishSecretRef of the volume to a Secret with {' and '.join(keys)}.",
+            f"no {' and no '.join(missing)}{written}",
+            remedy,
         )
     match method_name:
         case "approle":

@@ -1,0 +1,126 @@
+"""The names of all parameters and fields of objects, by provider. [pure]
+
+docs/reference/azure.md and docs/reference/vault.md list the same names; a test checks it.
+"""
+
+from __future__ import annotations
+
+from keyferry.providers.api import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT,
+    SERVICE_ACCOUNT_TOKENS,
+)
+
+KUBELET_PREFIX = "csi.storage.k8s.io/"
+"""The prefix of attributes that only kubelet may set."""
+KUBELET_ATTRIBUTES = (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT,
+    SERVICE_ACCOUNT_TOKENS,
+    f"{KUBELET_PREFIX}ephemeral",
+)
+KUBELET_NOTES = dict.fromkeys(KUBELET_ATTRIBUTES, "only kubelet may set it")
+
+AZURE_PARAMETERS = (
+    "keyvaultName",
+    "keyvaultURL",
+    "tenantID",
+    "tenantId",
+    "objects",
+    "clientID",
+    "useVMManagedIdentity",
+    "userAssignedIdentityID",
+    "userAssignedIdentityObjectID",
+    "userAssignedIdentityResourceID",
+    "cloudName",
+    "cloudEnvFileName",
+    "usePodIdentity",
+    "useAzureTokenProxy",
+    "useArcManagedIdentity",
+    "constructPEMChain",
+    "writeCertAndKeyInSeparateFiles",
+    "expiryWarning",
+)
+AZURE_OBJECT_FIELDS = (
+    "objectName",
+    "objectType",
+    "objectAlias",
+    "objectVersion",
+    "objectEncoding",
+    "filePermission",
+    "objectFormat",
+    "objectVersionHistory",
+    "expiryWarning",
+)
+AZURE_SECRET_KEYS = ("clientid", "clientsecret", "clientcertificate", "clientcertificatepassword")
+"""Keys of the `nodePublishSecretRef` Secret; their case does not matter."""
+
+VAULT_PARAMETER_SUFFIXES = (
+    "Address",
+    "Namespace",
+    "AuthMountPath",
+    "KubernetesMountPath",
+    "CACertPath",
+    "CADirectory",
+    "TLSServerName",
+    "TLSClientCertPath",
+    "TLSClientKeyPath",
+    "SkipTLSVerify",
+    "AuthMethod",
+)
+"""Parameters with the prefix of a product, such as `vaultAddress`."""
+VAULT_PARAMETERS = ("audience", "objects")
+"""Parameters without a prefix, beside the name of the role."""
+VAULT_OBJECT_FIELDS = (
+    "objectName",
+    "secretPath",
+    "secretKey",
+    "method",
+    "secretArgs",
+    "filePermission",
+    "encoding",
+)
+VAULT_SECRET_KEYS = ("role_id", "secret_id", "tls.crt", "tls.key", "token")
+"""Keys of the `nodePublishSecretRef` Secret, of all auth methods."""
+
+AWS_PARAMETERS = ("region", "failoverRegion", "pathTranslation", "preferredAddressType")
+AWS_OBJECT_FIELDS = ("objectVersionLabel", "jmesPath", "failoverObject")
+GCP_PARAMETERS = ("auth", "secrets")
+GCP_OBJECT_FIELDS = ("resourceName", "fileName")
+
+
+def notes_of_other_products(*, is_object: bool) -> dict[str, str]:
+    """Return a note on each parameter, or field of an object, of providers that are not built in.
+
+    Args:
+        is_object: whether the mapping is an entry of `objects`.
+    """
+    kind = "a field" if is_object else "a parameter"
+    aws = AWS_OBJECT_FIELDS if is_object else AWS_PARAMETERS
+    gcp = GCP_OBJECT_FIELDS if is_object else GCP_PARAMETERS
+    return {
+        **dict.fromkeys(aws, f"it is {kind} of the aws provider"),
+        **dict.fromkeys(gcp, f"it is {kind} of the gcp provider"),
+    }
+
+
+_CREDENTIAL_NOTE = (
+    "a SecretProviderClass holds no credentials; put it into a Secret and name that in"
+    " nodePublishSecretRef of the volume"
+)
+MISPLACED_PARAMETERS = {
+    "secretObjects": "it belongs to spec, beside parameters",
+    "provider": "it belongs to spec, beside parameters",
+    "optional": "no object is optional: a missing one fails the mount",
+    **dict.fromkeys(
+        ("clientSecret", "clientCertificate", "roleID", "secretID", "token", "vaultToken"),
+        _CREDENTIAL_NOTE,
+    ),
+}
+"""Notes on parameters that belong elsewhere, whatever the provider."""
+OPTIONAL_NOTE = "no object is optional: a missing one fails the mount"
+ENTRY_NOTE = "it is a field of an entry of objects; indent it below objects: |"
