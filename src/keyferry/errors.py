@@ -67,8 +67,11 @@ class KeyferryError(Exception):
         remedy: what to do next, as a sentence; "" if the problem makes it obvious.
         stage: stage that failed, if it differs from the default of the error type.
 
+    The message is the same each time the same thing fails, because it becomes a Kubernetes event.
+
     Attributes:
         object_name: vault object that failed, such as `secret db-password`; "" for none.
+        detail: what differs each time, such as times and counters; for logs and conditions only.
         outcome: the outcome of an access that failed with this error, for the audit log.
         accesses: what a failed mount had read; set by the provider.
         is_cached: whether the error comes from the negative cache, and not from the vault.
@@ -78,6 +81,7 @@ class KeyferryError(Exception):
     reason: str = "FailedToMount"
     stage: Stage = Stage.REQUEST
     object_name: str = ""
+    detail: str = ""
     outcome: AccessOutcome = AccessOutcome.FAILED
     accesses: tuple[VaultAccess, ...] = ()
     is_cached: bool = False
@@ -94,9 +98,14 @@ class KeyferryError(Exception):
         return f"{self.problem}. {self.remedy}" if self.remedy else self.problem
 
     def log_pairs(self) -> dict[str, str]:
-        """Return the key-value pairs of a log line: stage, object and error."""
+        """Return the key-value pairs of a log line: stage, object, error and detail."""
         about = {"object": self.object_name} if self.object_name else {}
-        return {"stage": self.stage.value, **about, "error": str(self)}
+        detail = {"detail": self.detail} if self.detail else {}
+        return {"stage": self.stage.value, **about, "error": str(self), **detail}
+
+    def add_detail(self, detail: str) -> None:
+        """Add to `detail`."""
+        self.detail = f"{self.detail}, {detail}" if self.detail else detail
 
 
 # --- The author of the SecretProviderClass or the pod must act ---
@@ -288,10 +297,13 @@ class VaultError(ProviderError):
     Attributes:
         is_outage: whether the vault is unavailable for a reason that the SecretProviderClass cannot
             cause.
+        host_problem: what the host did, without the request, whose object and identity concern
+            only its caller; "" if that is unknown.
     """
 
     stage = Stage.VAULT
     is_outage: bool = False
+    host_problem: str = ""
 
 
 class ConnectionFailedError(VaultError):

@@ -163,7 +163,7 @@ async def publish_after_outage(driver: Driver, volume: Volume) -> None:
                 await driver.publish(volume)
                 break
             except grpc.aio.AioRpcError as error:
-                if "circuit breaker open until" not in str(error.details()):
+                if "circuit breaker is open" not in str(error.details()):
                     raise
                 await asyncio.sleep(0.5)
     await driver.unpublish(volume)

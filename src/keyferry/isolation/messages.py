@@ -143,6 +143,7 @@ class WireError(msgspec.Struct, frozen=True):
     is_cached: bool
     retry_after: float | None = None
     owner_class: str = ""
+    detail: str = ""
 
 
 def _with_subclasses(kind: type[KeyferryError]) -> Iterator[type[KeyferryError]]:
@@ -179,6 +180,7 @@ def encode_error(error: BaseException) -> bytes:
             error.is_cached,
             getattr(error, "retry_after", None),
             getattr(error, "owner_class", ""),
+            error.detail,
         )
     )
 
@@ -196,5 +198,6 @@ def decode_error(body: bytes) -> KeyferryError:
     error.stage, error.code, error.reason = Stage(sent.stage), sent.code, sent.reason
     error.object_name, error.outcome = sent.object_name, sent.outcome
     error.accesses, error.is_cached = sent.accesses, sent.is_cached
+    error.detail = sent.detail
     vars(error).update(retry_after=sent.retry_after, owner_class=sent.owner_class)
     return error

@@ -235,12 +235,22 @@ class Event:
 
     Attributes:
         involved_object: what it is attached to.
+        message: without times and counters, and without names of another namespace.
+        subject: what it is about, such as the name of a Secret, if later events about the same
+            subject replace its message; "" if each message is an event of its own.
     """
 
     involved_object: PodRef | ClassRef
     type: EventType
     reason: str
     message: str
+    subject: str = ""
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for events that are one object, which counts them."""
+        about = self.subject or self.message
+        return self.involved_object, self.type.value, self.reason, bool(self.subject), about
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ class ConnectionProblem:
         # Certificates, names and protocols of TLS depend on settings of the SecretProviderClass.
         error.host_fault = self.stage is not Stage.TLS
         error.is_outage = error.host_fault and self.transient
+        error.host_problem = self.problem
         return error
 
 

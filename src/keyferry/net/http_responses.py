@@ -74,17 +74,21 @@ def retryable_error(
         retry_after: seconds of the Retry-After header, or None.
     """
     if status == 429:
-        wait = "" if retry_after is None else f", retry after {retry_after:g} s"
-        return VaultThrottledError(
-            f"failed to {action}: {host} throttles requests (429 Too Many Requests){wait}",
+        throttled = VaultThrottledError(
+            f"failed to {action}: {host} throttles requests (429 Too Many Requests)",
             "Request fewer objects, or distribute them over several vaults.",
             retry_after=retry_after,
         )
+        if retry_after is not None:
+            throttled.add_detail(f"retry after {retry_after:g} s")
+        return throttled
+    problem = f"{host} failed with status {status}"
     error = VaultError(
-        f"failed to {action}: {host} failed with status {status}",
+        f"failed to {action}: {problem}",
         "Check the health of the vault; Keyferry retries with the next mount or refresh.",
     )
     error.is_outage = True
+    error.host_problem = problem
     return error
 
 

@@ -97,7 +97,7 @@ class RetryingTransport:
 
 
 def _final_error(failure: RetryableFailure, tries: int) -> Exception:
-    """Return the error of the last attempt, with the number of attempts."""
+    """Return the error of the last attempt, with the number of attempts as detail."""
     if tries > 1:
-        failure.error.problem += f" ({tries} tries)"
+        failure.error.add_detail(f"{tries} tries")
     return failure.error

@@ -64,7 +64,7 @@ async def test_retry_after_beyond_the_deadline_fails_immediately() -> None:
         error = await failure(made, server.url)
     assert isinstance(error, VaultThrottledError)
     assert error.retry_after == 600.0
-    assert "retry after 600 s" in error.problem
+    assert "retry after 600 s" == error.detail
     assert (clock.sleeps, len(server.requests)) == ([], 1)
 
 
@@ -74,7 +74,8 @@ async def test_request_is_sent_at_most_four_times() -> None:
     async with serving(status(500)) as server, client(clock=clock) as made:
         error = await failure(made, server.url)
     assert isinstance(error, VaultError)
-    assert error.problem.endswith("127.0.0.1 failed with status 500 (4 tries)")
+    assert error.problem.endswith("127.0.0.1 failed with status 500")
+    assert "4 tries" == error.detail
     assert clock.sleeps == [0.8, 1.6, 3.2]
     assert len(server.requests) == 4
 
@@ -108,7 +109,8 @@ async def test_timeout_is_a_connection_failure() -> None:
     async with serving(hang) as server, client(settings) as made:
         error = await failure(made, server.url)
     assert (type(error), error.stage) == (ConnectionFailedError, Stage.CONNECT)
-    assert "127.0.0.1 did not answer in time (4 tries)" in error.problem
+    assert "127.0.0.1 did not answer in time" in error.problem
+    assert "4 tries" == error.detail
 
 
 async def test_response_beyond_the_limit_is_rejected() -> None:

@@ -70,7 +70,7 @@ def test_throttled_error_contains_the_retry_after_seconds() -> None:
     error = retryable_error(429, host="vault.test", action="read secret x", retry_after=120.0)
     assert isinstance(error, VaultThrottledError)
     assert error.retry_after == 120.0
-    assert "retry after 120 s" in str(error)
+    assert "retry after 120 s" == error.detail
 
 
 def test_server_error_names_host_and_status() -> None:

@@ -23,10 +23,11 @@ async def test_failure_is_retried_with_exponential_backoff_and_jitter() -> None:
 
 
 @virtual_time
-async def test_error_of_the_last_attempt_has_the_number_of_attempts() -> None:
+async def test_error_of_the_last_attempt_has_the_number_of_attempts_as_detail() -> None:
     async with scripted_host(broken(), broken(), broken(), broken()) as host:
-        with pytest.raises(ConnectionFailedError, match=r"failed to connect \(4 tries\)"):
+        with pytest.raises(ConnectionFailedError, match="failed to connect") as caught:
             await host.request()
+        assert "4 tries" == caught.value.detail
         assert 4 == len(host.sent_at)
 
 

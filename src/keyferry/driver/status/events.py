@@ -1,5 +1,8 @@
 """Builds the Kubernetes events of pods and SecretProviderClasses. [pure]
 
+A message has no time, no counter and no name of another namespace: events that differ are new
+objects in etcd, and tenants read them. Such details are in the log.
+
 The reason `FailedToCreateSecret` and the start of its message are the same as in upstream.
 
 Source: docs/reference/upstream-driver.md#events
@@ -7,7 +10,6 @@ Source: docs/reference/upstream-driver.md#events
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keyferry.errors import AuthorError, KeyferryError
@@ -48,7 +50,7 @@ def secret_failed(
         message = f"failed to get data in {name} for secret {secret_name}, err: {error}"
     else:
         message = f"failed to write secret {secret_name} of {name}, err: {error}"
-    return Event(pod, EventType.WARNING, FAILED_TO_CREATE_SECRET, truncate_message(message))
+    return _about(secret_name, pod, EventType.WARNING, FAILED_TO_CREATE_SECRET, message)
 
 
 def secret_conflict(
@@ -68,17 +70,11 @@ def secret_conflict(
     lost = f"Secret {name} already belongs to SecretProviderClass {owner_spc.name}"
     remedy = "choose another secretName in one of the two"
     return (
-        Event(
-            _class_ref(owner_spc),
-            EventType.WARNING,
-            SECRET_CONFLICT,
-            truncate_message(f"{kept}; {remedy}"),
+        _about(
+            name, _class_ref(owner_spc), EventType.WARNING, SECRET_CONFLICT, f"{kept}; {remedy}"
         ),
-        Event(
-            _class_ref(other_spc),
-            EventType.WARNING,
-            SECRET_CONFLICT,
-            truncate_message(f"{lost}; {remedy}"),
+        _about(
+            name, _class_ref(other_spc), EventType.WARNING, SECRET_CONFLICT, f"{lost}; {remedy}"
         ),
     )
 
@@ -108,19 +104,19 @@ def secret_recreated(
     if previous_type == secret.type:
         reason = "it was immutable"
     message = f"recreated secret {secret.name} of spc {spc.namespace}/{spc.name}, because {reason}"
-    return Event(pod, EventType.NORMAL, SECRET_RECREATED, truncate_message(message))
+    return _about(secret.name, pod, EventType.NORMAL, SECRET_RECREATED, message)
 
 
 def secret_reverted(pod: PodRef, spc: SecretProviderClass, name: str) -> Event:
     """Return the notice that a manual edit of a Secret was reverted."""
     message = f"reverted a manual edit of secret {name}, managed by spc {spc.namespace}/{spc.name}"
-    return Event(pod, EventType.NORMAL, SECRET_REVERTED, truncate_message(message))
+    return _about(name, pod, EventType.NORMAL, SECRET_REVERTED, message)
 
 
 def mount_failed(pod: PodRef, spc: SecretProviderClass, error: KeyferryError) -> Event:
     """Return the warning that the first mount of a volume of `pod` failed; kubelet retries it."""
     message = f"failed to mount the objects of spc {spc.namespace}/{spc.name}, err: {error}"
-    return Event(pod, EventType.WARNING, FAILED_TO_MOUNT_OBJECTS, truncate_message(message))
+    return _about(spc.name, pod, EventType.WARNING, FAILED_TO_MOUNT_OBJECTS, message)
 
 
 def pod_status_failed(status: PodStatus, error: KeyferryError) -> Event:
@@ -129,9 +125,7 @@ def pod_status_failed(status: PodStatus, error: KeyferryError) -> Event:
         f"failed to write secretproviderclasspodstatus {status.namespace}/{status.name}, the volume"
         f" is mounted and the write will be retried, err: {error}"
     )
-    return Event(
-        status.pod, EventType.WARNING, FAILED_TO_WRITE_POD_STATUS, truncate_message(message)
-    )
+    return _about(status.name, status.pod, EventType.WARNING, FAILED_TO_WRITE_POD_STATUS, message)
 
 
 def rotation_failed(pod: PodRef, spc: SecretProviderClass, error: KeyferryError) -> Event:
@@ -140,7 +134,7 @@ def rotation_failed(pod: PodRef, spc: SecretProviderClass, error: KeyferryError)
         f"failed to refresh the objects of spc {spc.namespace}/{spc.name}, previous content"
         f" retained, err: {error}"
     )
-    return Event(pod, EventType.WARNING, MOUNT_ROTATION_FAILED, truncate_message(message))
+    return _about(spc.name, pod, EventType.WARNING, MOUNT_ROTATION_FAILED, message)
 
 
 def rotation_completed(
@@ -166,12 +160,11 @@ def rotation_completed(
 
 def stale_content_mounted(pod: PodRef, spc: SecretProviderClass, stale: StaleContent) -> Event:
     """Return the warning that `pod` started with stale content, because a vault is unavailable."""
-    fetched_at = datetime.fromtimestamp(stale.fetched_at, UTC)
     message = (
-        f"started with content fetched at {fetched_at:%H:%M} UTC, because vault {stale.vault} is"
+        f"started with content that was fetched earlier, because vault {stale.vault} is"
         f" unavailable: spc {spc.namespace}/{spc.name}"
     )
-    return Event(pod, EventType.WARNING, STALE_CONTENT_MOUNTED, truncate_message(message))
+    return _about(stale.vault, pod, EventType.WARNING, STALE_CONTENT_MOUNTED, message)
 
 
 def near_expiry(pod: PodRef, spc: SecretProviderClass, warnings: tuple[str, ...]) -> Event:
@@ -187,7 +180,15 @@ def lease_expiring(pod: PodRef, class_name: str, warnings: tuple[str, ...]) -> E
         " renewed and rotation is off: set --enable-secret-rotation, or raise max_ttl of the role"
         " and restart the pod"
     )
-    return Event(pod, EventType.WARNING, OBJECT_NEAR_EXPIRY, truncate_message(message))
+    subject = f"leases of {class_name}"
+    return _about(subject, pod, EventType.WARNING, OBJECT_NEAR_EXPIRY, message)
+
+
+def _about(
+    subject: str, involved: PodRef | ClassRef, kind: EventType, reason: str, message: str
+) -> Event:
+    """Return an event whose message a later one about the same subject replaces."""
+    return Event(involved, kind, reason, truncate_message(message), subject)
 
 
 def _class_ref(spc: SecretProviderClass) -> ClassRef:

@@ -98,7 +98,8 @@ class RefreshConditionWriter:
 
     def _failed_condition(self, request: PublishRequest, error: KeyferryError) -> RefreshCondition:
         _, before = self._conditions.get(_key_of(request), ("", None))
-        message = f"stage {error.stage.value}: {error}"
+        detail = f" ({error.detail})" if error.detail else ""
+        message = f"stage {error.stage.value}: {error}{detail}"
         return RefreshCondition(
             refreshed_at=before.refreshed_at if before else None,
             transitioned_at=self._clock.wall(),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keyferry.driver.status.events import stale_content_mounted
 from keyferry.driver.volumes.volume_events import VolumePublished
 from keyferry.telemetry.deduplicator import Deduplicator
+from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
     from keyferry.driver.volumes.volume_events import VolumeEvent
     from keyferry.kubernetes import ObjectStore
+
+_log = get_logger("publish")
 
 
 class StaleContentReporter:
@@ -34,6 +38,12 @@ class StaleContentReporter:
                 if self._deduplicator.should_notify(
                     (volume.pod, stale.vault), self._clock.monotonic()
                 ):
+                    _log.warning(
+                        "pod started with stale content, because the vault is unavailable",
+                        pod=ObjectName(volume.pod.namespace, volume.pod.name),
+                        vault=stale.vault,
+                        fetchedAt=datetime.fromtimestamp(stale.fetched_at, UTC).isoformat(),
+                    )
                     await self._store.record_event(stale_content_mounted(volume.pod, spc, stale))
             case _:
                 pass

@@ -228,7 +228,7 @@ def _write_refresh_condition(
 
 def _write_event(directory: ManifestDirectory, event: Event, now: datetime) -> None:
     pod = event.involved_object
-    identity = f"{pod.name}\n{pod.uid}\n{event.reason}\n{event.message}"
+    identity = "\n".join((pod.name, pod.uid, *map(str, event.key[1:])))
     digest = hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]
     name = (
         f"{shortened(event.involved_object.name, limit=MAX_SUBDOMAIN - len(digest) - 1)}.{digest}"

@@ -29,6 +29,7 @@ from keyferry.resilience.limits.circuit_breaker import (
 )
 from keyferry.resilience.limits.permit_scheduler import PermitScheduler
 from keyferry.resilience.limits.rate_limit import RateLimit
+from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from keyferry.resilience.settings import ResilienceSettings
 
 T = TypeVar("T")
+
+_log = get_logger("breaker")
 
 MAX_WAITING_PER_TENANT = 2000
 """The number of requests of one tenant that may wait for one host."""
@@ -329,13 +332,14 @@ class HostLimiter:
         """
         here, total = self._waiting.of(tenant), self._waiting_in_total.of(tenant)
         if tenant and (here >= MAX_WAITING_PER_TENANT or total >= MAX_WAITING_PER_TENANT_IN_TOTAL):
-            raise VaultThrottledError(
-                f"too many requests of namespace {tenant} are waiting on this node: {here} for "
-                f"{self.host}, {total} for all vaults",
+            error = VaultThrottledError(
+                f"too many requests of namespace {tenant} are waiting for {self.host} on this node",
                 f"At most {MAX_WAITING_PER_TENANT} requests of a namespace can wait for one vault, "
                 f"and {MAX_WAITING_PER_TENANT_IN_TOTAL} for all vaults. Mount fewer objects, or "
                 "start fewer pods at once; kubelet tries again.",
             )
+            error.add_detail(f"{here} for this vault, {total} for all vaults")
+            raise error
         self._waiting.add(tenant, 1)
         self._waiting_in_total.add(tenant, 1)
         try:
@@ -410,6 +414,9 @@ class HostLimiter:
             self._probe_ended(circuit)
         if opened and isinstance(verdict := self._circuits.verdict(circuit, now), Reject):
             connection, tenant = circuit
+            _log.warning(
+                "circuit breaker opened", host=self.host, namespace=tenant, **error.log_pairs()
+            )
             self.scheduler.fail(
                 tenant, connection, lambda: self._unavailable_error(verdict, circuit, now)
             )
@@ -426,33 +433,40 @@ class HostLimiter:
     def _throttled_error(self, tenant: str, now: float) -> VaultThrottledError:
         until = self._wall_time(self._rate.backoff_until(tenant))
         error = VaultThrottledError(
-            f"{self.host} throttles (429 Too Many Requests); rate limited until {until}",
+            f"{self.host} throttles (429 Too Many Requests)",
             "Request fewer objects from this vault, or spread them over several vaults.",
         )
+        error.add_detail(f"rate limited until {until}")
         error.is_outage = self._rate.is_backoff_shared(now)
         return error
 
     def _expired_error(self, tenant: str) -> VaultThrottledError:
         settings, others = self.settings, max(0, self._waiting.of(tenant) - 1)
-        return VaultThrottledError(
-            f"a request to {self.host} waited {settings.call_timeout:g} s for the rate limit; "
-            f"{others} other requests of its namespace are waiting",
+        error = VaultThrottledError(
+            f"a request to {self.host} waited {settings.call_timeout:g} s for the rate limit",
             f"The limit is {settings.qps:g} requests per second to one vault (--vault-qps), shared "
             "by all namespaces, and less while the vault throttles. Request fewer objects, or "
             "spread them over several vaults.",
         )
+        error.add_detail(f"{others} other requests of its namespace are waiting")
+        return error
 
     def _unavailable_error(
         self, verdict: Reject, circuit: CircuitKey, now: float
     ) -> VaultUnavailableError:
+        """Return the error for an open circuit breaker.
+
+        Of the last error it repeats only what the host did: the request may be that of another pod.
+        """
         last = verdict.last_error
+        known = last.host_problem if isinstance(last, VaultError) else ""
         error = VaultUnavailableError(
-            f"{self.host} has not responded since {self._wall_time(verdict.failing_since)}; "
-            f"circuit breaker open until {self._wall_time(verdict.next_probe_at)}. Last error: "
-            f"{last.problem}",
-            last.remedy,
+            f"{known or f'{self.host} does not respond'}; its circuit breaker is open",
+            last.remedy if known else "The log has the last error.",
             stage=last.stage,
         )
+        error.add_detail(f"since {self._wall_time(verdict.failing_since)}")
+        error.add_detail(f"open until {self._wall_time(verdict.next_probe_at)}")
         error.is_outage = self._circuits.is_outage(circuit[0], now)
         return error
 

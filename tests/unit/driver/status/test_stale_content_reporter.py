@@ -44,7 +44,7 @@ async def test_pod_that_started_with_stale_content_gets_one_event(tmp_path: Path
     assert 3 == len(events)
     assert {"Warning"} == {event["type"] for event in events}
     message = (
-        "started with content fetched at 11:50 UTC, because vault contoso.vault.azure.net is"
+        "started with content that was fetched earlier, because vault contoso.vault.azure.net is"
         " unavailable: spc shop/web"
     )
     assert 2 == [event["message"] for event in events].count(message)

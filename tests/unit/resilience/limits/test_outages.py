@@ -26,18 +26,16 @@ async def open_circuit(host: ScriptedHost) -> None:
 
 
 @virtual_time
-async def test_open_circuit_fails_requests_with_the_times_and_the_last_error() -> None:
+async def test_open_circuit_fails_requests_with_a_message_that_does_not_change() -> None:
     async with scripted_host(*outage()) as host:
         await open_circuit(host)
         before = len(host.sent_at)
         with pytest.raises(VaultUnavailableError) as caught:
             await host.request()
         assert before == len(host.sent_at)
-        assert (
-            "contoso has not responded since 22:13:20 UTC; circuit breaker open until "
-            "22:13:30 UTC. Last error: failed to connect"
-        ) in caught.value.problem
-        assert ("Look.", Stage.CONNECT) == (caught.value.remedy, caught.value.stage)
+        assert "contoso does not respond; its circuit breaker is open" == caught.value.problem
+        assert "since 22:13:20 UTC, open until 22:13:30 UTC" == caught.value.detail
+        assert Stage.CONNECT is caught.value.stage
 
 
 @virtual_time
@@ -91,5 +89,6 @@ async def test_failures_of_one_identity_do_not_open_the_circuit_of_a_token_endpo
     failures = [RetryableFailure(VaultError("not yet"), host_fault=False) for _ in range(30)]
     async with scripted_host(*failures) as host:
         for _ in range(4):
-            with pytest.raises(VaultError, match=r"\(4 tries\)"):
+            with pytest.raises(VaultError) as caught:
                 await host.request()
+            assert "4 tries" == caught.value.detail

@@ -61,7 +61,7 @@ async def test_backoff_beyond_the_deadline_fails_all_requests_at_once() -> None:
     async with scripted_host(throttled(300.0), "fine") as host:
         with pytest.raises(VaultThrottledError, match="failed to read: throttles"):
             await host.request()
-        with pytest.raises(VaultThrottledError, match=r"rate limited until 22:18:20 UTC"):
+        with pytest.raises(VaultThrottledError, match=r"throttles \(429 Too Many Requests\)\."):
             await host.request()
         assert (0.0, [0.0]) == (now(), host.sent_at)
         await asyncio.sleep(250)
@@ -77,7 +77,7 @@ async def test_retry_after_is_limited_to_ten_minutes(seconds: float) -> None:
         for _ in range(2):
             with pytest.raises(VaultThrottledError, match="failed to read: throttles"):
                 await host.request()
-            with pytest.raises(VaultThrottledError, match="rate limited until"):
+            with pytest.raises(VaultThrottledError, match="throttles"):
                 await host.request()
             await asyncio.sleep(590)
         assert "fine" == await host.request()

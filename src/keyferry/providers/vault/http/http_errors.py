@@ -41,36 +41,41 @@ def unavailable_error(
     """
     text = " ".join(errors).lower()
     if status == 429:
-        pause = "" if retry_after is None else f", retry after {retry_after:g} s"
-        return VaultThrottledError(
-            f"failed to {action}: {server} limits the request rate (429 Too Many Requests{pause})",
+        throttled = VaultThrottledError(
+            f"failed to {action}: {server} limits the request rate (429 Too Many Requests)",
             "A rate limit quota of the vault is exhausted: raise it (sys/quotas/rate-limit), or "
             "request fewer objects.",
             retry_after=retry_after,
         )
+        if retry_after is not None:
+            throttled.add_detail(f"retry after {retry_after:g} s")
+        return throttled
+    error = _server_error(status, text, server, action)
+    if not error.host_problem:
+        error.host_problem = f"{server} failed with status {status}"
+        quotes = safe_to_quote(errors, secrets=secrets)
+        vault_text = f": {'; '.join(quotes)}" if quotes else ""
+        error.problem = f"failed to {action}: {error.host_problem}{vault_text}"
+    return error
+
+
+def _server_error(status: int, text: str, server: Server, action: str) -> VaultError:
+    """Return the error for a status of a server that cannot respond now."""
     if "sealed" in text:
-        return VaultError(
-            f"failed to {action}: {server} is sealed ({status})",
-            f"Unseal it: {server.command} operator unseal. {_RETRY_NOTE}",
-        )
-    if "standby" in text or "active cluster node not found" in text or "not active" in text:
-        return VaultError(
-            f"failed to {action}: {server} is a standby node and cannot reach an active node "
-            f"({status})",
-            f"Check the nodes: {server.command} operator raft list-peers, or sys/ha-status. "
-            f"{_RETRY_NOTE}",
-        )
-    if status == 412:
-        return VaultError(
-            f"failed to {action}: this node of {server} has not replicated the latest state (412)",
-            f"Use the address of the active node, or of a load balancer. {_RETRY_NOTE}",
-        )
-    quotes = safe_to_quote(errors, secrets=secrets)
-    vault_text = f": {'; '.join(quotes)}" if quotes else ""
-    return VaultError(
-        f"failed to {action}: {server} failed with status {status}{vault_text}",
-        f"The vault has an internal problem: see its log. {_RETRY_NOTE}",
-    )
+        problem = f"{server} is sealed ({status})"
+        remedy = f"Unseal it: {server.command} operator unseal."
+    elif "standby" in text or "active cluster node not found" in text or "not active" in text:
+        problem = f"{server} is a standby node and cannot reach an active node ({status})"
+        remedy = f"Check the nodes: {server.command} operator raft list-peers, or sys/ha-status."
+    elif status == 412:
+        problem = f"this node of {server} has not replicated the latest state (412)"
+        remedy = "Use the address of the active node, or of a load balancer."
+    else:
+        problem = ""
+        remedy = "The vault has an internal problem: see its log."
+    error = VaultError(f"failed to {action}: {problem}", f"{remedy} {_RETRY_NOTE}")
+    error.host_problem = problem
+    return error
 
 
 def chooses_status(path: str) -> bool:
