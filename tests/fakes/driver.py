@@ -237,6 +237,7 @@ async def running_driver(
     fetcher: Fetcher | None = None,
     allow_attribute_overrides: bool = True,
     audit_log: AuditLog | None = None,
+    secret_grace_period: float = 0.0,
 ) -> AsyncIterator[Driver]:
     """Run a driver on `home / "csi.sock"`; `fetcher` is that of its providers, with the same clock.
 
@@ -272,6 +273,8 @@ async def running_driver(
                     clock=clock,
                     allow_attribute_overrides=allow_attribute_overrides,
                     audit_log=audit_log or NullAuditLog(),
+                    secret_grace_period=secret_grace_period,
+                    unused_secrets_file=home / "unused-secrets.json",
                 )
             ) as engine,
             serving_grpc(endpoint, csi_services(engine).add_to),

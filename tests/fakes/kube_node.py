@@ -21,6 +21,7 @@ from keyferry.aio.clock import SystemClock
 from keyferry.driver.volumes.mounter import DirectoryMounter, Mounter
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
 from keyferry.proto import csi_pb2 as csi
+from tests.fakes.clock import ManualClock
 from tests.fakes.driver import NAMESPACE, Driver, running_driver
 from tests.fakes.kube_api import KubeApiServer, class_manifest
 from tests.fakes.provider import ScriptedProvider
@@ -121,6 +122,11 @@ class Node:
         )
         await self.driver.call("Node/NodeUnpublishVolume", message, csi.NodeUnpublishVolumeResponse)
 
+    async def settle(self) -> None:
+        """Wait until the Secret controller is idle."""
+        queue = self.driver.engine.secret_controller
+        await wait_until(lambda: not len(queue), "the Secret controller")
+
     async def delete_pod(self, pod: str, class_name: str) -> None:
         """Delete a pod and its pod status, as kubelet and the garbage collector do."""
         await self.unpublish(pod)
@@ -181,6 +187,8 @@ async def running_node(
     provider: ScriptedProvider | None = None,
     rotation_interval: float | None = None,
     mounter: Mounter | None = None,
+    secret_grace_period: float = 0.0,
+    clock: ManualClock | None = None,
 ) -> AsyncIterator[Node]:
     """Run a driver below `home` that is in sync with the API; by default it mounts no tmpfs."""
     provider = provider or ScriptedProvider()
@@ -195,5 +203,7 @@ async def running_node(
             mounter=mounter or DirectoryMounter(),
             store=store,
             node=name,
+            secret_grace_period=secret_grace_period,
+            clock=clock,
         ) as driver:
             yield Node(driver, api, store, provider, name)

@@ -29,7 +29,14 @@ CUSTOM_RESOURCES = {
     "secretproviderclasspodstatuses": "SecretProviderClassPodStatus",
 }
 CUSTOM_API_VERSION = "secrets-store.csi.x-k8s.io/v1"
-KINDS = {"events": "Event", "nodes": "Node", "pods": "Pod", "secrets": "Secret", **CUSTOM_RESOURCES}
+KINDS = {
+    "events": "Event",
+    "nodes": "Node",
+    "pods": "Pod",
+    "replicasets": "ReplicaSet",
+    "secrets": "Secret",
+    **CUSTOM_RESOURCES,
+}
 
 
 class StatusError(Exception):

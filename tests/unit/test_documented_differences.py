@@ -23,6 +23,7 @@ PAGES = {
 
 HERE = "compat/test_over_time.py"
 LIFECYCLE = "integration/driver/test_volume_lifecycle.py"
+GRACE = "integration/driver/test_secret_grace_period.py"
 REFRESH = "integration/driver/test_refresh.py"
 AZURE = "integration/azure"
 IDENTITIES = "integration/azure_identities"
@@ -53,6 +54,12 @@ ELSEWHERE = {
     "tmpfs": f"{HERE}::test_a_volume_is_a_tmpfs",
     "`--max-call-recv-msg-size`": (
         "integration/test_mount_limits.py::test_azure_mount_that_is_too_large_names_the_flag"
+    ),
+    "a Secret of a pod without an owner, after the pod": (
+        f"{GRACE}::test_secret_of_bare_pods_is_deleted_after_the_grace_period"
+    ),
+    "a Secret that its SecretProviderClass no longer lists": (
+        f"{GRACE}::test_unused_secret_that_its_class_drops_is_deleted_at_once"
     ),
     "a Secret created by someone else": (
         f"{HERE}::test_keyferry_does_not_change_an_unmanaged_secret"

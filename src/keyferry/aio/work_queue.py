@@ -25,8 +25,21 @@ K = TypeVar("K", bound="Hashable")
 
 WORKERS = 16
 WORKERS_PER_GROUP = 8
+MIN_DELAY_SECONDS = 0.1
+"""The shortest delay of `After`, so that no key is processed in a busy loop."""
 
 _log = get_logger("queue")
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """A key is done for now, and must be processed again later.
+
+    Attributes:
+        seconds: until then, unless it is added earlier.
+    """
+
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -88,7 +101,8 @@ class WorkQueue(Generic[K]):
     """Work queue, as that of client-go, in which groups of keys take turns.
 
     Args:
-        work: processes a key; returns False to be retried with backoff.
+        work: processes a key; returns False to be retried with backoff, and `After` to be called
+            again later.
         group_of: returns the group of a key, such as its namespace; one group cannot delay the
             others for long.
         clock: measures the delays.
@@ -98,7 +112,7 @@ class WorkQueue(Generic[K]):
 
     def __init__(
         self,
-        work: Callable[[K], Awaitable[bool]],
+        work: Callable[[K], Awaitable[bool | After]],
         *,
         group_of: Callable[[K], Hashable],
         clock: Clock,
@@ -115,7 +129,7 @@ class WorkQueue(Generic[K]):
     def __len__(self) -> int:
         """Number of keys in progress, queued, or waiting for a retry."""
         return sum(
-            entry.queued or entry.running or entry.timer is not None
+            entry.queued or entry.running or (entry.timer is not None and entry.failures > 0)
             for entry in self._entries.values()
         )
 
@@ -184,20 +198,22 @@ class WorkQueue(Generic[K]):
         entry.queued, entry.running = False, True
         waiters, entry.waiters = entry.waiters, []
         try:
-            done = await self._work(key)
+            result = await self._work(key)
         except Exception as error:  # noqa: BLE001 - one key must not stop the others
             _log.error("internal error", what=self._name, type=type(error).__name__)
-            done = False
+            result = False
         finally:
             entry.running = False
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-        entry.failures = 0 if done else entry.failures + 1
+        entry.failures = entry.failures + 1 if result is False else 0
         if entry.dirty:
             entry.dirty = False
             self._enqueue(key, entry)
-        elif not done:
+        elif isinstance(result, After):
+            self.add(key, after=max(result.seconds, MIN_DELAY_SECONDS))
+        elif not result:
             self.add(key, after=self._backoff(entry.failures))
         elif entry.idle:
             del self._entries[key]

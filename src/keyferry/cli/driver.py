@@ -129,6 +129,13 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
         "2m",
         "interval of refreshes; each volume is refreshed once per interval",
     ),
+    GoFlag(
+        "secret-grace-period",
+        _DURATION,
+        "10m",
+        "how long a synced Secret without an owner is kept after its last pod; 0: delete every "
+        "synced Secret with its last pod",
+    ),
     MOUNT_SIZE_FLAG,
     GoFlag(
         "allow-attribute-overrides",
@@ -286,6 +293,8 @@ def settings_from(flags: ParsedFlags) -> DriverSettings:
         rotation_interval=(
             float(values["rotation-poll-interval"]) if values["enable-secret-rotation"] else None
         ),
+        secret_grace_period=float(values["secret-grace-period"]),
+        unused_secrets_file=_unused_secrets_file(values),
         metrics_address=str(values["metrics-addr"]),
         health_address=str(values["health-addr"]),
         registration_folder=_optional_path(values["registration-dir"]),
@@ -336,6 +345,11 @@ def _socket_folder(values: Mapping[str, FlagValue]) -> Path | None:
     """Return the folder of the CSI socket, which persists across restarts; None for TCP."""
     socket = parse_endpoint(str(values["endpoint"])).socket
     return socket.parent if socket else None
+
+
+def _unused_secrets_file(values: Mapping[str, FlagValue]) -> Path | None:
+    folder = _socket_folder(values)
+    return folder / "unused-secrets.json" if folder else None
 
 
 def _optional_path(text: object) -> Path | None:

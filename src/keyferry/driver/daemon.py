@@ -133,6 +133,9 @@ def _engine_dependencies(
         rotation_interval=settings.rotation_interval,
         driver_name=settings.driver_name,
         allow_attribute_overrides=settings.allow_attribute_overrides,
+        # Without a cluster nothing outlives a pod that could use its Secrets again.
+        secret_grace_period=0.0 if settings.manifests else settings.secret_grace_period,
+        unused_secrets_file=None if settings.manifests else settings.unused_secrets_file,
     )
 
 

@@ -18,6 +18,7 @@ from keyferry.driver.rotation.rotator import Rotator
 from keyferry.driver.secrets.controller import SecretController
 from keyferry.driver.secrets.garbage_collector import SecretGarbageCollector
 from keyferry.driver.secrets.reconciler import SecretReconciler
+from keyferry.driver.secrets.unused import UnusedSecrets
 from keyferry.driver.settings import DRIVER_NAME
 from keyferry.driver.status.pod_status_writer import PodStatusWriter
 from keyferry.driver.status.refresh_condition import RefreshConditionWriter
@@ -31,6 +32,7 @@ from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
@@ -77,6 +79,9 @@ class EngineDependencies:
             its SecretProviderClass.
         backoff: seconds to wait after this number of consecutive failures.
         audit_log: records the accesses to vaults.
+        secret_grace_period: seconds between the last use of a Secret and its deletion; 0 deletes it
+            at once.
+        unused_secrets_file: keeps the names of unused Secrets across restarts; None for memory.
     """
 
     store: ObjectStore
@@ -92,6 +97,8 @@ class EngineDependencies:
     allow_attribute_overrides: bool = True
     backoff: Callable[[int], float] = exponential_backoff
     audit_log: AuditLog = field(default_factory=NullAuditLog)
+    secret_grace_period: float = 0.0
+    unused_secrets_file: Path | None = None
 
 
 @asynccontextmanager
@@ -218,6 +225,7 @@ async def _restore(
     await cluster.wait_synced()
     unrecorded = await restore_volumes(volumes, cluster, operations, driver_name=deps.driver_name)
     secret_controller.load_secret_names()
+    await secret_controller.restore_unused()
     secret_controller.enqueue_all()
     for request in unrecorded:
         try:
@@ -278,19 +286,24 @@ def _lease_watcher(
 def _secret_controller(
     deps: EngineDependencies, volumes: VolumeTable, operations: VolumeOperations
 ) -> SecretController:
+    unused = UnusedSecrets(
+        deps.clock, grace_period=deps.secret_grace_period, file=deps.unused_secrets_file
+    )
     reconciler = SecretReconciler(
         store=deps.store,
         volumes=volumes,
         operations=operations,
         providers=deps.providers,
-        garbage_collector=SecretGarbageCollector(deps.store),
+        garbage_collector=SecretGarbageCollector(deps.store, unused),
         metrics=deps.metrics.secrets,
         jobs=deps.jobs,
+        clock=deps.clock,
     )
     return SecretController(
         reconciler,
         volumes=volumes,
         cluster=deps.store.cluster,
         clock=deps.clock,
+        unused=unused,
         backoff=deps.backoff,
     )

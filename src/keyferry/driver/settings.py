@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DRIVER_NAME = "secrets-store.csi.k8s.io"
 """The driver name of upstream, which pods refer to."""
+DEFAULT_SECRET_GRACE_SECONDS = 600.0
 DEFAULT_MAX_RECEIVE_BYTES = DEFAULT_MAX_BYTES
 
 
@@ -72,6 +73,10 @@ class DriverSettings:
     """Whether `volumeAttributes` of a pod may override parameters of its SecretProviderClass."""
     rotation_interval: float | None = None
     """Seconds between two refreshes of a volume; None when rotation is off."""
+    secret_grace_period: float = DEFAULT_SECRET_GRACE_SECONDS
+    """Seconds between the last use of a Secret and its deletion; 0 deletes it at once."""
+    unused_secrets_file: Path | None = None
+    """Keeps the names of unused Secrets across restarts; None to keep them in memory."""
     metrics_address: str = ":8095"
     """The address of /metrics, /healthz and /readyz."""
     health_address: str = ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from keyferry.kubernetes.names import NamespacedName
     from keyferry.kubernetes.objects import Pod, PodStatus, SecretProviderClass
 
 
@@ -51,10 +52,17 @@ class PodStatusDeleted:
 
 @dataclass(frozen=True, slots=True)
 class SecretChanged:
-    """A managed Secret changed in a watched namespace, or lost its label."""
+    """A Secret that is watched changed.
+
+    Attributes:
+        unused: it is marked as unused.
+        deleted: it was deleted, or lost its label.
+    """
 
     namespace: str
     name: str
+    unused: bool = False
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +105,13 @@ class ClusterView(Protocol):
     async def get_node_publish_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """Return the data of a Secret of `nodePublishSecretRef`."""
 
-    def watch_secrets(self, namespaces: frozenset[str]) -> None:
-        """Watch managed Secrets in exactly these namespaces."""
+    async def list_pending_pods(self, namespace: str) -> tuple[Pod, ...]:
+        """Return the pods of all nodes that do not run yet."""
+
+    def watch_secrets(
+        self, namespaces: frozenset[str], unmanaged: frozenset[NamespacedName] = frozenset()
+    ) -> None:
+        """Watch managed Secrets in exactly these namespaces, and exactly these unmanaged ones."""
 
     def secret_resource_version(self, namespace: str, name: str) -> str | None:
         """Return the resourceVersion of a managed Secret; None if no watch has it."""

@@ -102,6 +102,11 @@ class LiveSecret:
         return ADOPTED_ANNOTATION in self.annotations
 
     @property
+    def unused_since(self) -> str:
+        """The time of its mark as unused, as text; "" without a mark."""
+        return self.annotations.get(UNUSED_SINCE_ANNOTATION, "")
+
+    @property
     def adopted_keys(self) -> AppliedKeys:
         """Which keys of an adopted Secret come from Keyferry; the others are not changed."""
         return AppliedKeys.from_json(self.annotations.get(ADOPTED_ANNOTATION, ""))

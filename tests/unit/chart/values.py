@@ -93,6 +93,8 @@ WRONG: list[tuple[str, Values]] = [
     ("/enableSecretRotation", {"enableSecretRotation": "true"}),
     ("/rotationPollInterval", {"rotationPollInterval": "often"}),
     ("/rotationPollInterval", {"rotationPollInterval": 120}),
+    ("/secretGracePeriod", {"secretGracePeriod": "ten minutes"}),
+    ("/secretGracePeriod", {"secretGracePeriod": 600}),
     ("/logVerbosity", {"logVerbosity": "debug"}),
     ("/logVerbosity", {"logVerbosity": -1}),
     ("/driverName", {"driverName": "a driver"}),

@@ -6,12 +6,13 @@ It only adds keys to a work queue; `reconciler` alone decides what is done for a
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from operator import itemgetter
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.aio.backoff import exponential_backoff
-from keyferry.aio.work_queue import WorkQueue
+from keyferry.aio.work_queue import After, WorkQueue
+from keyferry.driver.secrets.unused import UnusedSecrets
 from keyferry.driver.volumes.volume_events import PodStatusWritten, VolumeRemoved
 from keyferry.driver.volumes.volume_table import pod_of
 from keyferry.kubernetes.cluster import (
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.names import NamespacedName
     from keyferry.kubernetes.objects import Pod, PodStatus, SecretProviderClass
 
+RELEASE_SECONDS = 5.0
+"""The longest time that an unpublish waits until the Secrets of a pod without owners are marked."""
 RESYNC_SECONDS = 300.0
 """How often every Secret is reconciled without an event, as in upstream."""
 
@@ -45,6 +48,7 @@ class SecretController:
         volumes: the published volumes of this node.
         cluster: the pods, pod statuses and SecretProviderClasses of the cluster.
         clock: delays.
+        unused: the Secrets whose grace period runs; the reconciler has the same.
         backoff: seconds to wait after this number of consecutive failures.
     """
 
@@ -55,19 +59,26 @@ class SecretController:
         volumes: VolumeTable,
         cluster: ClusterView,
         clock: Clock,
+        unused: UnusedSecrets | None = None,
         backoff: Callable[[int], float] = exponential_backoff,
     ) -> None:
         self._reconciler = reconciler
+        self._unused = unused or UnusedSecrets(clock)
         self._volumes = volumes
         self._cluster = cluster
         self._clock = clock
         self._queue: WorkQueue[NamespacedName] = WorkQueue(
-            reconciler.reconcile,
+            self._reconcile,
             group_of=itemgetter(0),
             clock=clock,
             name="Secrets",
             backoff=backoff,
         )
+
+    async def _reconcile(self, key: NamespacedName) -> bool | After:
+        result = await self._reconciler.reconcile(key)
+        self.update_watch()
+        return result
 
     def __len__(self) -> int:
         """The number of Secrets in the queue."""
@@ -113,10 +124,27 @@ class SecretController:
                     self._volumes.set_secret_names(volume.target_path, spc.secret_names)
         self.update_watch()
 
+    @property
+    def unused_secrets(self) -> frozenset[NamespacedName]:
+        """The Secrets whose grace period this node counts."""
+        return frozenset(self._unused.tracked())
+
+    async def restore_unused(self) -> None:
+        """Continue the grace periods that an earlier process started."""
+        await self._unused.load()
+        for key in self._unused.tracked():
+            self._queue.add(key, after=self._unused.remaining(key))
+        self.update_watch()
+
     def update_watch(self) -> None:
-        """Watch Secrets in the namespaces where this node has some, and in no others."""
-        keys = self._volumes.secret_keys()
-        self._cluster.watch_secrets(frozenset(namespace for namespace, _ in keys))
+        """Watch Secrets in the namespaces where this node has some, and in no others.
+
+        Also the Secrets of other clients whose names SecretProviderClasses of this node use.
+        """
+        keys = self._volumes.secret_keys() | self._unused.tracked()
+        self._cluster.watch_secrets(
+            frozenset(namespace for namespace, _ in keys), self._reconciler.unmanaged() & keys
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -145,7 +173,8 @@ class SecretController:
             case VolumeRemoved(volume=volume) if volume is not None:
                 # It may have been the last volume that used its Secrets.
                 self._enqueue(volume.pod.namespace, volume.secret_names)
-                self.update_watch()
+                if self._unused.grace_period > 0 and self.needs_status_owner(volume):
+                    await self._wait_for_release(volume)
             case PodStatusWritten(status=status):
                 volume = self._volumes.get(status.target_path)
                 if volume is not None and self.needs_status_owner(volume):
@@ -162,14 +191,36 @@ class SecretController:
                 self._on_pod_changed(before, after)
             case PodStatusDeleted(status=status):
                 self._on_pod_status_deleted(status)
-            case SecretChanged(namespace=namespace, name=name):
-                key = (namespace, name)
-                if key in self._volumes.secret_keys() and not self._is_unchanged(key):
-                    self._queue.add(key)
+            case SecretChanged():
+                self._on_secret_changed(event)
             case Reconnected():
                 self._queue.retry_failed()
             case _:
                 assert_never(event)
+
+    async def _wait_for_release(self, volume: Volume) -> None:
+        """Wait until the Secrets of the volume are marked, if they are unused now.
+
+        Kubernetes deletes the pod when the unpublish has returned, and with the pod status the
+        Secrets that only it owns.
+        """
+        keys = [(volume.pod.namespace, name) for name in volume.secret_names]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await asyncio.gather(*map(self._queue.run_and_wait, keys))
+
+    def _on_secret_changed(self, event: SecretChanged) -> None:
+        key = (event.namespace, event.name)
+        if event.deleted:
+            self._reconciler.note_deleted(key)
+        if key in self._volumes.secret_keys():
+            if not self._is_unchanged(key):
+                self._queue.add(key)
+        elif not event.unused:
+            self._unused.forget(key)
+        elif key not in self._unused and self._unused.grace_period > 0:
+            self._unused.observe(key)
+            self._queue.add(key, after=self._unused.remaining(key))
 
     def _on_spc_changed(
         self, before: SecretProviderClass | None, after: SecretProviderClass | None
@@ -180,12 +231,14 @@ class SecretController:
         for version in (before, after):
             names |= version.secret_names if version else frozenset()
         in_use = {volume.class_name for volume in self._volumes.in_namespace(spc.namespace)}
-        failing = {
-            name for namespace, name in self._reconciler.failing() if namespace == spc.namespace
+        concerned = {
+            name
+            for namespace, name in self._reconciler.failing() | self._unused.tracked()
+            if namespace == spc.namespace
         }
         # A SecretProviderClass that no pod of this node uses still matters to a Secret that could
-        # not be synced because of it.
-        self._enqueue(spc.namespace, names if spc.name in in_use else names & failing)
+        # not be synced because of it, or whose grace period runs.
+        self._enqueue(spc.namespace, names if spc.name in in_use else names & concerned)
 
     def _on_pod_changed(self, before: Pod | None, after: Pod | None) -> None:
         pod = after or before

@@ -1,47 +1,87 @@
-"""Deletes managed Secrets that no pod of the cluster uses any more.
+"""Ends managed Secrets that no pod of the cluster uses any more.
 
-Kubernetes deletes a Secret with its last owner. That is not enough: a ReplicaSet that is scaled to
-zero stays, and so does a SecretProviderClass that no longer names the Secret. Pod statuses show
-whether pods of other nodes use the Secret. If two nodes check at the same moment, each sees the pod
-of the other; the node whose pod status is deleted later checks again.
+Kubernetes deletes a Secret with its last owner. With a grace period, a Secret that has an owner of
+pods, such as a ReplicaSet, is left to Kubernetes. A Secret without one is marked when its last pod
+stops using it, and deleted after the grace period. The states are in docs/concepts/secret-sync.md.
+
+Pod statuses show whether pods of other nodes use the Secret. If two nodes check at the same moment,
+each sees the pod of the other; the node whose pod status is deleted later checks again.
 """
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from keyferry.aio.work_queue import After
+from keyferry.driver.status.events import secret_deleted, secret_unused
 from keyferry.errors import ClassInvalidError, ClassNotFoundError
 from keyferry.kubernetes.names import object_name_problem
+from keyferry.kubernetes.object_codec import POD_STATUS_API_VERSION, POD_STATUS_KIND
+from keyferry.kubernetes.objects import OwnerReference
+from keyferry.providers.api import SPC_ATTRIBUTE
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
+    from keyferry.driver.secrets.unused import UnusedSecrets
     from keyferry.kubernetes import ObjectStore, PodStatus
+    from keyferry.kubernetes.live_secret import LiveSecret
     from keyferry.kubernetes.names import NamespacedName
+    from keyferry.kubernetes.objects import SecretProviderClass
 
 MAX_PODS_CHECKED = 100
 """The maximum number of pods to check; if there are more, the Secret is kept."""
+PENDING_POD_SECONDS = 60.0
+"""How often a Secret is checked that a pod waits for which does not run yet."""
 
+_CLASS_KIND = "SecretProviderClass"
 _log = get_logger("release")
 
 
+class _Use(Enum):
+    """Who uses a Secret on other nodes."""
+
+    NONE = auto()
+    RUNNING = auto()
+    """A pod does; its node ends the Secret."""
+    PENDING = auto()
+    """A pod that is not mounted yet will."""
+
+
 class SecretGarbageCollector:
-    """Deletes unused Secrets.
+    """Deletes unused Secrets, and releases adopted ones.
 
     Args:
         store: reads and deletes Secrets; its cluster view knows pods and pod statuses.
+        unused: the Secrets whose grace period runs; None to delete unused Secrets at once.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, unused: UnusedSecrets | None = None) -> None:
         self._store = store
+        self._unused = unused if unused is not None and unused.grace_period > 0 else None
+        self._tracked = unused
+        self._absent: set[NamespacedName] = set()
+        """Secrets that did not exist when they were last released."""
 
-    async def delete_if_unused(self, key: NamespacedName) -> bool:
-        """Delete the Secret `key`, which no volume of this node uses.
+    def in_use(self, key: NamespacedName) -> None:
+        """Note that a pod of this node uses the Secret."""
+        self._forget(key)
+        self._absent.discard(key)
 
-        Of an adopted Secret, only what Keyferry wrote is removed. It is kept in these cases:
+    async def release(self, key: NamespacedName, *, terminating: bool) -> bool | After:
+        """End the Secret `key`, which no running pod of this node uses.
 
-        1. It does not exist, or Keyferry does not manage it.
-        2. Its SecretProviderClass dropped it and another one names it, which takes it over.
-        3. A running pod of another node uses a SecretProviderClass that names it.
+        1. It does not exist, or Keyferry does not manage it: do nothing.
+        2. Its SecretProviderClass no longer names it: end it, unless another one names it.
+        3. Without a grace period: end it, unless a pod uses it.
+        4. Kubernetes deletes it with its owners: do nothing.
+        5. Otherwise: mark it, and end it when the grace period is over.
+
+        Of an adopted Secret, only what Keyferry wrote is removed.
+
+        Args:
+            key: the Secret.
+            terminating: a terminating pod of this node still uses it.
 
         Returns:
             False when the Secret changed in between, so that the call must be repeated.
@@ -49,42 +89,159 @@ class SecretGarbageCollector:
         Raises:
             StoreError: the Kubernetes API is unavailable or rejects a request.
         """
-        namespace, name = key
-        if object_name_problem(name):
+        present = await self._find_managed(key)
+        if present is None:
+            self._forget(key)
             return True
-        present = await self._store.find_secret(namespace, name)
-        if present is None or not present.managed or not present.owner_class:
-            return True
-        class_names = {
-            spc.name for spc in self._store.cluster.classes(namespace) if name in spc.secret_names
-        }
-        dropped = await self._class_dropped_secret(namespace, present.owner_class, name)
-        if dropped and class_names:
-            return True
-        if not dropped and await self._is_used_on_other_nodes(
-            namespace, class_names | {present.owner_class}
-        ):
-            return True
-        end = self._store.release_secret if present.adopted else self._store.delete_secret
-        ended = await end(namespace, name, present)
-        if ended:
-            _log.info(
-                "adopted Secret released" if present.adopted else "Secret deleted",
-                secret=ObjectName(namespace, name),
-                spc=ObjectName(namespace, present.owner_class),
-                reason="dropped by its SecretProviderClass" if dropped else "unused",
+        spc = await self._find_class(key[0], present.owner_class)
+        if spc is not None and key[1] not in spc.secret_names:
+            return await self._end_dropped(key, present, spc)
+        if self._unused is not None:
+            return await self._release_later(
+                key, present, spc, self._unused, terminating=terminating
             )
-        return ended
+        if terminating or await self._use_on_other_nodes(key, present) is _Use.RUNNING:
+            return True
+        return await self._end(key, present, spc, "no pod uses it")
 
-    async def _class_dropped_secret(self, namespace: str, owner_class: str, name: str) -> bool:
-        """Whether the SecretProviderClass exists and no longer names the Secret."""
-        try:
-            spc = await self._store.get_class(namespace, owner_class)
-        except (ClassNotFoundError, ClassInvalidError):
+    async def _find_managed(self, key: NamespacedName) -> LiveSecret | None:
+        """Return the Secret if Keyferry manages it."""
+        if object_name_problem(key[1]):
+            return None
+        if key in self._absent and not self._store.cluster.secret_resource_version(*key):
+            return None
+        present = await self._store.find_secret(*key)
+        if present is None:
+            self._absent.add(key)
+            return None
+        return present if present.managed and present.owner_class else None
+
+    async def _end_dropped(
+        self, key: NamespacedName, present: LiveSecret, spc: SecretProviderClass
+    ) -> bool:
+        if self._classes_of(key):
+            self._forget(key)
+            return True
+        return await self._end(key, present, spc, "its SecretProviderClass no longer lists it")
+
+    async def _release_later(
+        self,
+        key: NamespacedName,
+        present: LiveSecret,
+        spc: SecretProviderClass | None,
+        unused: UnusedSecrets,
+        *,
+        terminating: bool,
+    ) -> bool | After:
+        """Cases 4 and 5 of `release`."""
+        if not present.adopted and (_has_lasting_owner(present) or (not spc and present.owners)):
+            self._forget(key)
+            return True
+        if terminating:
+            return key in unused or await self._mark(key, present, spc, unused, provisional=True)
+        use = await self._use_on_other_nodes(key, present)
+        if use is _Use.RUNNING:
+            if present.unused_since and key in unused:
+                # Its node removes the mark. If that node does not exist any more, this one ends it.
+                return After(max(unused.grace_period, PENDING_POD_SECONDS))
+            self._forget(key)
+            return True
+        if spc is None:
+            # No pod can use it any more.
+            return await self._end(key, present, None, "no pod uses it")
+        return await self._end_after_grace_period(
+            key, present, spc, unused, pending=use is _Use.PENDING
+        )
+
+    async def _end_after_grace_period(
+        self,
+        key: NamespacedName,
+        present: LiveSecret,
+        spc: SecretProviderClass,
+        unused: UnusedSecrets,
+        *,
+        pending: bool,
+    ) -> bool | After:
+        if not present.unused_since or key not in unused or unused.is_provisional(key):
+            marked = await self._mark(key, present, spc, unused, provisional=False)
+            return After(unused.remaining(key)) if marked else False
+        if remaining := unused.remaining(key):
+            return After(remaining)
+        if pending:
+            return After(PENDING_POD_SECONDS)
+        return await self._end(key, present, spc, "no pod used it in the grace period")
+
+    async def _mark(
+        self,
+        key: NamespacedName,
+        present: LiveSecret,
+        spc: SecretProviderClass | None,
+        unused: UnusedSecrets,
+        *,
+        provisional: bool,
+    ) -> bool:
+        """Start the grace period. False if the Secret changed in between.
+
+        Its SecretProviderClass becomes an owner, because Kubernetes would delete the Secret with
+        the pod. So it still goes with the SecretProviderClass, even if this node does not exist any
+        more.
+        """
+        await unused.start(key, provisional=provisional)
+        owner = None
+        if spc is not None and spc.uid and not present.adopted:
+            owner = OwnerReference(POD_STATUS_API_VERSION, _CLASS_KIND, spc.name, spc.uid)
+        since = unused.since(key)
+        marked = await self._store.mark_secret_unused(*key, present, since=since, owner=owner)
+        if not marked:
+            unused.forget(key)
+        elif spc is not None and not provisional:
+            seconds = unused.grace_period
+            await self._store.record_event(secret_unused(spc, key[1], seconds, present.adopted))
+        return marked
+
+    async def _end(
+        self,
+        key: NamespacedName,
+        present: LiveSecret,
+        spc: SecretProviderClass | None,
+        reason: str,
+    ) -> bool:
+        end = self._store.release_secret if present.adopted else self._store.delete_secret
+        if not await end(*key, present):
             return False
-        return name not in spc.secret_names
+        self._forget(key)
+        if not present.adopted:
+            self._absent.add(key)
+        _log.info(
+            "adopted Secret released" if present.adopted else "Secret deleted",
+            secret=ObjectName(*key),
+            spc=ObjectName(key[0], present.owner_class),
+            reason=reason,
+        )
+        if spc is not None:
+            await self._store.record_event(secret_deleted(spc, key[1], reason, present.adopted))
+        return True
 
-    async def _is_used_on_other_nodes(self, namespace: str, class_names: set[str]) -> bool:
+    def _forget(self, key: NamespacedName) -> None:
+        if self._tracked is not None:
+            self._tracked.forget(key)
+
+    # --- uses ------------------------------------------------------------------------------------
+
+    async def _find_class(self, namespace: str, name: str) -> SecretProviderClass | None:
+        try:
+            return await self._store.get_class(namespace, name)
+        except (ClassNotFoundError, ClassInvalidError):
+            return None
+
+    def _classes_of(self, key: NamespacedName) -> set[str]:
+        namespace, name = key
+        classes = self._store.cluster.classes(namespace)
+        return {spc.name for spc in classes if name in spc.secret_names}
+
+    async def _use_on_other_nodes(self, key: NamespacedName, present: LiveSecret) -> _Use:
+        namespace, _ = key
+        class_names = self._classes_of(key) | {present.owner_class}
         cluster = self._store.cluster
         own = {
             status.name for status in cluster.local_pod_statuses() if status.namespace == namespace
@@ -95,12 +252,23 @@ class SecretGarbageCollector:
             if status.class_name in class_names and status.name not in own
         ]
         if len(others) > MAX_PODS_CHECKED:
-            return True
+            return _Use.RUNNING
         for status in others:
             if await self._has_live_pod(status):
-                return True
-        return False
+                return _Use.RUNNING
+        if self._unused is None:
+            return _Use.NONE
+        for pod in await cluster.list_pending_pods(namespace):
+            names = {volume.attributes.get(SPC_ATTRIBUTE) for volume in pod.volumes}
+            if not pod.terminating and names & class_names:
+                return _Use.PENDING
+        return _Use.NONE
 
     async def _has_live_pod(self, status: PodStatus) -> bool:
         pod = await self._store.cluster.find_pod(status.namespace, status.pod.name)
         return pod is not None and pod.uid == status.pod.uid and not pod.completed
+
+
+def _has_lasting_owner(present: LiveSecret) -> bool:
+    """Whether it has an owner that can create pods again, such as a ReplicaSet."""
+    return any(owner.kind not in {POD_STATUS_KIND, _CLASS_KIND} for owner in present.owners)

@@ -10,10 +10,13 @@ Source: docs/reference/upstream-driver.md#events
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from keyferry.aio.clock import SystemClock
+from keyferry.aio.work_queue import After
 from keyferry.driver.secrets.builder import (
     build_secret,
     check_single_entry,
@@ -42,6 +45,7 @@ from keyferry.telemetry.logs import ObjectName, get_logger
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
     from keyferry.driver.providers import Providers
     from keyferry.driver.secrets.garbage_collector import SecretGarbageCollector
@@ -51,6 +55,12 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.names import NamespacedName
     from keyferry.kubernetes.objects import Pod, SecretProviderClass
     from keyferry.telemetry.metrics import SecretMetrics
+
+DELETED_SECONDS = 1.0
+"""How long a deleted Secret of pods with owners is not recreated; four times longer after each."""
+MAX_DELETED_SECONDS = 60.0
+DELETED_WITH_PODS_SECONDS = 10.0
+"""The same if pods that used it terminate, too: their owner was probably deleted."""
 
 _log = get_logger("sync")
 
@@ -78,9 +88,10 @@ class SecretReconciler:
         volumes: the published volumes of this node.
         operations: reads their files.
         providers: know the names by which a SecretProviderClass may refer to its files.
-        garbage_collector: deletes unused Secrets.
+        garbage_collector: ends unused Secrets.
         metrics: counts syncs and failures.
         jobs: parses the files of Secrets whose type requires a format.
+        clock: delays.
     """
 
     def __init__(
@@ -93,8 +104,10 @@ class SecretReconciler:
         garbage_collector: SecretGarbageCollector,
         metrics: SecretMetrics,
         jobs: JobRunner,
+        clock: Clock | None = None,
     ) -> None:
         self._store = store
+        self._clock = clock or SystemClock()
         self._volumes = volumes
         self._operations = operations
         self._providers = providers
@@ -106,6 +119,10 @@ class SecretReconciler:
         self._reported: dict[tuple[NamespacedName, str], str] = {}
         """By Secret and uid of the pod: the message of the last event."""
         self._versions: dict[NamespacedName, str] = {}
+        self._synced_pods: dict[NamespacedName, frozenset[str]] = {}
+        """The uids of the pods for which the Secret was last written or found in sync."""
+        self._deleted_at: dict[NamespacedName, float] = {}
+        self._recreations: Counter[NamespacedName] = Counter()
 
     def synced_version(self, key: NamespacedName) -> str | None:
         """Return the resourceVersion at which the Secret was last in sync; None when it is not."""
@@ -119,28 +136,42 @@ class SecretReconciler:
         )
         return tuple(problem for problem in problems if problem is not None)
 
+    def unmanaged(self) -> frozenset[NamespacedName]:
+        """Return the Secrets that exist, and that Keyferry may not write."""
+        return frozenset(
+            key
+            for key, problems in self._problems.items()
+            if any(isinstance(each.error, SecretNotManagedError) for each in problems.values())
+        )
+
+    def note_deleted(self, key: NamespacedName) -> None:
+        """Note that the Secret was deleted, by a user or with its owners."""
+        if key in self._synced_pods:
+            self._deleted_at[key] = self._clock.monotonic()
+
     def failing(self) -> set[NamespacedName]:
         """Return the Secrets that could not be synced."""
         return set(self._problems)
 
-    async def reconcile(self, key: NamespacedName) -> bool:
+    async def reconcile(self, key: NamespacedName) -> bool | After:
         """Reconcile one Secret.
 
-        1. Volumes use it: write it.
-        2. A pod that terminates, or whose SecretProviderClass cannot be read, may use it: wait.
-        3. No volume of this node uses it: delete it, unless another node does.
+        1. Volumes use it: write it. If it was deleted just now, wait whether pods terminate, too.
+        2. A pod whose SecretProviderClass cannot be read may use it: wait.
+        3. No volume of this node uses it: end it, unless another node uses it.
 
         Returns:
-            False when the Secret must be requeued with backoff.
+            False when the Secret must be requeued with backoff, and `After` when it must be
+            reconciled again later.
         """
         try:
             usage = await usage_of(key, self._volumes, self._store)
             if usage.consumers:
+                if wait := self._deletion_wait(key, usage):
+                    return After(wait)
+                self._garbage_collector.in_use(key)
                 return await self._ensure(key, usage)
-            self._forget(key)
-            if usage.pending:
-                return True
-            return self._volumes.restored and await self._garbage_collector.delete_if_unused(key)
+            return await self._release(key, usage)
         except StoreUnavailableError as error:
             _log.warning(
                 "Secret sync deferred: Kubernetes API unavailable",
@@ -155,6 +186,34 @@ class SecretReconciler:
                 **error.log_pairs(),
             )
             return True
+
+    async def _release(self, key: NamespacedName, usage: Usage) -> bool | After:
+        self._forget(key)
+        if usage.unknown:
+            return True
+        if not self._volumes.restored:
+            return False
+        return await self._garbage_collector.release(key, terminating=usage.terminating)
+
+    def _deletion_wait(self, key: NamespacedName, usage: Usage) -> float:
+        """Return for how long a deleted Secret is not recreated.
+
+        The garbage collector of Kubernetes deletes Secret and pods of a deleted Deployment in any
+        order. A new pod proves that its owner exists.
+        """
+        deleted_at = self._deleted_at.get(key)
+        known = self._synced_pods.get(key, frozenset())
+        pods = {consumer.volume.pod.uid for consumer in usage.consumers}
+        if (
+            deleted_at is None
+            or not any(consumer.pod and consumer.pod.owners for consumer in usage.consumers)
+            or not pods <= known
+        ):
+            return 0.0
+        wait = min(DELETED_SECONDS * 4.0 ** self._recreations[key], MAX_DELETED_SECONDS)
+        if usage.terminating or pods < known:
+            wait = max(wait, DELETED_WITH_PODS_SECONDS)
+        return max(0.0, deleted_at + wait - self._clock.monotonic())
 
     async def _ensure(self, key: NamespacedName, usage: Usage) -> bool:
         """Write a Secret that volumes use; False when it must be requeued.
@@ -201,6 +260,9 @@ class SecretReconciler:
             self._metrics.sync_failed(error)
             return error
         self._versions[key] = result.resource_version
+        self._synced_pods[key] = frozenset(each.volume.pod.uid for each in usage.consumers)
+        if self._deleted_at.pop(key, None) is not None:
+            self._recreations[key] += 1
         await self._report_outcome(key, source, secret, result)
         return None
 
@@ -327,6 +389,9 @@ class SecretReconciler:
 
     def _forget(self, key: NamespacedName) -> None:
         self._versions.pop(key, None)
+        self._synced_pods.pop(key, None)
+        self._deleted_at.pop(key, None)
+        self._recreations.pop(key, None)
         self._owner_classes.pop(key, None)
         self._problems.pop(key, None)
         self._reported = {

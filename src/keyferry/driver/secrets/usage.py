@@ -38,12 +38,13 @@ class Usage:
 
     Attributes:
         consumers: the volumes that it is made from, in the order of their publishes.
-        pending: a terminating pod, or one whose SecretProviderClass cannot be read, may still need
-            the Secret.
+        terminating: a terminating pod still uses the Secret.
+        unknown: a pod whose SecretProviderClass cannot be read may need it.
     """
 
     consumers: tuple[Consumer, ...] = ()
-    pending: bool = False
+    terminating: bool = False
+    unknown: bool = False
 
     @property
     def classes(self) -> list[SecretProviderClass]:
@@ -55,8 +56,8 @@ async def usage_of(key: NamespacedName, volumes: VolumeTable, store: ObjectStore
     """Find the volumes that use the Secret `key`.
 
     1. Pods that completed use no Secret.
-    2. A volume without a readable SecretProviderClass counts as pending if it named the Secret.
-    3. A terminating pod counts as pending.
+    2. A volume without a readable SecretProviderClass counts as unknown if it named the Secret.
+    3. A terminating pod is no consumer.
     4. All other volumes whose SecretProviderClass names the Secret are consumers.
 
     Raises:
@@ -64,7 +65,7 @@ async def usage_of(key: NamespacedName, volumes: VolumeTable, store: ObjectStore
     """
     namespace, name = key
     classes: dict[str, SecretProviderClass | None] = {}
-    consumers, pending = [], False
+    consumers, terminating, unknown = [], False, False
     for volume in volumes.in_namespace(namespace):
         pod = pod_of(volume, store.cluster)
         if pod is not None and pod.completed:
@@ -73,17 +74,17 @@ async def usage_of(key: NamespacedName, volumes: VolumeTable, store: ObjectStore
             classes[volume.class_name] = await _class_or_none(store, namespace, volume.class_name)
         spc = classes[volume.class_name]
         if spc is None:
-            pending = pending or name in volume.secret_names
+            unknown = unknown or name in volume.secret_names
             continue
         volumes.set_secret_names(volume.target_path, spc.secret_names)
         entry = next((e for e in reversed(spc.secret_objects) if e.name == name), None)
         if entry is None:
             continue
         if pod is not None and pod.terminating:
-            pending = True
+            terminating = True
         else:
             consumers.append(Consumer(volume, pod, spc, entry))
-    return Usage(tuple(consumers), pending)
+    return Usage(tuple(consumers), terminating, unknown)
 
 
 async def _class_or_none(

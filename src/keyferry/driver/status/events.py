@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 FAILED_TO_CREATE_SECRET = "FailedToCreateSecret"  # noqa: S105 - the reason of an event
 SECRET_ADOPTED = "SecretAdopted"  # noqa: S105 - as above
 SECRET_CONFLICT = "SecretConflict"  # noqa: S105 - as above
+SECRET_DELETED = "SecretDeleted"  # noqa: S105 - as above
 SECRET_RECREATED = "SecretRecreated"  # noqa: S105 - as above
 SECRET_REVERTED = "SecretReverted"  # noqa: S105 - as above
+SECRET_UNUSED = "SecretUnused"  # noqa: S105 - as above
 FAILED_TO_MOUNT_OBJECTS = "FailedToMountObjects"
 MOUNT_ROTATION_FAILED = "MountRotationFailed"
 MOUNT_ROTATION_COMPLETE = "MountRotationComplete"
@@ -94,6 +96,42 @@ def secret_adopted(spc: SecretProviderClass, name: str, replaced: tuple[str, ...
         )
     kind = EventType.WARNING if replaced else EventType.NORMAL
     return Event(_class_ref(spc), kind, SECRET_ADOPTED, truncate_message(message))
+
+
+def secret_unused(spc: SecretProviderClass, name: str, grace_period: float, adopted: bool) -> Event:
+    """Return the notice that the grace period of a Secret began.
+
+    Args:
+        spc: its SecretProviderClass.
+        name: the Secret.
+        grace_period: seconds.
+        adopted: whether the Secret itself is kept.
+    """
+    what = "the keys of Keyferry are removed from it" if adopted else "it is deleted"
+    message = (
+        f"no pod uses secret {name} any more; {what} after"
+        f" {_duration(grace_period)}, unless a pod uses it again"
+    )
+    return Event(_class_ref(spc), EventType.NORMAL, SECRET_UNUSED, truncate_message(message))
+
+
+def secret_deleted(spc: SecretProviderClass, name: str, reason: str, adopted: bool) -> Event:
+    """Return the notice that Keyferry deleted a Secret, or released an adopted one."""
+    what = (
+        f"removed the keys of Keyferry from secret {name}"
+        if adopted
+        else (f"deleted secret {name}")
+    )
+    message = f"{what}: {reason}"
+    return Event(_class_ref(spc), EventType.NORMAL, SECRET_DELETED, truncate_message(message))
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration as in a flag, such as 10m or 90s."""
+    whole = round(seconds)
+    if whole and whole % 60 == 0:
+        return f"{whole // 60}m"
+    return f"{seconds:g}s"
 
 
 def secret_recreated(

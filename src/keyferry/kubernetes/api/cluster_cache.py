@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from keyferry.aio.tasks import spawn
@@ -31,7 +32,7 @@ from keyferry.kubernetes.cluster import (
     SecretChanged,
     SpcChanged,
 )
-from keyferry.kubernetes.live_secret import MANAGED_LABEL
+from keyferry.kubernetes.live_secret import MANAGED_LABEL, UNUSED_SINCE_ANNOTATION
 from keyferry.kubernetes.names import MAX_LABEL, shortened
 from keyferry.kubernetes.object_codec import NODE_LABEL, parse_pod, parse_pod_status
 from keyferry.kubernetes.objects import SecretProviderClass
@@ -42,12 +43,24 @@ if TYPE_CHECKING:
 
     from keyferry.kubernetes.api.client import KubeApi
     from keyferry.kubernetes.cluster import ClusterEvent, ClusterEventHandler
+    from keyferry.kubernetes.names import NamespacedName
     from keyferry.kubernetes.object_codec import Manifest
     from keyferry.kubernetes.objects import Pod, PodStatus
 
 T = TypeVar("T")
-_SecretVersion: TypeAlias = "tuple[str, str, str]"
-"""Namespace, name and resourceVersion of a Secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SecretVersion:
+    """What is cached of a Secret."""
+
+    namespace: str
+    name: str
+    resource_version: str
+    unused: bool
+
+
+_SecretWatch: TypeAlias = "tuple[Reflector[_SecretVersion], asyncio.Task[None]]"
 
 CLASSES = "SecretProviderClasses"
 
@@ -78,9 +91,8 @@ class ClusterCache:
         self.pod_reflector: Reflector[Pod] = self._new_reflector(
             ListOptions(PodResource, field_selector={"spec.nodeName": node}), parse_pod, "pods"
         )
-        self._secret_reflectors: dict[
-            str, tuple[Reflector[_SecretVersion], asyncio.Task[None]]
-        ] = {}
+        self._secret_reflectors: dict[str, _SecretWatch] = {}
+        self._unmanaged_reflectors: dict[NamespacedName, _SecretWatch] = {}
         self._handlers: list[ClusterEventHandler] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.class_reflector.on_change.append(self._notify_class_changed)
@@ -95,7 +107,8 @@ class ClusterCache:
 
     async def stop(self) -> None:
         """Stop all reflectors."""
-        tasks = [*self._tasks, *(task for _, task in self._secret_reflectors.values())]
+        watches = (*self._secret_reflectors.values(), *self._unmanaged_reflectors.values())
+        tasks = [*self._tasks, *(task for _, task in watches)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -169,19 +182,36 @@ class ClusterCache:
                 "Store only text values.",
             ) from None
 
-    def watch_secrets(self, namespaces: frozenset[str]) -> None:
-        """Watch managed Secrets in exactly these namespaces."""
+    async def list_pending_pods(self, namespace: str) -> tuple[Pod, ...]:
+        """Return the pods of all nodes that do not run yet."""
+        options = ListOptions(PodResource, namespace, field_selector={"status.phase": "Pending"})
+        pods = (parse_pod(manifest) for manifest in (await self._api.list(options)).manifests)
+        return tuple(pod for pod in pods if pod is not None)
+
+    def watch_secrets(
+        self, namespaces: frozenset[str], unmanaged: frozenset[NamespacedName] = frozenset()
+    ) -> None:
+        """Watch managed Secrets in exactly these namespaces, and exactly these unmanaged ones."""
         for namespace in self._secret_reflectors.keys() - namespaces:
             self._secret_reflectors.pop(namespace)[1].cancel()
         for namespace in sorted(namespaces - self._secret_reflectors.keys()):
-            reflector: Reflector[_SecretVersion] = self._new_reflector(
+            self._secret_reflectors[namespace] = self._watch_secrets(
                 ListOptions(SecretResource, namespace, {MANAGED_LABEL: "true"}, metadata_only=True),
-                _secret_version,
                 f"Secrets of {namespace}",
             )
-            reflector.on_change.append(self._notify_secret_changed)
-            task = spawn(reflector.run(), name=f"watch {reflector.name}")
-            self._secret_reflectors[namespace] = reflector, task
+        for key in self._unmanaged_reflectors.keys() - unmanaged:
+            self._unmanaged_reflectors.pop(key)[1].cancel()
+        for namespace, name in sorted(unmanaged - self._unmanaged_reflectors.keys()):
+            by_name = {"metadata.name": name}
+            self._unmanaged_reflectors[namespace, name] = self._watch_secrets(
+                ListOptions(SecretResource, namespace, field_selector=by_name, metadata_only=True),
+                f"Secret {namespace}/{name}",
+            )
+
+    def _watch_secrets(self, options: ListOptions, name: str) -> _SecretWatch:
+        reflector: Reflector[_SecretVersion] = self._new_reflector(options, _secret_version, name)
+        reflector.on_change.append(self._notify_secret_changed)
+        return reflector, spawn(reflector.run(), name=f"watch {reflector.name}")
 
     def secret_resource_version(self, namespace: str, name: str) -> str | None:
         """Return the resourceVersion of a managed Secret; None if no watch has it."""
@@ -189,7 +219,7 @@ class ClusterCache:
         if reflector is None or not reflector.in_sync.is_set():
             return None
         version = reflector.get(namespace, name)
-        return version[2] if version else None
+        return version.resource_version if version else None
 
     # --- reflectors ------------------------------------------------------------------------------
 
@@ -224,7 +254,14 @@ class ClusterCache:
     ) -> None:
         version = after or before
         assert version is not None
-        self._notify(SecretChanged(version[0], version[1]))
+        self._notify(
+            SecretChanged(
+                version.namespace,
+                version.name,
+                unused=after is not None and after.unused,
+                deleted=after is None,
+            )
+        )
 
     def _notify_reconnected(self) -> None:
         self._notify(Reconnected())
@@ -253,10 +290,11 @@ def status_or_none(manifest: Manifest) -> PodStatus | None:
 def _secret_version(manifest: Manifest) -> _SecretVersion | None:
     metadata = Field(manifest)["metadata"]
     try:
-        return (
+        return _SecretVersion(
             metadata["namespace"].text(),
             metadata["name"].text(),
             metadata["resourceVersion"].text(),
+            bool(metadata["annotations"][UNUSED_SINCE_ANNOTATION].text()),
         )
     except FieldTypeError:
         return None

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from keyferry.kubernetes.cluster import ClusterEventHandler
+    from keyferry.kubernetes.names import NamespacedName
     from keyferry.kubernetes.objects import Pod, PodStatus, SecretProviderClass
 
 
@@ -53,7 +54,14 @@ class NullCluster:
         del namespace, name
         return {}
 
-    def watch_secrets(self, namespaces: frozenset[str]) -> None:
+    async def list_pending_pods(self, namespace: str) -> tuple[Pod, ...]:
+        """Return an empty tuple."""
+        del namespace
+        return ()
+
+    def watch_secrets(
+        self, namespaces: frozenset[str], unmanaged: frozenset[NamespacedName] = frozenset()
+    ) -> None:
         """Do nothing: no Secret can be watched."""
 
     def secret_resource_version(self, namespace: str, name: str) -> str | None:
