@@ -75,6 +75,8 @@ class KeyferryError(Exception):
         outcome: the outcome of an access that failed with this error, for the audit log.
         accesses: what a failed mount had read; set by the provider.
         is_cached: whether the error comes from the negative cache, and not from the vault.
+        upstream_prefix: what upstream writes before the problem, with a colon and a space. Part of
+            the text in gRPC answers, events and logs; the command line leaves it out.
     """
 
     code: int = Code.UNKNOWN
@@ -85,6 +87,7 @@ class KeyferryError(Exception):
     outcome: AccessOutcome = AccessOutcome.FAILED
     accesses: tuple[VaultAccess, ...] = ()
     is_cached: bool = False
+    upstream_prefix: str = ""
 
     def __init__(self, problem: str, remedy: str = "", *, stage: Stage | None = None) -> None:
         super().__init__(problem, remedy)
@@ -94,8 +97,9 @@ class KeyferryError(Exception):
             self.stage = stage
 
     def __str__(self) -> str:
-        """Return problem and remedy as one line."""
-        return f"{self.problem}. {self.remedy}" if self.remedy else self.problem
+        """Return upstream's prefix, problem and remedy as one line."""
+        problem = f"{self.upstream_prefix}{self.problem}"
+        return f"{problem}. {self.remedy}" if self.remedy else problem
 
     def log_pairs(self) -> dict[str, str]:
         """Return the key-value pairs of a log line: stage, object, error and detail."""
@@ -165,6 +169,10 @@ class RequestInvalidError(PlatformError):
     code = Code.INVALID_ARGUMENT
 
 
+class SettingInvalidError(PlatformError):
+    """A flag or an environment variable has an invalid value."""
+
+
 class VolumeUnpublishedError(PlatformError):
     """The volume was unpublished during this publish (ABORTED in CSI).
 
@@ -221,7 +229,9 @@ def descriptor_error(error: BaseException) -> OutOfDescriptorsError | None:
         if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
             remedy = _DESCRIPTOR_REMEDIES[cause.errno]
             if isinstance(error, KeyferryError):
-                return OutOfDescriptorsError(error.problem, remedy, stage=error.stage)
+                renamed = OutOfDescriptorsError(error.problem, remedy, stage=error.stage)
+                renamed.upstream_prefix = error.upstream_prefix
+                return renamed
             return OutOfDescriptorsError("no further file or connection can be opened", remedy)
         if cause is None:
             break
@@ -395,15 +405,22 @@ def prefixed(prefix: str, error: E) -> E:
     return copied
 
 
+def with_upstream_prefix(prefix: str, error: E) -> E:
+    """Return a copy of `error` with `prefix` before its text, in upstream's words."""
+    copied = copy(error)
+    copied.upstream_prefix = f"{prefix}: {error.upstream_prefix}"
+    return copied
+
+
 def combined(failures: Sequence[tuple[str, KeyferryError]], prefix: str = "") -> KeyferryError:
     """Return the first failure, extended by the names of the other failed objects.
 
     Args:
         failures: pairs of object name and error, at least one.
-        prefix: prefix of the first problem, or "".
+        prefix: what upstream writes before the first problem, or "".
     """
     (about, first), others = failures[0], failures[1:]
-    error = prefixed(prefix, first) if prefix else copy(first)
+    error = with_upstream_prefix(prefix, first) if prefix else copy(first)
     names = [name for name in dict.fromkeys(name for name, _ in others) if name != about]
     if names:
         more = len(names) - _MAX_NAMES

@@ -11,36 +11,46 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from keyferry import __version__
-from keyferry.errors import KeyferryError
+from keyferry.cli.commands import Group
+from keyferry.cli.failures import run_command
 from keyferry.providers.emulator import INSTALL_COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _COMMANDS: Final = {
-    "mount": ("keyferry.cli.mount", "mount"),
-    "unmount": ("keyferry.cli.mount", "unmount"),
-    "driver": ("keyferry.cli.driver", "driver"),
-    "provider": ("keyferry.cli.provider", "provider"),
+    "mount": ("keyferry.cli.mount", "Fetch the objects of a SecretProviderClass as files."),
+    "unmount": ("keyferry.cli.mount", "Unmount a folder and remove its files."),
+    "driver": ("keyferry.cli.driver", "Run the node daemon (CSI driver)."),
+    "provider": ("keyferry.cli.provider", "Serve one built-in provider to another CSI driver."),
 }
+"""Module and summary by name. The summaries are here so that `--help` imports no command."""
 
 _ENTRY_POINTS: Final = "keyferry.commands"
 """The group of the entry points by which other distributions add commands."""
 
-_EMULATOR_COMMANDS: Final = ("demo", "devvault")
+_EMULATOR_COMMANDS: Final = {
+    "demo": "Show the complete flow on this machine, from vault to pod.",
+    "devvault": "Emulate Azure Key Vault for laptops and CI.",
+}
 """The commands of the distribution `keyferry-devvault`, for a clear error without it."""
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     """Imports only the command that runs, so that each process loads only what it needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*sorted(entry_points(group=_ENTRY_POINTS).names), *_COMMANDS]
+        return [*_COMMANDS, *sorted(entry_points(group=_ENTRY_POINTS).names)]
+
+    def summary(self, ctx: click.Context, name: str) -> str:
+        if name in _COMMANDS:
+            return _COMMANDS[name][1]
+        return _EMULATOR_COMMANDS.get(name) or super().summary(ctx, name)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _COMMANDS:
-            module, name = _COMMANDS[cmd_name]
-            return _without_gc(lambda: getattr(import_module(module), name))
+            module, _ = _COMMANDS[cmd_name]
+            return _without_gc(lambda: getattr(import_module(module), cmd_name))
         for entry_point in entry_points(group=_ENTRY_POINTS, name=cmd_name):
             return _without_gc(entry_point.load)
         if cmd_name in _EMULATOR_COMMANDS:
@@ -64,19 +74,18 @@ def _without_gc(load: Callable[[], click.Command]) -> click.Command:
         gc.enable()
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_LazyGroup,
+    examples=(
+        "keyferry demo",
+        "keyferry mount app.yaml ./secrets --dev-vault ./vault",
+    ),
+)
 @click.version_option(__version__, message="%(version)s")
 def keyferry() -> None:
-    """Deliver secrets from a vault to pods, as files and as synced Kubernetes Secrets.
-
-    Run `keyferry demo` to see the complete flow.
-    """
+    """Deliver secrets from a vault to pods, as files and as synced Kubernetes Secrets."""
 
 
 def main() -> None:
-    """Run the command line. A KeyferryError is one line on stderr and exit code 1."""
-    try:
-        keyferry(prog_name="keyferry")
-    except KeyferryError as error:
-        click.echo(f"keyferry: {error.stage.value}: {error}", err=True)
-        sys.exit(1)
+    """Run the command line."""
+    sys.exit(run_command(keyferry, sys.argv[1:], name="keyferry"))

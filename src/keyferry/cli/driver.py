@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from keyferry import __version__
+from keyferry.cli.console import console
+from keyferry.cli.exit_codes import ExitCode
 from keyferry.cli.flags.audit import AUDIT_FLAGS, audit_settings
 from keyferry.cli.flags.go_flags import (
     FlagError,
@@ -37,7 +39,7 @@ from keyferry.cli.flags.restrictions import (
 from keyferry.cli.flags.vault import LEASE_DIR_FLAG
 from keyferry.driver.settings import DriverSettings, Isolation, VolumeKind
 from keyferry.driver.volumes.mounter import can_mount
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import PlatformError, SettingInvalidError
 from keyferry.net.proxies import Proxies
 from keyferry.net.sockets import parse_endpoint
 from keyferry.process import protect_memory, raise_descriptor_limit, return_freed_memory
@@ -219,8 +221,8 @@ def driver(flags: tuple[str, ...]) -> None:
     try:
         parsed = parse_flags(flags, DRIVER_FLAGS)
     except FlagError as error:
-        click.echo(f"keyferry driver: {error}\nSee: keyferry driver --help", err=True)
-        sys.exit(2)
+        console().error(str(error), "Run 'keyferry driver --help' for the flags.")
+        sys.exit(ExitCode.INVALID)
     if parsed.wants_help:
         click.echo(
             "Usage: keyferry driver [flags]\n\nRun the node daemon. "
@@ -265,7 +267,7 @@ def settings_from(flags: ParsedFlags) -> DriverSettings:
     """Return the settings that `flags` request.
 
     Raises:
-        PlatformError: the driver does not accept a value.
+        SettingInvalidError: the driver does not accept a value.
     """
     values = flags.values
     _check_values(values)
@@ -316,28 +318,24 @@ def settings_from(flags: ParsedFlags) -> DriverSettings:
 def _check_values(values: Mapping[str, FlagValue]) -> None:
     backend = str(values["metrics-backend"])
     if backend.lower() != "prometheus":
-        raise PlatformError(
+        raise SettingInvalidError(
             f"unsupported metrics backend {backend!r}",
             "Remove --metrics-backend.",
-            stage=Stage.REQUEST,
         )
     if values["registration-dir"] and not values["nodeid"]:
-        raise PlatformError(
+        raise SettingInvalidError(
             "--registration-dir requires --nodeid",
             "Set --nodeid to the Kubernetes name of this node.",
-            stage=Stage.REQUEST,
         )
     if values["startup-taint"] and values["manifests"]:
-        raise PlatformError(
+        raise SettingInvalidError(
             "--startup-taint requires the Kubernetes API, and --manifests disables it",
             "Remove one of the two flags.",
-            stage=Stage.REQUEST,
         )
     if values["provider-health-check"] and float(values["provider-health-check-interval"]) <= 0:
-        raise PlatformError(
+        raise SettingInvalidError(
             "--provider-health-check-interval must be greater than 0",
             "Set it to a duration such as 2m, or remove --provider-health-check.",
-            stage=Stage.REQUEST,
         )
 
 
@@ -365,23 +363,20 @@ def _volume_kind(text: str) -> VolumeKind:
     try:
         return VolumeKind(text)
     except ValueError as error:
-        raise PlatformError(
-            f"--volumes is {text!r}", "Set it to tmpfs or folder.", stage=Stage.REQUEST
-        ) from error
+        raise SettingInvalidError(f"--volumes is {text!r}", "Set it to tmpfs or folder.") from error
 
 
 def _isolation(text: str) -> Isolation:
     try:
         isolation = Isolation(text)
     except ValueError as error:
-        raise PlatformError(
-            f"--isolation is {text!r}", "Set it to process or none.", stage=Stage.REQUEST
+        raise SettingInvalidError(
+            f"--isolation is {text!r}", "Set it to process or none."
         ) from error
     if isolation is Isolation.PROCESS and not can_mount():
         raise PlatformError(
             "--isolation=process needs CAP_SYS_ADMIN, to start child processes that see less",
             "Run the driver as root, on a node in a privileged container; without root, for"
             " development only, use --isolation=none.",
-            stage=Stage.REQUEST,
         )
     return isolation

@@ -11,6 +11,8 @@ from pathlib import Path
 import click
 
 from keyferry.aio.clock import SystemClock
+from keyferry.cli.console import console
+from keyferry.cli.exit_codes import ExitCode
 from keyferry.cli.flags.go_flags import FlagError, ParsedFlags, help_text, parse_flags, warn_ignored
 from keyferry.cli.provider_commands import ProviderCommand, provider_command
 from keyferry.driver.children import all_jobs, open_emulator, parser_program
@@ -35,6 +37,18 @@ from keyferry.telemetry.metrics import Metrics, ProviderMetrics
 
 _log = get_logger("provider")
 
+_HELP = f"""\
+Usage: keyferry provider NAME [flags]
+
+Serve one built-in provider on a socket, for the upstream driver.
+
+NAME is one of: {", ".join(provider_names())}.
+`keyferry provider NAME --help` lists the flags.
+
+Examples:
+  keyferry provider azure --endpoint=unix:///provider/azure.sock
+"""
+
 
 @click.command(
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
@@ -43,22 +57,22 @@ _log = get_logger("provider")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def provider(arguments: tuple[str, ...]) -> None:
     """Serve one built-in provider on a socket, for the upstream driver."""
-    name, *rest = arguments or ("--help",)
-    if name in ("-h", "--help") or name not in provider_names():
-        click.echo(
-            "Usage: keyferry provider NAME [flags]\n\n"
-            f"NAME is one of: {', '.join(provider_names())}.",
-            err=name not in ("-h", "--help"),
+    name, *rest = arguments or ("",)
+    if name in {"", "-h", "--help"}:
+        click.echo(_HELP, err=not name)
+        sys.exit(ExitCode.DONE if name else ExitCode.INVALID)
+    if name not in provider_names():
+        console().error(
+            f"there is no built-in provider {name!r}",
+            f"Choose from: {', '.join(provider_names())}.",
         )
-        sys.exit(0 if name in ("-h", "--help") else 2)
+        sys.exit(ExitCode.INVALID)
     command = provider_command(name)
     try:
         parsed = parse_flags(rest, command.flags)
     except FlagError as error:
-        click.echo(
-            f"keyferry provider {name}: {error}\nSee: keyferry provider {name} --help", err=True
-        )
-        sys.exit(2)
+        console().error(str(error), f"Run 'keyferry provider {name} --help' for the flags.")
+        sys.exit(ExitCode.INVALID)
     if parsed.wants_help:
         click.echo(f"Usage: keyferry provider {name} [flags]\n\n{help_text(command.flags)}")
     elif parsed.values["version"]:

@@ -30,7 +30,7 @@ from keyferry.cli.flags.vault import (
     vault_settings,
     warn_ignored_variables,
 )
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import SettingInvalidError
 from keyferry.net.sockets import parse_endpoint
 from keyferry.providers.settings import ProviderSettings
 from keyferry.providers.vault.product import OPENBAO, VAULT
@@ -88,7 +88,7 @@ class ProviderCommand:
     Attributes:
         flags: the accepted flags.
         version: returns what `--version` prints.
-        serve_options: returns what the flags request; raises PlatformError.
+        serve_options: returns what the flags request; raises SettingInvalidError.
     """
 
     flags: tuple[GoFlag, ...]
@@ -158,10 +158,9 @@ def _azure_version(_: ParsedFlags) -> str:
 def _azure_serve_options(flags: ParsedFlags) -> ServeOptions:
     values = flags.values
     if str(values["metrics-backend"]).lower() != "prometheus":
-        raise PlatformError(
+        raise SettingInvalidError(
             f"unsupported metrics backend {values['metrics-backend']!r}",
             "Remove --metrics-backend.",
-            stage=Stage.REQUEST,
         )
     return ServeOptions(
         endpoint=str(values["endpoint"]),
@@ -283,8 +282,7 @@ def _version_text(product: Product, output: str) -> str:
         case "yaml":
             return "\n".join(f"{key}: {json.dumps(value)}" for key, value in details.items())
         case _:
-            raise PlatformError(
+            raise SettingInvalidError(
                 f"--output is {output!r}",
                 "Set it to json, json-pretty or yaml.",
-                stage=Stage.REQUEST,
             )

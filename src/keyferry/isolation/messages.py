@@ -144,6 +144,7 @@ class WireError(msgspec.Struct, frozen=True):
     retry_after: float | None = None
     owner_class: str = ""
     detail: str = ""
+    upstream_prefix: str = ""
 
 
 def _with_subclasses(kind: type[KeyferryError]) -> Iterator[type[KeyferryError]]:
@@ -181,6 +182,7 @@ def encode_error(error: BaseException) -> bytes:
             getattr(error, "retry_after", None),
             getattr(error, "owner_class", ""),
             error.detail,
+            error.upstream_prefix,
         )
     )
 
@@ -199,5 +201,6 @@ def decode_error(body: bytes) -> KeyferryError:
     error.object_name, error.outcome = sent.object_name, sent.outcome
     error.accesses, error.is_cached = sent.accesses, sent.is_cached
     error.detail = sent.detail
+    error.upstream_prefix = sent.upstream_prefix
     vars(error).update(retry_after=sent.retry_after, owner_class=sent.owner_class)
     return error

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import SettingInvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Proxies:
         """Read the proxies from environment variables.
 
         Raises:
-            PlatformError: a variable is not a valid URL.
+            SettingInvalidError: a variable is not a valid URL.
         """
         bypassed = (name.strip().lower() for name in _variable(environment, "NO_PROXY").split(","))
         return cls(
@@ -96,9 +96,8 @@ def _proxy_url(environment: Mapping[str, str], name: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise PlatformError(
+        raise SettingInvalidError(
             f"{name} is not a valid proxy URL",  # not quoted: it may contain a password
             "Use http://host:port.",
-            stage=Stage.REQUEST,
         )
     return url

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import PlatformError, SettingInvalidError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ def parse_endpoint(text: str) -> GrpcEndpoint:
     A unix path gets a leading slash: `unix://tmp/csi.sock` is `/tmp/csi.sock`.
 
     Raises:
-        PlatformError: `text` has another form.
+        SettingInvalidError: `text` has another form.
     """
     scheme, separator, rest = text.partition("://")
     if separator and rest and scheme.lower() == "unix":
@@ -43,10 +43,9 @@ def parse_endpoint(text: str) -> GrpcEndpoint:
         return GrpcEndpoint(f"unix:{path}", Path(path))
     if separator and rest and scheme.lower() == "tcp":
         return GrpcEndpoint(rest if not rest.startswith(":") else f"0.0.0.0{rest}", None)  # noqa: S104 - as configured
-    raise PlatformError(
+    raise SettingInvalidError(
         f"invalid endpoint: {text!r}",
         "Use unix:///path/to/csi.sock or tcp://host:port.",
-        stage=Stage.REQUEST,
     )
 
 

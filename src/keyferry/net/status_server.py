@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import PlatformError, SettingInvalidError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -84,9 +84,8 @@ async def _listen(runner: web.AppRunner, address: str, flag: str) -> None:
 def _parse_address(address: str, flag: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
-        raise PlatformError(
+        raise SettingInvalidError(
             f"invalid address {address!r} for {flag}",
             "Use a form such as :8095 or 127.0.0.1:8095.",
-            stage=Stage.REQUEST,
         )
     return host, int(port)

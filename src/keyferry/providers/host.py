@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
 from keyferry.aio.large_inputs import LargeInputParser
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import SettingInvalidError
 from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.registry import PROVIDERS
 
@@ -113,7 +113,7 @@ class ProviderHost:
             privileges: returns the privileged side of a provider; None to run it in this process.
 
         Raises:
-            PlatformError: a name is unknown.
+            SettingInvalidError: a name is unknown.
         """
         check_names(names)
         if deps.mount_limits is None:
@@ -199,13 +199,12 @@ def check_names(names: Iterable[str]) -> None:
     """Check that there is a built-in provider for each name of `--builtin-providers`.
 
     Raises:
-        PlatformError: a name is unknown.
+        SettingInvalidError: a name is unknown.
     """
     known = [row.name for row in PROVIDERS]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise PlatformError(
+        raise SettingInvalidError(
             f"--builtin-providers: unknown provider {unknown[0]!r}",
             f"Available: {', '.join(known)}.",
-            stage=Stage.REQUEST,
         )

@@ -7,26 +7,20 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
-from keyferry.errors import KeyferryError, RequestInvalidError
+from keyferry.cli.commands import Group
+from keyferry.errors import RequestInvalidError
 from keyferry_devvault.command_hints import CommandHints
 from keyferry_devvault.storage.data import DevVaultData, has_data
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
-class CommandGroup(click.Group):
-    """A group that prints a `KeyferryError` as one line on stderr and exits with code 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except KeyferryError as error:
-            raise click.ClickException(str(error)) from error
+class CommandGroup(Group):
+    """A group whose commands have the options and the help of all commands of `keyferry`."""
 
 
 def default_folder() -> Path:

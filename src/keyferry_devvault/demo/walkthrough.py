@@ -19,7 +19,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from keyferry.cli.mount_files import visible_files
+from keyferry.cli.local.files import visible_files
 from keyferry.errors import InternalError
 from keyferry.formats.kubernetes_yaml import parse_documents
 from keyferry_devvault.demo.environment import DemoEnvironment, Interrupts

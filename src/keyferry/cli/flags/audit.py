@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.cli.flags.go_flags import FlagKind, GoFlag
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import SettingInvalidError
 from keyferry.telemetry.audit_settings import DEFAULT_MAX_BYTES, AuditDestination, AuditSettings
 
 if TYPE_CHECKING:
@@ -34,22 +34,20 @@ def audit_settings(values: Mapping[str, FlagValue]) -> AuditSettings:
     """Return the settings of the audit log.
 
     Raises:
-        PlatformError: a value is invalid.
+        SettingInvalidError: a value is invalid.
     """
     text, max_bytes = str(values["audit-log"]), int(values["audit-log-max-bytes"])
     if max_bytes < 0:
-        raise PlatformError(
+        raise SettingInvalidError(
             f"--audit-log-max-bytes is {max_bytes}",
             "Set it to a number of bytes, or to 0 for no maximum.",
-            stage=Stage.REQUEST,
         )
     if text.startswith("/"):
         return AuditSettings(Path(text), max_bytes)
     try:
         return AuditSettings(AuditDestination(text), max_bytes)
     except ValueError:
-        raise PlatformError(
+        raise SettingInvalidError(
             f"--audit-log is {text!r}",
             "Set it to log, none, or the absolute path of a file.",
-            stage=Stage.REQUEST,
         ) from None

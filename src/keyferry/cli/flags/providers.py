@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from keyferry.cli.commands import option
 from keyferry.cli.flags.go_flags import FlagError, FlagKind, FlagValue, GoFlag, read_value
 from keyferry.cli.flags.vault import (
     hmac_flag,
@@ -15,7 +16,7 @@ from keyferry.cli.flags.vault import (
     warn_ignored_variables,
 )
 from keyferry.content import DEFAULT_MAX_BYTES
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import SettingInvalidError
 from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import ProviderSettings
 from keyferry.providers.vault.product import OPENBAO, VAULT
@@ -82,14 +83,13 @@ def max_mount_bytes(values: Mapping[str, FlagValue]) -> int:
     """Return the value of `MOUNT_SIZE_FLAG`.
 
     Raises:
-        PlatformError: it is not positive.
+        SettingInvalidError: it is not positive.
     """
     limit = int(values[MOUNT_SIZE_FLAG.name])
     if limit <= 0:
-        raise PlatformError(
+        raise SettingInvalidError(
             f"--{MOUNT_SIZE_FLAG.name} is {limit}",
             "Set it to a number of bytes greater than 0.",
-            stage=Stage.REQUEST,
         )
     return limit
 
@@ -112,7 +112,7 @@ def provider_settings(
         max_bytes: the maximum size of the files of one volume.
 
     Raises:
-        PlatformError: a variable has an invalid value.
+        SettingInvalidError: a variable has an invalid value.
     """
     warn_ignored_variables(environ, VAULT, OPENBAO)
     return replace(
@@ -138,16 +138,25 @@ def azure_settings(values: Mapping[str, FlagValue]) -> ProviderSettings:
 def provider_options(command: F) -> F:
     """Add the provider flags to a click command, which receives them as `**values`."""
     for flag in reversed(PROVIDER_FLAGS):
-        option = click.option(
+        provider, _, text = flag.help.partition(": ")
+        command = option(
             f"--{flag.name}",
             flag.name.replace("-", "_"),
             type=_GoFlagParam(flag),
             default=flag.default,
             show_default=bool(flag.default),
-            help=f"{flag.help}.",
-        )
-        command = option(command)
+            section=_SECTIONS[provider],
+            hidden=provider == OPENBAO.name,
+            help=f"{text[:1].upper()}{text[1:]}.",
+        )(command)
     return command
+
+
+_VAULT_SECTION = (
+    f"{VAULT.title}; for {OPENBAO.title}, write --{OPENBAO.name}- in place of --{VAULT.name}-"
+)
+_SECTIONS = {"azure": "Azure Key Vault", VAULT.name: _VAULT_SECTION, OPENBAO.name: _VAULT_SECTION}
+"""The sections of the help, by the prefix of the help of a flag."""
 
 
 def settings_from_options(

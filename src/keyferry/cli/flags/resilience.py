@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.cli.flags.go_flags import FlagKind, GoFlag
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import SettingInvalidError
 from keyferry.resilience.settings import ResilienceSettings
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ def resilience_settings(flags: ParsedFlags) -> ResilienceSettings:
     """Return the settings that `flags` request.
 
     Raises:
-        PlatformError: a value is too low.
+        SettingInvalidError: a value is too low.
     """
     values = flags.values
     for flag in RESILIENCE_FLAGS:
         value, minimum = values[flag.name], _MINIMUMS.get(flag.name, 0)
         if float(value) < minimum:
-            raise PlatformError(
-                f"--{flag.name} is {value:g}", f"Set it to {minimum} or more.", stage=Stage.REQUEST
+            raise SettingInvalidError(
+                f"--{flag.name} is {value:g}", f"Set it to {minimum} or more."
             )
     return ResilienceSettings(
         cache_ttl=float(values["cache-ttl"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.cli.flags.go_flags import FlagKind, GoFlag
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import SettingInvalidError
 from keyferry.net.addresses import AddressPattern, parse_address_pattern, parse_ip
 from keyferry.providers.restrictions import (
     CLASS_FILE_FOLDERS,
@@ -64,7 +64,7 @@ def class_restrictions(
         environ: the environment variables.
 
     Raises:
-        PlatformError: a value is invalid.
+        SettingInvalidError: a value is invalid.
     """
     folders = _items(values, "class-files-dirs")
     for folder in folders:
@@ -97,15 +97,12 @@ def _node_addresses(environ: Mapping[str, str]) -> tuple[str, ...]:
     texts = environ.get(NODE_ADDRESSES_VARIABLE, "").split(",")
     addresses = tuple(filter(None, (text.strip() for text in texts)))
     if any(parse_ip(address) is None for address in addresses):
-        raise PlatformError(
+        raise SettingInvalidError(
             f"the environment variable {NODE_ADDRESSES_VARIABLE} is not a list of IP addresses",
             "Set it to the field status.hostIP of the pod.",
-            stage=Stage.REQUEST,
         )
     return addresses
 
 
-def _flag_error(flag: str, text: str, problem: str) -> PlatformError:
-    return PlatformError(
-        f"--{flag}: {text!r} {problem}", "Correct it, or remove it.", stage=Stage.REQUEST
-    )
+def _flag_error(flag: str, text: str, problem: str) -> SettingInvalidError:
+    return SettingInvalidError(f"--{flag}: {text!r} {problem}", "Correct it, or remove it.")

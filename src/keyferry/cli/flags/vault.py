@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.cli.flags.go_flags import FlagKind, GoFlag
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import SettingInvalidError
 from keyferry.providers.settings import TlsLayer, VaultSettings
 from keyferry.providers.vault.environment import read_environment
 from keyferry.providers.vault.http.server import parse_address
@@ -124,7 +124,7 @@ def vault_settings(
         hmac_key_folder: folder for the HMAC key of object versions; None if it is not persisted.
 
     Raises:
-        PlatformError: a variable has an invalid value, or a client certificate has no key.
+        SettingInvalidError: a variable has an invalid value, or a client certificate has no key.
     """
     variables = read_environment(environ, product)
 
@@ -167,7 +167,7 @@ def warn_ignored_variables(environ: Mapping[str, str], *products: Product) -> No
     """Log a warning for each variable that is set but has no effect.
 
     Raises:
-        PlatformError: a variable has an invalid value.
+        SettingInvalidError: a variable has an invalid value.
     """
     variables = dict(
         each for product in products for each in read_environment(environ, product).ignored
@@ -180,15 +180,14 @@ def _require_pair(layer: TlsLayer, cert: str, key: str) -> None:
     """Require that a client certificate and its key are configured in the same place.
 
     Raises:
-        PlatformError: one of them is missing.
+        SettingInvalidError: one of them is missing.
     """
     if bool(layer.client_cert) == bool(layer.client_key):
         return
     present, missing = (cert, key) if layer.client_cert else (key, cert)
-    raise PlatformError(
+    raise SettingInvalidError(
         f"{present} is set, but {missing} is not",
         "Set both, in the same place, or neither.",
-        stage=Stage.REQUEST,
     )
 
 
@@ -196,7 +195,7 @@ def _kubernetes_url(environ: Mapping[str, str]) -> str:
     """Return the URL of the Kubernetes API of this pod; "" outside a cluster.
 
     Raises:
-        PlatformError: the variables that kubelet sets do not form a valid address.
+        SettingInvalidError: the variables that kubelet sets do not form a valid address.
     """
     host = environ.get("KUBERNETES_SERVICE_HOST", "")
     port = environ.get("KUBERNETES_SERVICE_PORT", "") or "443"
@@ -206,9 +205,8 @@ def _kubernetes_url(environ: Mapping[str, str]) -> str:
     try:
         parse_address(url)
     except ValueError as error:
-        raise PlatformError(
+        raise SettingInvalidError(
             "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT do not form a valid address",
             "Keep the values that kubelet sets, or unset both outside a cluster.",
-            stage=Stage.REQUEST,
         ) from error
     return url

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, ClassNotFoundError, StoreError
@@ -25,7 +26,6 @@ from keyferry.kubernetes.objects import SecretProviderClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 MAX_FILE_BYTES = 1024 * 1024
 _MAX_LISTED = 10
@@ -61,12 +61,14 @@ class ClassFiles:
     Args:
         path: the file or the folder.
         default_namespace: of SecretProviderClasses without one.
+        content: what was read from standard input in place of `path`; None to read `path`.
     """
 
-    def __init__(self, path: Path, *, default_namespace: str) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, default_namespace: str, content: bytes | None = None) -> None:
+        self._path = path if content is None else Path("standard input")
         self._default_namespace = default_namespace
         self._cache: dict[Path, tuple[_Fingerprint, _ParsedFile]] = {}
+        self._content = None if content is None else self._parse(self._path, content)
 
     def find(self, namespace: str, name: str) -> SecretProviderClass:
         """Return a SecretProviderClass.
@@ -111,6 +113,8 @@ class ClassFiles:
 
     def _paths(self) -> list[Path]:
         """Return the files to read, sorted. Hidden files are skipped; editors create them."""
+        if self._content is not None:
+            return [self._path]
         try:
             if not stat.S_ISDIR(self._path.stat().st_mode):
                 return [self._path]
@@ -126,6 +130,8 @@ class ClassFiles:
             ) from error
 
     def _load(self, path: Path) -> _ParsedFile:
+        if self._content is not None:
+            return self._content
         try:
             with path.open("rb") as stream:
                 fingerprint = _fingerprint(os.fstat(stream.fileno()))

@@ -67,6 +67,7 @@ class ManifestsStore:
         output: the folder for Secrets, pod statuses and events; None drops them.
         default_namespace: of SecretProviderClasses without one.
         clock: reads the time for events.
+        content: YAML to use in place of `classes`, which then is only a name; None to read files.
     """
 
     def __init__(
@@ -76,8 +77,9 @@ class ManifestsStore:
         *,
         clock: Clock,
         default_namespace: str = "default",
+        content: bytes | None = None,
     ) -> None:
-        self._classes = ClassFiles(classes, default_namespace=default_namespace)
+        self._classes = ClassFiles(classes, default_namespace=default_namespace, content=content)
         self._directory = None if output is None else ManifestDirectory(output)
         self._clock = clock
         # Waiting writers occupy no threads. The lock of the directory makes writes safe.

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from keyferry.errors import ClassInvalidError, PlatformError, Stage, excerpt
+from keyferry.errors import ClassInvalidError, SettingInvalidError, excerpt
 
 AZURE_STACK_CLOUD = "AzureStackCloud"
 
@@ -138,14 +138,12 @@ def check_default_cloud(name: str) -> None:
     """Check the value of --cloud-name when the process starts.
 
     Raises:
-        PlatformError: there is no cloud with the name `name`.
+        SettingInvalidError: there is no cloud with the name `name`.
     """
     try:
         find_cloud(name, "the file of the SecretProviderClass")
     except ClassInvalidError as error:
-        raise PlatformError(
-            f"--cloud-name: {error.problem}", error.remedy, stage=Stage.REQUEST
-        ) from None
+        raise SettingInvalidError(f"--cloud-name: {error.problem}", error.remedy) from None
 
 
 class _EnvironmentDocument(msgspec.Struct, rename="camel"):

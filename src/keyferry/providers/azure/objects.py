@@ -15,7 +15,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ClassInvalidError, excerpt
+from keyferry.errors import ClassInvalidError, excerpt, with_upstream_prefix
 from keyferry.formats.unknown_fields import correct_missing
 from keyferry.formats.volume_paths import MAX_FILES, count_problem, path_conflict, path_problem
 from keyferry.providers.api import NamedFile
@@ -198,9 +198,9 @@ def _build_object(entry: Entry, expiry_warning: float) -> KeyVaultObject:
         warn_before = parse_expiry_warning(warning, default=expiry_warning)
     except ClassInvalidError as error:
         written, remedy = _misspelled_field(entry, error.remedy)
-        problem = f"{error.problem}{written} ({entry.location})"
+        placed = ClassInvalidError(f"{error.problem}{written} ({entry.location})", remedy)
         prefix = fetch_error_prefix(type_, name, version)
-        raise ClassInvalidError(f"{prefix}: {problem}", remedy) from None
+        raise with_upstream_prefix(prefix, placed) from None
     count = min(max(history, 1), MAX_HISTORY)
     return KeyVaultObject(ref, path, mode, checked_encoding, checked_format, count, warn_before)
 

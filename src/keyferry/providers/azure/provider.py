@@ -12,7 +12,7 @@ from keyferry.aio.clock import SystemClock
 from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.aio.large_inputs import LargeInputParser
 from keyferry.aio.tenant import working_for
-from keyferry.errors import KeyferryError, excerpt, prefixed
+from keyferry.errors import KeyferryError, excerpt, prefixed, with_upstream_prefix
 from keyferry.formats.certs.material import MaterialBatch
 from keyferry.net.address_guard import AddressGuard
 from keyferry.net.connection_errors import forbidden_address_error
@@ -135,7 +135,7 @@ class AzureProvider:
                 async with self._mount_limits.mounting(call.tenant) as budget:
                     return await self._mount(call, recorder, budget)
         except KeyferryError as error:
-            mount_error = prefixed("failed to mount objects, error", error)
+            mount_error = with_upstream_prefix("failed to mount objects, error", error)
             mount_error.accesses = recorder.accesses()
             if self._emulator is not None:
                 name = call.attributes.get("keyvaultName", "").strip() or "VAULT"

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import SettingInvalidError
 from keyferry.formats.go_json import NotJsonError, read_json
 from keyferry.formats.go_values import parse_boolean, parse_duration
 from keyferry.providers.settings import TlsLayer
@@ -103,7 +103,7 @@ def read_environment(environ: Mapping[str, str], product: Product) -> Environmen
         product: selects the prefixes of its variables.
 
     Raises:
-        PlatformError: a variable is invalid. The message does not quote its value.
+        SettingInvalidError: a variable is invalid. The message does not quote its value.
     """
     variables = _Variables(environ, product)
     for suffix in ("ADDR", "AGENT_ADDR"):
@@ -217,5 +217,5 @@ def _is_header(name: str, value: str) -> bool:
     return letters.isascii() and letters.isalnum() and value.isprintable()
 
 
-def _variable_error(name: str, problem: str, remedy: str) -> PlatformError:
-    return PlatformError(f"the environment variable {name} {problem}", remedy, stage=Stage.REQUEST)
+def _variable_error(name: str, problem: str, remedy: str) -> SettingInvalidError:
+    return SettingInvalidError(f"the environment variable {name} {problem}", remedy)

@@ -11,7 +11,7 @@ from keyferry import __version__
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.large_inputs import LargeInputParser
 from keyferry.aio.tenant import working_for
-from keyferry.errors import KeyferryError, PlatformError, prefixed
+from keyferry.errors import KeyferryError, PlatformError, with_upstream_prefix
 from keyferry.net.address_guard import AddressGuard
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.access_recorder import AccessRecorder
@@ -182,7 +182,7 @@ class VaultProvider:
                 async with self._mount_limits.mounting(call.tenant) as budget:
                     return await self._mount(call, recorder, budget)
         except KeyferryError as error:
-            mount_error = prefixed("error making mount request", error)
+            mount_error = with_upstream_prefix("error making mount request", error)
             mount_error.accesses = recorder.accesses()
             raise mount_error from error.__cause__
 

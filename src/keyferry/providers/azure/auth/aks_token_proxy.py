@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from yarl import URL
 
-from keyferry.errors import IdentityError, PlatformError, Stage
+from keyferry.errors import IdentityError, PlatformError, SettingInvalidError
 from keyferry.providers.azure.auth.access_token import AccessToken, parse_token
 from keyferry.providers.azure.auth.entra_request import assertion_form, token_url
 from keyferry.providers.azure.auth.sni import cluster_id, token_proxy_server_name
@@ -54,7 +54,7 @@ def check_proxy_url(text: str) -> str:
     """Return the base URL of the token proxy; "" means the API server of this cluster.
 
     Raises:
-        PlatformError: the URL is not https, or has more than host, port and path.
+        SettingInvalidError: the URL is not https, or has more than host, port and path.
     """
     if not text:
         return TokenProxyEndpoint().url
@@ -65,10 +65,9 @@ def check_proxy_url(text: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise PlatformError(
+        raise SettingInvalidError(
             "--token-proxy-url is not an https URL without user, query and fragment",
             f"Omit it to use {TokenProxyEndpoint().url}.",
-            stage=Stage.REQUEST,
         )
     return text.rstrip("/")
 

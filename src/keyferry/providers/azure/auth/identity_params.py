@@ -12,7 +12,7 @@ from base64 import b64decode
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn, assert_never
 
-from keyferry.errors import ClassInvalidError, IdentityError, excerpt
+from keyferry.errors import ClassInvalidError, IdentityError, excerpt, with_upstream_prefix
 from keyferry.formats.go_values import parse_boolean
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.azure.auth.identity import (
@@ -85,8 +85,8 @@ def choose_identity(
         return _build_identity(switch, parameters, secrets)
     except IdentityError as error:
         mode = switch.value.removeprefix("use") if switch else "None"
-        problem = f"failed to build auth config for mode {mode}: {error.problem}"
-        raise IdentityError(problem, error.remedy) from error.__cause__
+        prefix = f"failed to build auth config for mode {mode}"
+        raise with_upstream_prefix(prefix, error) from error.__cause__
 
 
 def _build_identity(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
+from keyferry.cli.console import console
 from keyferry.providers.registry import unknown_fields
 
 if TYPE_CHECKING:
@@ -40,4 +39,4 @@ class UnknownFieldWarnings:
         for field in fields:
             if field not in self._printed:
                 self._printed.add(field)
-                click.echo(f"warning: {source}{': ' if source else ''}{field}", err=True)
+                console().warn(f"{source}{': ' if source else ''}{field}")

@@ -18,7 +18,7 @@ from keyferry.formats.unknown_fields import FieldTable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from keyferry.cli.unknown_fields import UnknownFieldWarnings
+    from keyferry.cli.local.unknown_fields import UnknownFieldWarnings
 
 _MAX_BYTES = 1 << 20
 _SECRET = FieldTable(

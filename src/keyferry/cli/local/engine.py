@@ -1,0 +1,270 @@
+"""Composition root of `keyferry mount`, `run` and `get`: the engine without a cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+from keyferry.aio.clock import SystemClock
+from keyferry.aio.jobs import ThreadJobRunner
+from keyferry.cli.console import console
+from keyferry.cli.local.inputs import read_credentials, read_tokens
+from keyferry.cli.local.options import STDIN
+from keyferry.cli.local.signals import StopSignal
+from keyferry.cli.local.unknown_fields import UnknownFieldWarnings
+from keyferry.driver.children import open_emulator
+from keyferry.driver.daemon import choose_mounter
+from keyferry.driver.engine import EngineDependencies, running_engine
+from keyferry.driver.providers import Providers
+from keyferry.driver.request import PublishRequest, check_class, mount_call
+from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, VolumeKind
+from keyferry.driver.status.expiry_monitor import ExpiryMonitor
+from keyferry.driver.volumes.mounter import can_mount
+from keyferry.errors import ClassInvalidError, RequestInvalidError
+from keyferry.kubernetes import PodRef
+from keyferry.kubernetes.files.store import ManifestsStore
+from keyferry.net.http_client import HttpsSettings
+from keyferry.net.proxies import Proxies
+from keyferry.providers.api import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT_TOKENS,
+    SPC_ATTRIBUTE,
+)
+from keyferry.providers.host import ProviderHost
+from keyferry.providers.registry import provider_names
+from keyferry.providers.settings import ProviderDependencies, ProviderSettings
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.settings import ResilienceSettings
+from keyferry.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+    from pathlib import Path
+    from typing import TypeVar
+
+    from keyferry.cli.local.options import LocalOptions
+    from keyferry.driver.publish.delivery import PublishResult
+    from keyferry.driver.publish.publisher import Publisher
+    from keyferry.kubernetes import SecretProviderClass
+    from keyferry.providers.api import MountResult, NamedFile
+
+    T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedContent:
+    """The content of a SecretProviderClass, in memory.
+
+    Attributes:
+        spc: the SecretProviderClass.
+        result: the files that a mount would write, and when they expire.
+        named_files: the names of each file; empty for an external provider.
+    """
+
+    spc: SecretProviderClass
+    result: MountResult
+    named_files: tuple[NamedFile, ...]
+
+
+class LocalEngine:
+    """The engine for one SecretProviderClass; each call of it fetches from the vault.
+
+    Attributes:
+        publisher: mounts and unmounts volumes.
+        store: reads SecretProviderClasses from files.
+        stop: the signal that stops the command.
+    """
+
+    def __init__(
+        self,
+        options: LocalOptions,
+        publisher: Publisher,
+        store: ManifestsStore,
+        providers: Providers,
+    ) -> None:
+        self.publisher = publisher
+        self.store = store
+        self.stop = StopSignal()
+        self._options = options
+        self._providers = providers
+        self._warnings = UnknownFieldWarnings()
+
+    async def request(self, target: str) -> PublishRequest:
+        """Return the request that kubelet would send for a pod that is named after the target.
+
+        Args:
+            target: the absolute mount path.
+
+        Raises:
+            KeyferryError: an input file is invalid, or does not name one SecretProviderClass.
+        """
+        options = self._options
+        namespace, name = _choose_spc(await self.store.class_names(), options)
+        digest = hashlib.sha256(target.encode(errors="surrogateescape")).hexdigest()
+        pod = PodRef(namespace, f"local-{digest[:10]}", digest[:32])
+        context = {
+            SPC_ATTRIBUTE: name,
+            POD_NAMESPACE: pod.namespace,
+            POD_NAME: pod.name,
+            POD_UID: pod.uid,
+        }
+        warnings = self._warnings
+        if options.tokens:
+            context[SERVICE_ACCOUNT_TOKENS] = read_tokens(options.tokens, warnings)
+        secrets = read_credentials(options.credentials, warnings) if options.credentials else {}
+        return PublishRequest(
+            target_path=target,
+            readonly=True,
+            pod=pod,
+            class_name=name,
+            context=context,
+            secrets=secrets,
+        )
+
+    async def publish(self, request: PublishRequest) -> PublishResult:
+        """Mount or refresh the volume of `request`.
+
+        Raises:
+            KeyferryError: the mount failed.
+            InterruptedBySignalError: a signal arrived.
+        """
+        await self._read_class(request)
+        return await self._call_vault(self.publisher.publish(request))
+
+    async def fetch(self, request: PublishRequest) -> FetchedContent:
+        """Fetch the content of the volume of `request`, and write nothing.
+
+        Raises:
+            KeyferryError: an object could not be fetched.
+            InterruptedBySignalError: a signal arrived.
+        """
+        return await self._call_vault(self._fetch(request))
+
+    async def _fetch(self, request: PublishRequest) -> FetchedContent:
+        spc = check_class(await self._read_class(request))
+        provider = self._providers.resolve(spc.provider)
+        named_files = await provider.named_files(spc.parameters)
+        result = await provider.mount(mount_call(request, spc))
+        return FetchedContent(spc, result, named_files)
+
+    async def _read_class(self, request: PublishRequest) -> SecretProviderClass:
+        """Return the SecretProviderClass, and warn of fields that have no effect."""
+        spc = await self.store.get_class(request.pod.namespace, request.class_name)
+        self._warnings.check_class(spc, request.secrets)
+        return spc
+
+    async def _call_vault(self, work: Coroutine[None, None, T]) -> T:
+        """Wait for `work`, which sends requests to vaults; every command waits here."""
+        return await self.stop.interrupts(work)
+
+
+@asynccontextmanager
+async def local_engine(
+    options: LocalOptions, *, secrets_dir: Path | None = None
+) -> AsyncIterator[LocalEngine]:
+    """Yield the engine with all built-in providers.
+
+    Args:
+        options: the SecretProviderClass and the credentials.
+        secrets_dir: folder for manifests of Secrets; None writes none.
+    """
+    if options.dev_vault:
+        console().warn("DEVELOPMENT ONLY: all requests go to the development vault, not the cloud")
+    store = ManifestsStore(
+        options.spc_file, secrets_dir, clock=SystemClock(), content=options.spc_text
+    )
+    async with _running(store, options) as (publisher, providers):
+        yield LocalEngine(options, publisher, store, providers)
+
+
+@asynccontextmanager
+async def local_publisher(secrets_dir: Path | None) -> AsyncIterator[Publisher]:
+    """Yield a publisher that can unmount; it runs no provider and connects to nothing.
+
+    Args:
+        secrets_dir: folder with the manifests of Secrets that a mount wrote, or None.
+    """
+    store = ManifestsStore(STDIN, secrets_dir, clock=SystemClock(), content=b"")
+    async with _running(store, None) as (publisher, _):
+        yield publisher
+
+
+@asynccontextmanager
+async def _running(
+    store: ManifestsStore, options: LocalOptions | None
+) -> AsyncIterator[tuple[Publisher, Providers]]:
+    """Run an engine that refreshes on every call; without options, it has no providers."""
+    clock, jobs, metrics = SystemClock(), ThreadJobRunner(), Metrics()
+    dev_vault = options.dev_vault if options else None
+    emulator = open_emulator(dev_vault) if dev_vault else None
+    proxies = Proxies.from_environment(os.environ) if options else Proxies()
+    deps = ProviderDependencies(
+        emulator.https if emulator else HttpsSettings(proxies=proxies),
+        options.settings if options else ProviderSettings(),
+        _fetcher(options.vault_qps if options else 0.0),
+        jobs,
+        emulator=emulator,
+    )
+    async with (
+        Providers(
+            built_in=ProviderHost.build(provider_names() if options else (), deps),
+            socket_folders=(),
+            max_receive_bytes=DEFAULT_MAX_RECEIVE_BYTES,
+        ) as providers,
+        running_engine(
+            EngineDependencies(
+                store=store,
+                mounter=choose_mounter(VolumeKind.TMPFS if can_mount() else VolumeKind.FOLDER),
+                providers=providers,
+                jobs=jobs,
+                metrics=metrics,
+                expiry_monitor=ExpiryMonitor(store, metrics, clock=clock),
+                node="",
+                rotation_interval=0,
+                clock=clock,
+            )
+        ) as engine,
+    ):
+        yield engine.publisher, providers
+
+
+def _fetcher(qps: float) -> Fetcher:
+    """Return a fetcher without a cache: each refresh must show the current content.
+
+    One volume has nobody to share the vault with, so a burst is one second of requests.
+    """
+    return Fetcher(ResilienceSettings(cache_ttl=0.0, qps=qps, burst=max(1, ceil(qps))))
+
+
+def absolute_path(target: Path) -> str:
+    """Return the path that identifies a target, independent of the working directory."""
+    return os.path.abspath(target)  # noqa: PTH100 - resolve() would follow a link at the target
+
+
+def _choose_spc(names: list[tuple[str, str]], options: LocalOptions) -> tuple[str, str]:
+    """Return the namespace and the name of the SecretProviderClass to fetch."""
+    matches = [(ns, name) for ns, name in names if options.spc_name in (None, name, f"{ns}/{name}")]
+    if len(matches) == 1:
+        return matches[0]
+    file = "standard input" if options.spc_file == STDIN else options.spc_file
+    listed = ", ".join(f"{ns}/{name}" for ns, name in names)
+    if not names:
+        raise ClassInvalidError(
+            f"there is no SecretProviderClass in {file}",
+            "Use a file that contains one; `keyferry demo` shows an example.",
+        )
+    if not matches:
+        raise RequestInvalidError(
+            f"there is no SecretProviderClass {options.spc_name!r} in {file}",
+            f"It contains: {listed}.",
+        )
+    raise RequestInvalidError(
+        f"{file} contains {len(matches)} SecretProviderClasses: {listed}",
+        "Choose one with --class NAME or --class NAMESPACE/NAME.",
+    )

@@ -1,0 +1,164 @@
+"""Arguments that `keyferry mount`, `run` and `get` have in common."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from keyferry.cli.commands import option
+from keyferry.cli.flags.providers import PROVIDER_FLAGS, provider_options, settings_from_options
+from keyferry.errors import RequestInvalidError
+from keyferry.resilience.settings import ResilienceSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyferry.providers.settings import ProviderSettings
+
+F = TypeVar("F", bound="Callable[..., Any]")
+PATH = click.Path(path_type=Path)
+STDIN = Path("-")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOptions:
+    """Which SecretProviderClass to fetch, and with which credentials.
+
+    Attributes:
+        spc_file: file or folder with SecretProviderClasses, or `STDIN`.
+        spc_text: the content of standard input; None for a file or folder.
+        spc_name: `NAME` or `NAMESPACE/NAME`; None if there is only one.
+        credentials: file with the Secret of `nodePublishSecretRef`, or None.
+        tokens: file with service-account tokens, or None.
+        dev_vault: data folder of the emulator that replaces all clouds, or None.
+        settings: settings of the providers.
+        vault_qps: maximum requests per second to one vault; 0 means no limit.
+    """
+
+    spc_file: Path
+    spc_text: bytes | None = field(repr=False)
+    spc_name: str | None
+    credentials: Path | None
+    tokens: Path | None
+    dev_vault: Path | None
+    settings: ProviderSettings
+    vault_qps: float
+
+
+def local_options(command: F) -> F:
+    """Add the argument CLASS.yaml and the common options; the command gets them as `options`."""
+
+    @wraps(command)
+    def collect(**values: Any) -> Any:
+        settings = {name: values.pop(name) for name in _provider_names()}
+        spc_file = values.pop("class_file")
+        options = LocalOptions(
+            spc_file=spc_file,
+            spc_text=_read_spc(spc_file),
+            spc_name=values.pop("class_name"),
+            credentials=values.pop("credentials"),
+            tokens=values.pop("tokens"),
+            dev_vault=values.pop("dev_vault"),
+            settings=settings_from_options(
+                # Only a pod status shows versions, and only `mount --secrets-dir` writes one.
+                settings,
+                os.environ,
+                hmac_key_folder=values.get("secrets_dir"),
+            ),
+            vault_qps=values.pop("vault_qps"),
+        )
+        return command(options=options, **values)
+
+    decorated: Any = collect
+    for add in reversed(
+        [
+            click.argument("class_file", metavar="CLASS.yaml", type=PATH),
+            option(
+                "--class",
+                "class_name",
+                metavar="NAME",
+                section="Input",
+                help="Name, or namespace/name, of the SecretProviderClass if the file has several.",
+            ),
+            *_CREDENTIAL_OPTIONS,
+            provider_options,
+        ]
+    ):
+        decorated = add(decorated)
+    return decorated  # type: ignore[no-any-return]
+
+
+_CREDENTIAL_OPTIONS = (
+    option(
+        "--credentials",
+        type=PATH,
+        metavar="FILE",
+        section="Credentials",
+        help="YAML file with the Kubernetes Secret that nodePublishSecretRef names in a pod"
+        " (clientid and clientsecret, role_id and secret_id, token, or tls.crt and tls.key).",
+    ),
+    option(
+        "--service-account-tokens",
+        "tokens",
+        type=PATH,
+        metavar="FILE",
+        section="Credentials",
+        help="JSON file with service account tokens as kubelet sends them (workload identity,"
+        " Vault).",
+    ),
+    option(
+        "--dev-vault",
+        type=PATH,
+        metavar="DIR",
+        section="Vault requests",
+        help="DEVELOPMENT ONLY: use the `keyferry devvault` that runs with --data DIR, not the"
+        " cloud.",
+    ),
+    option(
+        "--vault-qps",
+        type=click.FloatRange(min=0),
+        default=ResilienceSettings().qps,
+        show_default=True,
+        metavar="NUMBER",
+        section="Vault requests",
+        help="Maximum requests per second to one vault; 0 means no limit.",
+    ),
+)
+
+
+def _provider_names() -> list[str]:
+    return [flag.name.replace("-", "_") for flag in PROVIDER_FLAGS]
+
+
+def _read_spc(path: Path) -> bytes | None:
+    """Return standard input for `-`, and None for a file or folder that can be read.
+
+    Raises:
+        RequestInvalidError: it cannot be read.
+    """
+    if path == STDIN:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise RequestInvalidError(
+                "CLASS.yaml is -, and standard input is a terminal",
+                "Pipe a SecretProviderClass into this command, or name a file.",
+            )
+        return sys.stdin.buffer.read()
+    try:
+        is_folder = path.is_dir()
+        if not os.access(path, os.R_OK | (os.X_OK if is_folder else 0)):
+            path.stat()
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        reason = str(error.strerror)
+        raise RequestInvalidError(
+            f"{path} cannot be read: {reason}",
+            "Name a YAML file with a SecretProviderClass, or - for standard input.",
+        ) from error
+    return None
