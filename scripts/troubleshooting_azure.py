@@ -148,7 +148,7 @@ def _class_rows() -> Iterator[Row]:
         try:
             choose_identity(enabled_switch(parameters), {**_POD, **parameters}, secrets)
         except KeyferryError as error:
-            yield when, error.problem, error.remedy
+            yield when, error.full_problem, error.remedy
 
 
 def _way_rows() -> Iterator[Row]:

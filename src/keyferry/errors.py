@@ -98,8 +98,12 @@ class KeyferryError(Exception):
 
     def __str__(self) -> str:
         """Return upstream's prefix, problem and remedy as one line."""
-        problem = f"{self.upstream_prefix}{self.problem}"
-        return f"{problem}. {self.remedy}" if self.remedy else problem
+        return f"{self.full_problem}. {self.remedy}" if self.remedy else self.full_problem
+
+    @property
+    def full_problem(self) -> str:
+        """The problem after upstream's prefix."""
+        return f"{self.upstream_prefix}{self.problem}"
 
     def log_pairs(self) -> dict[str, str]:
         """Return the key-value pairs of a log line: stage, object, error and detail."""

@@ -54,7 +54,7 @@ async def mount_error(provider: AzureProvider, mount_call: MountCall) -> Keyferr
     while error is not None:
         assert "canary" not in str(error)
         error = error.__cause__
-    assert caught.value.problem.startswith("failed to mount objects, error: ")
+    assert caught.value.full_problem.startswith("failed to mount objects, error: ")
     assert caught.value.code == Code.UNKNOWN
     assert caught.value.remedy
     return caught.value

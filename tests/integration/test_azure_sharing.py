@@ -255,5 +255,5 @@ async def test_missing_object_is_requested_once_for_all_pods(world: World) -> No
     bad = elsewhere(managed(), objects=managed().attributes["objects"].replace("db-", "no-"))
     errors = [await world.refusal(bad) for _ in range(5)]
     assert {ObjectNotFoundError} == {type(error) for error in errors}
-    assert {1} == {error.problem.count("failed to mount objects") for error in errors}
+    assert {1} == {error.full_problem.count("failed to mount objects") for error in errors}
     assert 1 == world.calls

@@ -96,5 +96,5 @@ async def test_error_does_not_depend_on_why_a_cloud_file_cannot_be_used(
     assert (
         "failed to mount objects, error: cloudName AzureStackCloud is not valid, error: "
         f"cloudEnvFileName {excerpt(shown)} cannot be used"
-    ) == error.problem
+    ) == error.full_problem
     assert vault.requests == []

@@ -13,7 +13,7 @@ async def test_every_missing_object_is_named(vault: DevVault, provider: AzurePro
     """The first with upstream's text, the others by name; nothing is delivered."""
     error = await mount_error(provider, call(VM, entry("a"), entry(), entry("b"), entry("c")))
     assert isinstance(error, ObjectNotFoundError)
-    assert error.problem == (
+    assert error.full_problem == (
         "failed to mount objects, error: failed to get objectType:secret, objectName:a, "
         "objectVersion:: secret a does not exist in vault contoso; also failed: secret b, secret c"
     )

@@ -78,7 +78,7 @@ async def test_mounts_that_share_a_refusal_get_separate_errors(
     wanted = call({}, secrets=PRINCIPAL | {"clientsecret": "canary-x"})
     errors = await asyncio.gather(*(mount_error(provider, wanted) for _ in range(3)))
     assert vault.count(RequestKind.TOKEN) == 1
-    assert {error.problem.count("failed to mount objects") for error in errors} == {1}
+    assert {error.full_problem.count("failed to mount objects") for error in errors} == {1}
 
 
 async def test_least_recently_used_token_is_evicted(vault: DevVault) -> None:

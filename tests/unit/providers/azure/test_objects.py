@@ -36,7 +36,7 @@ def problem(**fields: str) -> str:
     with pytest.raises(ClassInvalidError) as caught:
         one(**fields)
     assert caught.value.problem.endswith("(entry at index 0, line 2 of objects)")
-    return caught.value.problem
+    return caught.value.full_problem
 
 
 def test_entry_has_defaults() -> None:

@@ -202,7 +202,7 @@ def test_incomplete_service_principal_is_rejected(
     """Upstream's texts with their prefix."""
     found = refusal(CLASS, secrets)
     assert isinstance(found, IdentityError)
-    assert found.problem == f"failed to build auth config for mode None: {words}"
+    assert found.full_problem == f"failed to build auth config for mode None: {words}"
 
 
 def test_client_id_selects_workload_identity() -> None:
@@ -236,7 +236,7 @@ def test_unusable_tokens_are_rejected(attribute: str, words: str) -> None:
     parameters = CLASS | {"clientID": "app", SERVICE_ACCOUNT_TOKENS: attribute}
     found = refusal(parameters, {"clientid": "app", "clientsecret": "s"})
     prefix = "failed to build auth config for mode None: failed to parse workload identity tokens"
-    assert found.problem.startswith(f"{prefix}, error: {words}")
+    assert found.full_problem.startswith(f"{prefix}, error: {words}")
     assert CANARY not in str(found)
     assert found.__cause__ is None
 

@@ -112,7 +112,7 @@ def test_every_failed_object_is_named() -> None:
             (entry("secret", "bad", objectEncoding="hex"), (KeyVaultSecret("x", "v1"),)),
             (entry("key", "removed", objectVersion="v7"), ObjectNotFoundError("it is removed")),
         )
-    assert caught.value.problem == (
+    assert caught.value.full_problem == (
         "failed to get objectType:secret, objectName:bad, objectVersion:: "
         "the value is not valid hex, but objectEncoding is hex; also failed: key removed version v7"
     )

@@ -172,7 +172,7 @@ def test_incomplete_identity_binding_is_rejected(parameters: dict[str, str], wor
     """Upstream's texts, in upstream's order."""
     found = refusal({"useAzureTokenProxy": "true"} | parameters)
     assert isinstance(found, IdentityError)
-    assert found.problem == f"failed to build auth config for mode AzureTokenProxy: {words}"
+    assert found.full_problem == f"failed to build auth config for mode AzureTokenProxy: {words}"
 
 
 def test_certificate_as_pem() -> None:
