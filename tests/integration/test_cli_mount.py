@@ -215,8 +215,8 @@ async def test_failed_mount_prints_problem_and_remedy_and_leaves_no_files(
     done = await run_cli("mount", _class(tmp_path), target, "--dev-vault", tmp_path / "devvault")
 
     assert 3 == done.exit_code
-    warning, error, hint = done.stderr.splitlines()
-    assert warning.startswith("warning: DEVELOPMENT ONLY: ")
+    note, error, hint = done.stderr.splitlines()
+    assert note.startswith("DEVELOPMENT ONLY: ")
     assert error.startswith("error: secret db-password does not exist in vault contoso")
     assert hint.startswith("hint: ")
     assert not target.exists()

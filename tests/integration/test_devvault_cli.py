@@ -343,7 +343,7 @@ def test_a_missing_vault_differs_from_a_missing_object(tmp_path: Path, noun: lis
     output(tmp_path, "set", "contoso", "db", stdin="a")
     for words in (["get", "nope", "x"], ["list", "nope"], ["disable", "nope", "x"]):
         line = refusal(tmp_path, *noun, *words)
-        assert "there is no vault 'nope'. The vaults are: contoso." in line
+        assert "there is no vault 'nope'\nhint: The vaults are: contoso." in line
     assert "vault 'contoso' has no " in refusal(tmp_path, *noun, "get", "contoso", "nope")
     assert "no version 'ff' of secret 'db'" in refusal(
         tmp_path, "get", "contoso", "db", "--version", "ff"
@@ -354,7 +354,7 @@ def test_a_deleted_secret_differs_from_a_missing_one(tmp_path: Path) -> None:
     output(tmp_path, "set", "contoso", "db", stdin="a")
     output(tmp_path, "delete", "contoso", "db")
     line = refusal(tmp_path, "get", "contoso", "db")
-    assert "secret 'db' of vault 'contoso' is deleted." in line
+    assert "secret 'db' of vault 'contoso' is deleted\nhint: Recover it" in line
     assert f"keyferry devvault delete contoso db --recover --data {tmp_path}" in line
 
 
@@ -376,8 +376,8 @@ def test_a_hint_repeats_the_data_folder_unless_it_is_the_default(
     """Without it, the suggested command would work on the data of another vault."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     for options in (["--data", str(tmp_path / "own")], []):
-        CliRunner().invoke(devvault, ["set", "contoso", "db", *options], input="a")
-        result = CliRunner().invoke(devvault, [*words, *options])
+        invoke_cli(devvault, "set", "contoso", "db", *options, stdin="a")
+        result = invoke_cli(devvault, *words, *options)
         assert 0 != result.exit_code
         assert " ".join(["keyferry", "devvault", command, *options]) in result.stderr
         assert bool(options) == ("--data" in result.stderr)

@@ -126,7 +126,7 @@ async def test_warning_comes_with_the_error_that_it_explains(tmp_path: Path) -> 
     assert ["unknown field spec.parameters.keyVaultName: did you mean keyvaultName?"] == (
         warnings(done)
     )
-    assert "you wrote keyVaultName. Rename keyVaultName to keyvaultName." in done.stderr
+    assert "you wrote keyVaultName\nhint: Rename keyVaultName to keyvaultName." in done.stderr
     assert done.exit_code != 0
 
 

@@ -76,5 +76,5 @@ async def test_value_with_the_wrong_encoding_is_not_delivered(
     """The message names the object and does not quote the value."""
     error = await mount_error(provider, call(VM, entry(objectEncoding="base64")))
     assert isinstance(error, ObjectUnusableError)
-    assert "objectName:db-password" in error.problem
+    assert "objectName:db-password" in error.full_problem
     assert "the value is not valid base64" in error.problem

@@ -115,9 +115,9 @@ class LocalEngine:
             POD_UID: pod.uid,
         }
         warnings = self._warnings
+        secrets = read_credentials(options.credentials, warnings) if options.credentials else {}
         if options.tokens:
             context[SERVICE_ACCOUNT_TOKENS] = read_tokens(options.tokens, warnings)
-        secrets = read_credentials(options.credentials, warnings) if options.credentials else {}
         return PublishRequest(
             target_path=target,
             readonly=True,
@@ -175,7 +175,7 @@ async def local_engine(
         secrets_dir: folder for manifests of Secrets; None writes none.
     """
     if options.dev_vault:
-        console().warn("DEVELOPMENT ONLY: all requests go to the development vault, not the cloud")
+        console().note("DEVELOPMENT ONLY: all requests go to the development vault, not the cloud")
     store = ManifestsStore(
         options.spc_file, secrets_dir, clock=SystemClock(), content=options.spc_text
     )
