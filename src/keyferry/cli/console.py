@@ -78,6 +78,8 @@ class Console:
         problem = error.problem.rstrip()
         if error.object_name and error.object_name.rpartition(" ")[2] not in problem:
             problem = f"{error.object_name}: {problem}"
+        if error.detail:
+            problem = f"{problem} ({error.detail})"
         if note:
             problem = f"{problem.removesuffix('.')}. {note}"
         self.error(problem, error.remedy, at=at)
