@@ -118,7 +118,7 @@ class Group(_HelpWithSections, click.Group):
         """Find the command that `args` begin with.
 
         Raises:
-            click.UsageError: there is none; the message suggests similar names.
+            click.UsageError: no command has that name; the message suggests similar ones.
         """
         name = args[0]
         if not ctx.resilient_parsing and self.get_command(ctx, name) is None and name[:1] != "-":

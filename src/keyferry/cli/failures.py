@@ -106,7 +106,7 @@ def _unexpected(error: BaseException) -> str:
 
 def _report_hint(debug_command: str) -> str:
     return (
-        f"This is a defect of Keyferry: report it {_issue_tracker()}."
+        f"This is a bug in Keyferry: report it {_issue_tracker()}."
         f" For a traceback, run: {debug_command}"
     )
 
@@ -126,7 +126,7 @@ def _issue_tracker() -> str:
 
 
 def _broken_pipe() -> int:
-    """Return the exit code for a reader of standard output that has gone, as in `... | head -1`."""
+    """Return the exit code for a closed standard output, as in `... | head -1`."""
     # Else the interpreter complains when it flushes the stream.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return ExitCode.SIGNAL + signal.SIGPIPE
