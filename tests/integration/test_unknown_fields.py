@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from keyferry.driver.external_provider import ExternalProvider
+from keyferry.net.grpc_server import serving_grpc
+from keyferry.net.sockets import parse_endpoint
+from keyferry.providers.api import MountCall
+from keyferry.providers.host import ProviderHost
+from keyferry.providers.known_fields.names import KUBELET_PREFIX
+from keyferry.providers.server import add_provider
 from tests.fakes.cli import CommandResult, run_cli
 from tests.fakes.devvault import DevVault, running_devvault
+from tests.fakes.log import captured_log
+from tests.fakes.provider import ScriptedProvider
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_auth import FakeToken
 
@@ -151,6 +161,36 @@ async def test_credentials_and_tokens_are_checked(tmp_path: Path) -> None:
         "unknown field nodePublishSecretRef.clientsecrett: did you mean clientsecret?",
     ] == warnings(done)
     assert "Rename clientsecrett to clientsecret." in done.stderr
+
+
+async def test_provider_behind_a_socket_logs_them_once(tmp_path: Path) -> None:
+    """The protocol cannot carry them. The log has no value of the Secret."""
+    endpoint = parse_endpoint(f"unix://{tmp_path}/vault.sock")
+    host = ProviderHost({})
+    add = partial(
+        add_provider,
+        provider=ScriptedProvider(),
+        name="vault",
+        check_fields=partial(host.unknown_fields, "vault"),
+    )
+    caller = ExternalProvider("vault", tmp_path / "vault.sock", max_receive_bytes=1 << 22)
+    attributes = {
+        "secretProviderClass": "app",
+        "vaultAdress": "x",
+        "roleName": "x",
+        f"{KUBELET_PREFIX}pod.namespace": "shop",
+        f"{KUBELET_PREFIX}pod.name": "web-0",
+    }
+    with captured_log() as log:
+        async with serving_grpc(endpoint, add):
+            for _ in range(2):
+                await caller.mount(MountCall(attributes, {"roleid": "canary-21c9"}))
+            await caller.close()
+    (line,) = [line for line in log.getvalue().splitlines() if "without effect" in line]
+    assert "spec.parameters.vaultAdress (did you mean vaultAddress?)" in line
+    assert "nodePublishSecretRef.roleid (did you mean role_id?)" in line
+    assert 'spc="shop/app"' in line
+    assert "canary-21c9" not in log.getvalue()
 
 
 @pytest.fixture

@@ -122,7 +122,13 @@ async def _run(
     with open_audit_log(options.audit, metrics) as audit_log:
         async with parser, ProviderHost.build((name,), deps) as host, probe, status:
             await host.restore()
-            add = partial(add_provider, provider=host.get(name), name=name, audit_log=audit_log)
+            add = partial(
+                add_provider,
+                provider=host.get(name),
+                name=name,
+                audit_log=audit_log,
+                check_fields=partial(host.unknown_fields, name),
+            )
             async with serving_grpc(endpoint, add):
                 _log.info("ready", provider=name, endpoint=endpoint.address)
                 await stop.wait()

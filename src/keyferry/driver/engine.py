@@ -23,6 +23,7 @@ from keyferry.driver.settings import DRIVER_NAME
 from keyferry.driver.status.pod_status_writer import PodStatusWriter
 from keyferry.driver.status.refresh_condition import RefreshConditionWriter
 from keyferry.driver.status.stale_content_reporter import StaleContentReporter
+from keyferry.driver.status.unknown_field_reporter import UnknownFieldReporter
 from keyferry.driver.volumes.operations import VolumeOperations
 from keyferry.driver.volumes.volume_events import VolumeEvents, VolumeRemoved
 from keyferry.driver.volumes.volume_table import VolumeTable
@@ -267,6 +268,7 @@ def _publisher(
         ),
         volumes=volumes,
         events=events,
+        field_reporter=UnknownFieldReporter(deps.store, deps.providers),
         metrics=deps.metrics,
     )
 

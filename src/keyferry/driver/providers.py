@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keyferry.driver.volumes.volume_events import VolumeEvent
-    from keyferry.providers.api import MountCall, MountResult, NamedFile
+    from keyferry.formats.unknown_fields import UnknownField
+    from keyferry.providers.api import FieldCheck, MountCall, MountResult, NamedFile
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.host import BuiltInProviders
 
@@ -124,6 +125,17 @@ class Providers:
             if name in self._built_in.names:
                 raise
             return ()
+
+    async def unknown_fields(self, name: str, check: FieldCheck) -> tuple[UnknownField, ...]:
+        """Return the fields that have no effect; none for an external provider.
+
+        Args:
+            name: `spec.provider`.
+            check: the parameters, and the keys of a Secret.
+        """
+        if name not in self._built_in.names:
+            return ()
+        return await self._built_in.unknown_fields(name, check)
 
     async def check_health(self) -> None:
         """Call Version of every external provider that was used, and log what changed."""

@@ -19,6 +19,7 @@ from keyferry.errors import (
     Stage,
     excerpt,
 )
+from keyferry.formats.unknown_fields import FieldTable, UnknownField, correct_missing, limited
 from keyferry.kubernetes import PodRef, SecretProviderClass
 from keyferry.providers.api import (
     POD_NAME,
@@ -28,6 +29,7 @@ from keyferry.providers.api import (
     SPC_ATTRIBUTE,
     MountCall,
 )
+from keyferry.providers.known_fields.names import KUBELET_ATTRIBUTES, KUBELET_PREFIX
 from keyferry.resilience.call_context import Purpose
 
 if TYPE_CHECKING:
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 
     from keyferry.proto import csi_pb2 as csi
 
-KUBELET_PREFIX = "csi.storage.k8s.io/"
-"""The prefix of attributes that only kubelet may set."""
 _MAX_GROUP_DIGITS = 10
 """The digits of 2^32 - 1, the largest group id of Linux."""
 _MAX_NAMED_ATTRIBUTES = 10
@@ -89,10 +89,13 @@ def parse_publish(message: csi.NodePublishVolumeRequest) -> PublishRequest:
         raise _missing("volume_context")
     context = dict(message.volume_context)
     if not context.get(SPC_ATTRIBUTE):
+        remedy = f"Set volumeAttributes.{SPC_ATTRIBUTE} in the csi volume of the pod."
+        table = FieldTable((SPC_ATTRIBUTE,), synonyms={"spc": SPC_ATTRIBUTE})
+        written, remedy = correct_missing(table, (SPC_ATTRIBUTE,), context, remedy)
         error = RequestInvalidError(
             f"the volume has no SecretProviderClass:"
-            f" volumeAttributes.{SPC_ATTRIBUTE} is missing or empty",
-            f"Set volumeAttributes.{SPC_ATTRIBUTE} in the csi volume of the pod.",
+            f" volumeAttributes.{SPC_ATTRIBUTE} is missing or empty{written}",
+            remedy,
         )
         error.code = Code.UNKNOWN  # upstream's code for this one
         raise error
@@ -146,6 +149,31 @@ def parse_unstage(message: csi.NodeUnstageVolumeRequest) -> None:
         raise _missing("volume_id")
     if not message.staging_target_path:
         raise _missing("staging_target_path")
+
+
+def volume_fields(request: PublishRequest) -> tuple[dict[str, str], tuple[UnknownField, ...]]:
+    """Return the `volumeAttributes` that override parameters, and the misspelled ones of kubelet.
+
+    Kubelet may send attributes that are not known yet, so its prefix alone is not wrong. Both are
+    sorted: those of gRPC have no order.
+    """
+    own = {
+        name: value
+        for name, value in sorted(request.context.items())
+        if name != SPC_ATTRIBUTE and not name.startswith(KUBELET_PREFIX)
+    }
+    kubelet = sorted(name for name in request.context if name.startswith(KUBELET_PREFIX))
+    names = [name.removeprefix(KUBELET_PREFIX) for name in kubelet]
+    misspelled = tuple(
+        UnknownField(
+            "volumeAttributes", f"{KUBELET_PREFIX}{found.name}", KUBELET_PREFIX + found.suggestion
+        )
+        for found in limited(_KUBELET_FIELDS.find_misspelled("", names))
+    )
+    return own, misspelled
+
+
+_KUBELET_FIELDS = FieldTable(name.removeprefix(KUBELET_PREFIX) for name in KUBELET_ATTRIBUTES)
 
 
 def require_readonly(request: PublishRequest) -> None:

@@ -28,6 +28,7 @@ from keyferry.isolation.methods import (
     RESTORE,
     RUN_JOB,
     SHARED_KEY,
+    UNKNOWN_FIELDS,
     VERSION,
     VOLUME_REMOVED,
     ChallengeKeyCall,
@@ -35,6 +36,7 @@ from keyferry.isolation.methods import (
     NamedFilesCall,
     PodTokenCall,
     ProviderMount,
+    UnknownFieldsCall,
     VolumeRemoval,
 )
 from keyferry.isolation.watchdog import Verdict, WatchdogLimits
@@ -43,11 +45,18 @@ from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACC
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from keyferry.formats.unknown_fields import UnknownField
     from keyferry.isolation.child import ChildSupervisor
     from keyferry.isolation.messages import Method
     from keyferry.isolation.parser_pool import ParserPool
     from keyferry.isolation.spawner import ChildProcess
-    from keyferry.providers.api import MountCall, MountResult, NamedFile, ProviderVersion
+    from keyferry.providers.api import (
+        FieldCheck,
+        MountCall,
+        MountResult,
+        NamedFile,
+        ProviderVersion,
+    )
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.privileges import Privileges
 
@@ -120,6 +129,10 @@ class IsolatedProviders:
     async def named_files(self, name: str, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
         """Return the files that a mount will produce; see `BuiltInProviders`."""
         return await self._call(NAMED_FILES, NamedFilesCall(name, dict(parameters)))
+
+    async def unknown_fields(self, name: str, check: FieldCheck) -> tuple[UnknownField, ...]:
+        """Return the fields that have no effect; see `BuiltInProviders`."""
+        return await self._call(UNKNOWN_FIELDS, UnknownFieldsCall(name, check))
 
     async def restore(self) -> frozenset[str]:
         """Start the worker; return the target paths of volumes with leases."""

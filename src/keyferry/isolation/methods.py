@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from keyferry.formats.unknown_fields import UnknownField
 from keyferry.isolation.messages import Method
 from keyferry.providers.api import (
+    FieldCheck,
     MountCall,
     MountResult,
     NamedFile,
@@ -34,6 +36,14 @@ class NamedFilesCall:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownFieldsCall:
+    """The argument of `UNKNOWN_FIELDS`: the name of a provider, and the mappings."""
+
+    provider: str
+    check: FieldCheck
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeRemoval:
     """The argument of `VOLUME_REMOVED`; see `BuiltInProviders.volume_removed`."""
 
@@ -45,6 +55,9 @@ MOUNT: Method[ProviderMount, MountResult] = Method("mount", ProviderMount, Mount
 VERSION: Method[str, ProviderVersion] = Method("version", str, ProviderVersion)
 NAMED_FILES: Method[NamedFilesCall, tuple[NamedFile, ...]] = Method(
     "named_files", NamedFilesCall, tuple[NamedFile, ...]
+)
+UNKNOWN_FIELDS: Method[UnknownFieldsCall, tuple[UnknownField, ...]] = Method(
+    "unknown_fields", UnknownFieldsCall, tuple[UnknownField, ...]
 )
 RESTORE: Method[None, frozenset[str]] = Method("restore", None, frozenset[str])
 VOLUME_REMOVED: Method[VolumeRemoval, None] = Method("volume_removed", VolumeRemoval, None)

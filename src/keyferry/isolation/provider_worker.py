@@ -21,12 +21,14 @@ from keyferry.isolation.methods import (
     REQUEST_TOKEN,
     RESTORE,
     SHARED_KEY,
+    UNKNOWN_FIELDS,
     VERSION,
     VOLUME_REMOVED,
     ChallengeKeyCall,
     NamedFilesCall,
     PodTokenCall,
     ProviderMount,
+    UnknownFieldsCall,
     VolumeRemoval,
 )
 from keyferry.isolation.parser_pool import RemoteJobRunner
@@ -39,6 +41,7 @@ from keyferry.telemetry.metrics import ProviderMetrics
 if TYPE_CHECKING:
     import socket
 
+    from keyferry.formats.unknown_fields import UnknownField
     from keyferry.net.http_client import HttpsSettings
     from keyferry.providers.api import MountResult, NamedFile, PodTokenRequest, ProviderVersion
     from keyferry.providers.emulator import Emulator
@@ -107,6 +110,7 @@ class _Worker:
                 MOUNT.name: (MOUNT, self._mount),
                 VERSION.name: (VERSION, self._version),
                 NAMED_FILES.name: (NAMED_FILES, self._named_files),
+                UNKNOWN_FIELDS.name: (UNKNOWN_FIELDS, self._unknown_fields),
                 RESTORE.name: (RESTORE, lambda _: self.host.restore()),
                 VOLUME_REMOVED.name: (VOLUME_REMOVED, self._volume_removed),
                 EXPIRING_LEASES.name: (EXPIRING_LEASES, lambda _: self.host.expiring_leases()),
@@ -137,6 +141,9 @@ class _Worker:
 
     async def _named_files(self, argument: NamedFilesCall) -> tuple[NamedFile, ...]:
         return await self.host.named_files(argument.provider, argument.parameters)
+
+    async def _unknown_fields(self, argument: UnknownFieldsCall) -> tuple[UnknownField, ...]:
+        return await self.host.unknown_fields(argument.provider, argument.check)
 
     async def _volume_removed(self, argument: VolumeRemoval) -> None:
         self.host.volume_removed(argument.target_path, unpublished=argument.unpublished)

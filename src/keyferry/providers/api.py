@@ -187,6 +187,21 @@ class NamedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldCheck:
+    """Mappings whose unknown fields are asked for.
+
+    Attributes:
+        parameters: of a SecretProviderClass, or `volumeAttributes` of a pod.
+        path: of `parameters`, for messages.
+        secret_keys: of the Secret that `nodePublishSecretRef` names; no values.
+    """
+
+    parameters: Mapping[str, str] = field(repr=False)
+    path: str = "spec.parameters"
+    secret_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PodTokenRequest:
     """A request for a service-account token that is bound to a pod.
 

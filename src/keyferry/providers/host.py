@@ -18,7 +18,15 @@ from keyferry.providers.registry import PROVIDERS
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from keyferry.providers.api import MountCall, MountResult, NamedFile, Provider, ProviderVersion
+    from keyferry.formats.unknown_fields import UnknownField
+    from keyferry.providers.api import (
+        FieldCheck,
+        MountCall,
+        MountResult,
+        NamedFile,
+        Provider,
+        ProviderVersion,
+    )
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.privileges import Privileges
     from keyferry.providers.registry import ProviderRow
@@ -52,6 +60,14 @@ class BuiltInProviders(Protocol):
 
         Raises:
             AuthorError: the parameters are invalid.
+        """
+
+    async def unknown_fields(self, name: str, check: FieldCheck) -> tuple[UnknownField, ...]:
+        """Return the fields that have no effect; nothing for a name without a registry row.
+
+        Args:
+            name: a provider, which need not be enabled.
+            check: the mappings.
         """
 
     async def restore(self) -> frozenset[str]:
@@ -163,6 +179,15 @@ class ProviderHost:
             return ()
         parse = partial(row.named_files, parameters)
         return await self._parser.run(parse, parameters, tenant=name)
+
+    async def unknown_fields(self, name: str, check: FieldCheck) -> tuple[UnknownField, ...]:
+        """Return the fields that have no effect; see `BuiltInProviders`."""
+        row = self._rows.get(name)
+        if row is None:
+            return ()
+        parse = partial(row.unknown_fields, check.parameters, check.path)
+        found = await self._parser.run(parse, check.parameters, tenant=name)
+        return found + row.unknown_secret_keys(check.secret_keys)
 
     async def restore(self) -> frozenset[str]:
         """Restore the leases of an earlier process; return the target paths of their volumes."""

@@ -14,24 +14,33 @@ import grpc
 
 from keyferry.aio.clock import SystemClock
 from keyferry.formats.bounded_dict import BoundedDict
+from keyferry.formats.unknown_fields import describe_unknown_fields
 from keyferry.net.grpc_server import Context, abort
 from keyferry.proto import provider_v1alpha1_pb2 as wire
-from keyferry.providers.api import decode_call, encode_result
+from keyferry.providers.api import SPC_ATTRIBUTE, FieldCheck, decode_call, encode_result
 from keyferry.providers.auditing import audited, subject_of
 from keyferry.providers.expiry import ExpiryState
+from keyferry.providers.known_fields.names import KUBELET_PREFIX
 from keyferry.telemetry.audit import NullAuditLog
 from keyferry.telemetry.deduplicator import Deduplicator
-from keyferry.telemetry.logs import get_logger
+from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from keyferry.aio.clock import Clock
     from keyferry.content import ObjectVersion
+    from keyferry.formats.unknown_fields import UnknownField
     from keyferry.providers.api import MountCall, MountResult, Provider
     from keyferry.telemetry.audit import AuditLog
+
+    CheckFields = Callable[[FieldCheck], Awaitable[tuple[UnknownField, ...]]]
 
 _log = get_logger("provider")
 _MAX_VOLUMES = 4096
 """Volumes whose object versions are remembered, for the audit log."""
+_MAX_CLASSES = 1000
+"""SecretProviderClasses whose fields were checked."""
 _HEALTH = "grpc.health.v1.Health"
 _SERVING = b"\x08\x01"
 """HealthCheckResponse{status: SERVING}, the only response of the health service."""
@@ -48,6 +57,7 @@ def add_provider(
     name: str,
     audit_log: AuditLog | None = None,
     clock: Clock | None = None,
+    check_fields: CheckFields | None = None,
 ) -> None:
     """Register `provider` as v1alpha1.CSIDriverProvider, and its health service, on `server`.
 
@@ -57,9 +67,10 @@ def add_provider(
         name: its name in SecretProviderClasses.
         audit_log: records the accesses to vaults; None records nothing.
         clock: reads the time.
+        check_fields: returns the fields that have no effect; None for no check.
     """
     servicer = _ProviderServicer(
-        provider, name, audit_log or NullAuditLog(), clock or SystemClock()
+        provider, name, audit_log or NullAuditLog(), clock or SystemClock(), check_fields
     )
     server.add_generic_rpc_handlers(
         [
@@ -122,8 +133,17 @@ async def _check_health(_: bytes, context: Context) -> bytes:
 
 
 class _ProviderServicer:
-    def __init__(self, provider: Provider, name: str, audit_log: AuditLog, clock: Clock) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        name: str,
+        audit_log: AuditLog,
+        clock: Clock,
+        check_fields: CheckFields | None,
+    ) -> None:
         self._provider = provider
+        self._check_fields = check_fields
+        self._checked: BoundedDict[tuple[str, str], int] = BoundedDict(_MAX_CLASSES)
         self._name = name
         self._audit_log = audit_log
         self._clock = clock
@@ -132,7 +152,9 @@ class _ProviderServicer:
 
     async def mount(self, message: wire.MountRequest, context: Context) -> wire.MountResponse:
         try:
-            result = await self._mount(decode_call(message))
+            call = decode_call(message)
+            await self._log_unknown_fields(call)
+            result = await self._mount(call)
             self._log_expiries(result)
             return encode_result(result)
         except Exception as error:  # noqa: BLE001  (process boundary)
@@ -150,6 +172,32 @@ class _ProviderServicer:
             audit.result = result = await self._provider.mount(call)
         self._volumes[call.target_path] = result.versions
         return result
+
+    async def _log_unknown_fields(self, call: MountCall) -> None:
+        """Log the fields that have no effect, once for each content of a SecretProviderClass.
+
+        In a call, parameters and `volumeAttributes` of the pod are not distinguished.
+        """
+        if self._check_fields is None:
+            return
+        parameters = {
+            name: value
+            for name, value in call.attributes.items()
+            if name != SPC_ATTRIBUTE and not name.startswith(KUBELET_PREFIX)
+        }
+        keys = tuple(call.secrets or ())
+        spc = ObjectName(call.tenant, call.attributes.get(SPC_ATTRIBUTE, ""))
+        content = hash((frozenset(parameters.items()), keys))
+        if self._checked.touch(spc) == content:
+            return
+        fields = await self._check_fields(FieldCheck(parameters, secret_keys=keys))
+        self._checked[spc] = content
+        if fields:
+            _log.warning_once(
+                "the SecretProviderClass has fields without effect",
+                spc=spc,
+                fields=describe_unknown_fields(fields),
+            )
 
     def _log_expiries(self, result: MountResult) -> None:
         """Log expiry warnings, which the protocol cannot carry."""

@@ -21,6 +21,7 @@ from keyferry.errors import (
     VaultThrottledError,
     VolumeUnpublishedError,
 )
+from keyferry.formats.unknown_fields import UnknownField
 from keyferry.isolation.messages import (
     LENGTH_BYTES,
     MAX_FRAME_BYTES,
@@ -33,8 +34,14 @@ from keyferry.isolation.messages import (
     encode_frame,
     frame_length,
 )
-from keyferry.isolation.methods import MOUNT, NAMED_FILES, ProviderMount
-from keyferry.providers.api import MountCall, MountResult, NamedFile
+from keyferry.isolation.methods import (
+    MOUNT,
+    NAMED_FILES,
+    UNKNOWN_FIELDS,
+    ProviderMount,
+    UnknownFieldsCall,
+)
+from keyferry.providers.api import FieldCheck, MountCall, MountResult, NamedFile
 from keyferry.providers.expiry import Expiry
 from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.freshness import RefreshSlot
@@ -115,6 +122,14 @@ def test_call_and_result_of_a_mount_arrive() -> None:
     assert result == MOUNT.decode_result(encode_body(result))
     named = (NamedFile("db", frozenset({"db", "alias"}), "secret db"),)
     assert named == NAMED_FILES.decode_result(encode_body(named))
+
+
+def test_fields_to_check_and_unknown_fields_arrive() -> None:
+    check = FieldCheck({"vaultAdress": "x"}, "volumeAttributes", ("role_id",))
+    call = UnknownFieldsCall("vault", check)
+    assert call == UNKNOWN_FIELDS.decode_argument(encode_body(call))
+    found = (UnknownField("spec", "a", "b", "it is old"),)
+    assert found == UNKNOWN_FIELDS.decode_result(encode_body(found))
 
 
 def test_frame_with_an_impossible_length_is_refused() -> None:

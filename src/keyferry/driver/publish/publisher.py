@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from keyferry.driver.publish.delivery import ContentDelivery
     from keyferry.driver.publish.planner import PublishPlanner
     from keyferry.driver.request import PublishRequest, UnpublishRequest
+    from keyferry.driver.status.unknown_field_reporter import UnknownFieldReporter
     from keyferry.driver.volumes.operations import VolumeOperations
     from keyferry.driver.volumes.volume_events import VolumeEvents
     from keyferry.driver.volumes.volume_table import Volume, VolumeTable
@@ -54,6 +55,7 @@ class Publisher:
         delivery: brings content into volumes.
         volumes: the published volumes of this node.
         events: notifies subscribers of failed refreshes and removed volumes.
+        field_reporter: reports fields that have no effect.
         metrics: counts calls.
     """
 
@@ -67,6 +69,7 @@ class Publisher:
         delivery: ContentDelivery,
         volumes: VolumeTable,
         events: VolumeEvents,
+        field_reporter: UnknownFieldReporter,
         metrics: Metrics,
     ) -> None:
         self._store = store
@@ -76,6 +79,7 @@ class Publisher:
         self._delivery = delivery
         self._volumes = volumes
         self._events = events
+        self._field_reporter = field_reporter
         self._metrics = metrics
         self._locks = TargetLocks()
 
@@ -155,6 +159,7 @@ class Publisher:
         labels.provider = spc.provider
         require_readonly(request)
         resolved = self._providers.resolve(spc.provider)
+        await self._field_reporter.report(request, spc)
         match decision:
             case Mount():
                 return await self._mount(request, spc, resolved, volume)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from keyferry.driver.request import KUBELET_PREFIX, PublishRequest
+from keyferry.driver.request import PublishRequest
 from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,
@@ -15,6 +15,7 @@ from keyferry.providers.api import (
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
 )
+from keyferry.providers.known_fields.names import KUBELET_PREFIX
 
 if TYPE_CHECKING:
     from keyferry.driver.volumes.volume_table import Volume

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.errors import AuthorError, KeyferryError
+from keyferry.formats.unknown_fields import describe_unknown_fields
 from keyferry.kubernetes.objects import (
     ClassRef,
     Event,
@@ -24,6 +25,7 @@ from keyferry.kubernetes.objects import (
 
 if TYPE_CHECKING:
     from keyferry.driver.volumes.atomic_writer import FileChanges
+    from keyferry.formats.unknown_fields import UnknownField
     from keyferry.kubernetes.objects import DesiredSecret, PodStatus
     from keyferry.kubernetes.pod_status import VersionChange
     from keyferry.providers.api import StaleContent
@@ -41,6 +43,7 @@ MOUNT_ROTATION_COMPLETE = "MountRotationComplete"
 OBJECT_NEAR_EXPIRY = "ObjectNearExpiry"
 STALE_CONTENT_MOUNTED = "StaleContentMounted"
 FAILED_TO_WRITE_POD_STATUS = "FailedToWritePodStatus"
+UNKNOWN_FIELD = "UnknownField"
 
 
 def secret_failed(
@@ -149,6 +152,18 @@ def secret_reverted(pod: PodRef, spc: SecretProviderClass, name: str) -> Event:
     """Return the notice that a manual edit of a Secret was reverted."""
     message = f"reverted a manual edit of secret {name}, managed by spc {spc.namespace}/{spc.name}"
     return _about(name, pod, EventType.NORMAL, SECRET_REVERTED, message)
+
+
+def unknown_class_fields(spc: SecretProviderClass, fields: tuple[UnknownField, ...]) -> Event:
+    """Return the warning that fields of `spc` have no effect."""
+    message = truncate_message(describe_unknown_fields(fields))
+    return Event(_class_ref(spc), EventType.WARNING, UNKNOWN_FIELD, message)
+
+
+def unknown_volume_fields(pod: PodRef, fields: tuple[UnknownField, ...]) -> Event:
+    """Return the warning that `volumeAttributes` or a Secret of `pod` have unknown fields."""
+    message = truncate_message(describe_unknown_fields(fields))
+    return Event(pod, EventType.WARNING, UNKNOWN_FIELD, message)
 
 
 def mount_failed(pod: PodRef, spc: SecretProviderClass, error: KeyferryError) -> Event:

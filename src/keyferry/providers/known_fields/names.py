@@ -115,6 +115,7 @@ _CREDENTIAL_NOTE = (
 MISPLACED_PARAMETERS = {
     "secretObjects": "it belongs to spec, beside parameters",
     "provider": "it belongs to spec, beside parameters",
+    "providerName": "spec.provider of the SecretProviderClass names the provider",
     "optional": "no object is optional: a missing one fails the mount",
     **dict.fromkeys(
         ("clientSecret", "clientCertificate", "roleID", "secretID", "token", "vaultToken"),
