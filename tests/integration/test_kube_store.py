@@ -14,8 +14,10 @@ from keyferry.aio.clock import SystemClock
 from keyferry.errors import StoreError
 from keyferry.kubernetes.api.client import MAX_CONCURRENT_WRITES
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
-from keyferry.kubernetes.objects import PodRef, PodStatus
+from keyferry.kubernetes.objects import Event, EventType, PodRef, PodStatus
 from tests.fakes.kube_api import KubeApiServer, class_manifest, running_api
+from tests.fakes.kube_objects import StatusError
+from tests.fakes.log import captured_log
 from tests.fakes.store_suite import SECRET
 
 
@@ -114,6 +116,70 @@ async def test_a_missing_permission_is_named(api: KubeApiServer, store: KubeStor
         StoreError, match=r"to patch secrets shop/db .* namespace to syncSecret\.namespaces"
     ):
         await store.apply_secret(SECRET)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (
+            StatusError(
+                403,
+                "Forbidden",
+                'secrets "db" is forbidden: exceeded quota: q, requested: secrets=1, used: 0',
+            ),
+            r"Forbidden\): quota q of the namespace is exceeded\. Raise the .* --namespace shop",
+        ),
+        (
+            StatusError(
+                400, "BadRequest", 'admission webhook "a.example.com" denied the request: canary'
+            ),
+            r"BadRequest\): admission webhook a\.example\.com denied it\. Ask the owner",
+        ),
+        (
+            StatusError(
+                422,
+                "Invalid",
+                "secrets \"db\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied"
+                " request: canary",
+            ),
+            r"Invalid\): admission policy p denied it\. .*describe validatingadmissionpolicy p",
+        ),
+        (
+            StatusError(
+                403,
+                "Forbidden",
+                'secrets "db" is forbidden: unable to create new content in namespace shop because'
+                " it is being terminated",
+            ),
+            r"Forbidden\): namespace shop is being deleted\. No action is needed",
+        ),
+        (
+            StatusError(403, "Forbidden", 'secrets "db" is forbidden: canary'),
+            r"syncSecret\.namespaces; .* If the permission exists, an admission plugin denied",
+        ),
+    ],
+    ids=["quota", "webhook", "policy", "terminating", "other"],
+)
+async def test_rejection_that_is_no_missing_permission_is_named(
+    api: KubeApiServer, store: KubeStore, refusal: StatusError, words: str
+) -> None:
+    """For Secrets, pod statuses and events; the text of the server is not repeated."""
+    for plural in ("secrets", "secretproviderclasspodstatuses"):
+        api.refusals[f"patch {plural}"] = refusal
+    api.refusals["create events"] = refusal
+    with pytest.raises(StoreError, match=words) as caught:
+        await store.apply_secret(SECRET)
+    assert "canary" not in str(caught.value)
+    status = PodStatus("shop", "s", PodRef("shop", "web-0", "uid-0"), "web", "/x", "n", ())
+    expected = words.replace(r"syncSecret\.namespaces; ", "") if "syncSecret" in words else words
+    with pytest.raises(StoreError, match=expected):
+        await store.apply_pod_status(status)
+    with captured_log() as log:
+        about = PodRef("shop", "web-0", "uid-0")
+        await store.record_event(Event(about, EventType.WARNING, "Failed", "x"))
+        await store.drain()
+    is_terminating = "being deleted" in words
+    assert ("event dropped" in log.getvalue()) is not is_terminating
 
 
 async def test_secret_created_concurrently_by_another_client_is_not_changed(

@@ -1,7 +1,7 @@
 """Translates lightkube and httpx exceptions into StoreError subclasses.
 
 A message names the verb, the resource and the object. Of the response it repeats only reasons that
-the API documents, because the server quotes values in its own texts.
+the API documents, and names that `rejection` finds, because the server quotes values in its texts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 from lightkube.core.exceptions import ApiError
 
 from keyferry.errors import StoreError, StoreUnavailableError
+from keyferry.kubernetes.rejection import Rejection, RejectionKind, parse_rejection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,6 +38,10 @@ class ApiConflictError(ApiStatusError):
 
 class ApiGoneError(ApiStatusError):
     """The resourceVersion from which a watch or a list continues has expired (410)."""
+
+
+class NamespaceTerminatingError(ApiStatusError):
+    """The namespace is being deleted, so nothing can be created in it (403)."""
 
 
 class ApiUnreachableError(StoreUnavailableError):
@@ -62,7 +67,12 @@ def translate_errors(verb: str, resource: str, name: str, *, server: str) -> Ite
     except ApiError as error:
         # Not chained: the text of the server may quote a value of a Secret.
         raise error_for_status(
-            error.status.code or 0, _safe_reason(error), verb=verb, resource=resource, name=name
+            error.status.code or 0,
+            _safe_reason(error),
+            verb=verb,
+            resource=resource,
+            name=name,
+            rejection=parse_rejection(error.status.message or ""),
         ) from None
     except httpx2.HTTPStatusError as error:
         raise error_for_status(
@@ -83,7 +93,13 @@ def translate_errors(verb: str, resource: str, name: str, *, server: str) -> Ite
 
 
 def error_for_status(
-    code: int, reason: str, *, verb: str, resource: str, name: str
+    code: int,
+    reason: str,
+    *,
+    verb: str,
+    resource: str,
+    name: str,
+    rejection: Rejection | None = None,
 ) -> ApiStatusError:
     """Return the error for a rejected request.
 
@@ -93,14 +109,27 @@ def error_for_status(
         verb: of RBAC.
         resource: the plural with its group.
         name: the object.
+        rejection: what the message of the API says; None if it says nothing known.
     """
     status = f"HTTP {code}{': ' if reason else ''}{reason}"
     problem = f"the Kubernetes API refuses to {verb} {resource} {name} ({status})"
-    if code == 403:
-        return ApiStatusError(problem, _rbac_remedy(verb, resource, name))
     fallback = ApiBusyError if code == 429 or code >= 500 else ApiStatusError
     kind, remedy = _ERRORS_BY_STATUS.get(code, (fallback, "Check the log of the API server."))
+    if rejection is not None and rejection.kind is not RejectionKind.PERMISSION:
+        if rejection.kind is RejectionKind.TERMINATING:
+            kind = NamespaceTerminatingError
+        return kind(f"{problem}: {rejection.problem}", rejection.remedy(_namespace(name)))
+    if code == 403:
+        remedy = _rbac_remedy(verb, resource, name)
+        if rejection is None:
+            remedy = f"{remedy} If the permission exists, an admission plugin denied the request."
     return kind(problem, remedy)
+
+
+def _namespace(name: str) -> str:
+    """Return the namespace in `namespace/name`, `in namespace` or `in/namespace`."""
+    namespace = name.removeprefix("in ").removeprefix("in/")
+    return namespace.partition("/")[0]
 
 
 def _rbac_remedy(verb: str, resource: str, name: str) -> str:

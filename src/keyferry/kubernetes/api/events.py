@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING
 from keyferry.errors import StoreError, StoreUnavailableError
 from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.formats.fields import Field, FieldTypeError
-from keyferry.kubernetes.api.api_errors import ApiConflictError, ApiNotFoundError
+from keyferry.kubernetes.api.api_errors import (
+    ApiConflictError,
+    ApiNotFoundError,
+    NamespaceTerminatingError,
+)
 from keyferry.kubernetes.api.client import EventResource
 from keyferry.kubernetes.api.event_budget import EventBudget, repeat_bucket
 from keyferry.kubernetes.api.reflector import api_backoff
@@ -122,6 +126,8 @@ class EventRecorder:
             found = await self._queue.get()
             try:
                 await self._write_with_retry(found)
+            except NamespaceTerminatingError as error:
+                _log.debug("event dropped", reason=found.event.reason, error=str(error))
             except StoreError as error:
                 _log.warning("event dropped", reason=found.event.reason, error=str(error))
             finally:

@@ -9,6 +9,7 @@ from base64 import b64decode, b64encode
 
 from keyferry.errors import PlatformError, Stage
 from keyferry.formats.go_json import NotJsonError, read_json, write_json
+from keyferry.kubernetes.rejection import RejectionKind, rejection_of
 
 DATA_KEY = "key"
 """Key in the data of the Secret."""
@@ -28,7 +29,7 @@ def parse_key(status: int, body: bytes, secret: str) -> bytes | None:
     if status == 404:
         return None
     if status != 200:
-        raise _api_error(status, "get", secret)
+        raise _api_error(status, "get", secret, body)
     try:
         document = read_json(body)
     except NotJsonError:
@@ -50,11 +51,12 @@ def parse_key(status: int, body: bytes, secret: str) -> bytes | None:
     return key
 
 
-def was_created(status: int, secret: str) -> bool:
+def was_created(status: int, body: bytes, secret: str) -> bool:
     """Return whether a POST created the Secret; False if it exists, created by another node.
 
     Args:
         status: HTTP status.
+        body: response body.
         secret: namespace and name of the Secret, for messages.
 
     Raises:
@@ -63,7 +65,7 @@ def was_created(status: int, secret: str) -> bool:
     if status == 409:
         return False
     if not 200 <= status < 300:
-        raise _api_error(status, "create", secret)
+        raise _api_error(status, "create", secret, body)
     return True
 
 
@@ -80,8 +82,15 @@ def secret_manifest(name: str, namespace: str, key: bytes) -> bytes:
     )
 
 
-def _api_error(status: int, verb: str, secret: str) -> PlatformError:
+def _api_error(status: int, verb: str, secret: str, body: bytes) -> PlatformError:
     namespace, _, name = secret.partition("/")
+    missing = f"Secret {secret} is missing, and" if verb == "create" else f"Secret {secret}:"
+    problem = f"{missing} the Kubernetes API rejected the request to {verb} it ({status})"
+    rejection = rejection_of(body)
+    if rejection is not None and rejection.kind is not RejectionKind.PERMISSION:
+        return PlatformError(
+            f"{problem}: {rejection.problem}", rejection.remedy(namespace), stage=Stage.STORE
+        )
     match status, verb:
         case ((401 | 403), "create"):
             remedy = (
@@ -96,9 +105,4 @@ def _api_error(status: int, verb: str, secret: str) -> PlatformError:
             )
         case _:
             remedy = "See the log of the Kubernetes API server."
-    problem = f"Secret {secret} is missing, and" if verb == "create" else f"Secret {secret}:"
-    return PlatformError(
-        f"{problem} the Kubernetes API rejected the request to {verb} it ({status})",
-        remedy,
-        stage=Stage.STORE,
-    )
+    return PlatformError(problem, remedy, stage=Stage.STORE)

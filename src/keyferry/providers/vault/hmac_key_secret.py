@@ -55,7 +55,8 @@ class HmacKeySecret:
             # A retry is harmless: it gets a conflict if the first try created the Secret.
             manifest = secret_manifest(self._name, namespace, key)
             request = VaultRequest(folder, f"create Secret {secret}", "POST", manifest)
-            if was_created((await self._api.send(request)).status, secret):
+            created = await self._api.send(request)
+            if was_created(created.status, created.body, secret):
                 return key
         raise PlatformError(
             f"Secret {secret} is repeatedly created and deleted",

@@ -63,10 +63,10 @@ def test_denied_get_names_the_missing_permission(status: int, said: str) -> None
 
 def test_denied_create_explains_how_to_create_the_secret() -> None:
     """Either by hand or with a permission. If another node created it first, it is not an error."""
-    assert was_created(201, SECRET)
-    assert not was_created(409, SECRET)
+    assert was_created(201, b"", SECRET)
+    assert not was_created(409, b"", SECRET)
     with pytest.raises(PlatformError, match=f"Secret {SECRET} is missing") as caught:
-        was_created(403, SECRET)
+        was_created(403, b"", SECRET)
     assert (
         "kubectl create secret generic vault-csi-provider-hmac-key --namespace kube-system"
         in caught.value.remedy

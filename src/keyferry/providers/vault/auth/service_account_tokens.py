@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from keyferry.errors import IdentityError
 from keyferry.formats.go_json import NotJsonError, read_json, write_json
+from keyferry.kubernetes.rejection import RejectionKind, rejection_of
 from keyferry.providers.vault.http.client import VaultRequest
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class ApiTokenRequester:
         request = VaultRequest(path, action, "POST", _token_request(pod, audience))
         response = await self._api.send(request, pod.caller)
         if not response.ok:
-            raise _token_request_error(response.status, action, pod)
+            raise _token_request_error(response.status, response.body, action, pod)
         return _parse_token_request(response.body, action)
 
 
@@ -108,7 +109,11 @@ def _token_request(pod: PodInfo, audience: str) -> bytes:
     )
 
 
-def _token_request_error(status: int, action: str, pod: PodInfo) -> IdentityError:
+def _token_request_error(status: int, body: bytes, action: str, pod: PodInfo) -> IdentityError:
+    problem = f"failed to {action}: the Kubernetes API rejected the request ({status})"
+    rejection = rejection_of(body)
+    if rejection is not None and rejection.kind is not RejectionKind.PERMISSION:
+        return IdentityError(f"{problem}: {rejection.problem}", rejection.remedy(pod.namespace))
     match status:
         case 401 | 403:
             remedy = (
@@ -120,9 +125,7 @@ def _token_request_error(status: int, action: str, pod: PodInfo) -> IdentityErro
             remedy = f"Check that pod {pod.namespace}/{pod.name} and its service account exist."
         case _:
             remedy = "See the log of the Kubernetes API server."
-    return IdentityError(
-        f"failed to {action}: the Kubernetes API rejected the request ({status})", remedy
-    )
+    return IdentityError(problem, remedy)
 
 
 def _parse_token_request(body: bytes, action: str) -> str:
