@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds a Go program once, into a cache, and prints its path: the CSI conformance suite, a published upstream program that
-# tests/compat and bench compare with Keyferry, the test program go-reader, Helm, or the linter of workflows. This repository contains
-# no source of upstream.
-# Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader | helm | actionlint
+# tests/compat and bench compare with Keyferry, the test program go-reader, Helm, or the linter of workflows. promtool is that of
+# Debian. This repository contains no source of upstream.
+# Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader | helm | actionlint | promtool
 set -euo pipefail
 . "$(dirname "$0")/cache.sh"
 ACTIONLINT=v1.7.12
@@ -34,6 +34,17 @@ go_build_local() { # PROGRAM FOLDER
     "$scripts/retry.sh" go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$building/bin/$1" .
 }
 
+# Without its package, which would install and start a server.
+debian_program() { # PROGRAM PACKAGE
+  cd "$building"
+  ( # apt-get of two scripts would get in each other's way.
+    flock 8
+    apt-get download --quiet=2 "$2" || { "$scripts/retry.sh" apt-get update --quiet=2 && "$scripts/retry.sh" apt-get download --quiet=2 "$2"; }
+  ) 8>"$cache/packages.lock"
+  dpkg-deb --extract "$2"_*.deb source
+  cp "source/usr/bin/$1" bin
+}
+
 program=${1:-}
 case "$program" in
   actionlint) version=$ACTIONLINT build=(go_install "$program" github.com/rhysd/actionlint/cmd/actionlint "$ACTIONLINT") ;;
@@ -52,13 +63,14 @@ case "$program" in
     version=$(cat "$source"/go.mod "$source"/go.sum "$source"/main.go | sha256sum | cut -c1-12)
     build=(go_build_local "$program" "$source")
     ;;
-  *) echo "Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader | helm | actionlint" >&2; exit 2 ;;
+  promtool) version=debian build=(debian_program "$program" prometheus) ;;
+  *) echo "Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader | helm | actionlint | promtool" >&2; exit 2 ;;
 esac
 
 folder="$cache/$program-$version"
 hold_cache tools
 if [ ! -d "$folder" ]; then
-  need_go "$program"
+  [ "${build[0]}" = debian_program ] || need_go "$program"
   echo "Building $program $version ..." >&2
   mkdir "$building/bin"
   ("${build[@]}") >&2

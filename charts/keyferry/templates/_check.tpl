@@ -32,7 +32,25 @@ rejected unknown names before. */ -}}
 {{- if regexMatch "(provider-azure|csi-secrets-store/driver|secrets-store/driver|vault-csi-provider|openbao-csi-provider)$" .Values.linux.image.repository }}
 - {{ printf "linux.image.repository: %s is an upstream image, which does not support Keyferry's flags: remove linux.image, or name a Keyferry image." .Values.linux.image.repository | quote }}
 {{- end }}
+{{- if and .Values.networkPolicy.enabled .Values.linux.hostNetwork }}
+- "networkPolicy.enabled: a NetworkPolicy does not apply to Pods that use the network of the node: set linux.hostNetwork=false or networkPolicy.enabled=false."
+{{- end }}
+{{- if and .Values.podMonitor.enabled (regexMatch "^(127\\.|localhost:|\\[::1\\]:)" .Values.linux.metricsAddr) }}
+- {{ printf "podMonitor.enabled: Prometheus cannot reach the loopback address of linux.metricsAddr=%s: set another one, such as :8095." .Values.linux.metricsAddr | quote }}
+{{- end }}
 {{- include "keyferry.missingNamespaces" . }}
+{{- include "keyferry.missingOperator" . }}
+{{- end -}}
+
+{{- /* Helm would say only "no matches for kind". Without a cluster (helm template) nothing is known. */ -}}
+{{- define "keyferry.missingOperator" -}}
+{{- if lookup "v1" "Namespace" "" "kube-system" }}
+{{- range $value, $kind := dict "podMonitor" "PodMonitor" "prometheusRule" "PrometheusRule" }}
+{{- if and (index $.Values $value).enabled (not ($.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" $kind))) }}
+- {{ printf "%s.enabled: the cluster has no %s: install the Prometheus Operator first, or set %s.enabled=false." $value $kind $value | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- /* Helm would fail halfway, with a message that does not name the value. Without a cluster (helm template) nothing is known. */ -}}

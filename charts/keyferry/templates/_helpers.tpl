@@ -23,6 +23,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end -}}
 
+{{- /* Labels that select the Pods of the driver. They cannot change in an upgrade. */ -}}
+{{- define "keyferry.selector" -}}
+app: secrets-store-csi-driver
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "keyferry.serviceAccountName" -}}
 {{- .Values.serviceAccount.name | default "secrets-store-csi-driver" -}}
 {{- end -}}

@@ -25,6 +25,7 @@ from tests.e2e.vault.programs import server_programs
 
 OWN = (
     "test_chart",
+    "test_chart_values",
     "test_kube_store",
     "test_api_server",
     "test_cluster",

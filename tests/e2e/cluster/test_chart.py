@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
 
 import pytest
 import yaml
@@ -18,60 +16,11 @@ from keyferry.cli.driver import DRIVER_FLAGS
 from keyferry.cli.flags.restrictions import NODE_ADDRESSES_VARIABLE
 from keyferry.providers.restrictions import CLASS_FILE_FOLDERS
 from scripts.image.__main__ import default_name
+from tests.e2e.cluster.chart import Manifest, container, one, refused, render
 from tests.e2e.cluster.programs import built_programs
-from tests.unit.chart.values import CHART, MISSPELT, MOVED, UPSTREAM, WRONG, defaults
+from tests.unit.chart.values import CHART
 
 ROOT = Path(__file__).parents[3]
-
-Manifest = dict[str, Any]
-
-
-async def render(values: Manifest, *, kube: str = "1.34.0", chart: Path = CHART) -> list[Manifest]:
-    """Render the chart with these values."""
-    status, out, errors = await _helm(values, kube, chart)
-    assert 0 == status, errors
-    return [each for each in yaml.safe_load_all(out) if each]
-
-
-async def refused(values: Manifest) -> str:
-    """Return the error of the chart for invalid values."""
-    status, _, errors = await _helm(values, "1.34.0")
-    assert 0 != status
-    return errors
-
-
-async def _helm(values: Manifest, kube: str, chart: Path = CHART) -> tuple[int, str, str]:
-    helm = (await built_programs()).helm
-    command = [
-        str(helm), "template", "keyferry", str(chart), "--namespace=kube-system",
-        f"--kube-version={kube}", "--values=-",
-    ]  # fmt: skip
-    run = await asyncio.to_thread(
-        subprocess.run,
-        command,
-        input=yaml.safe_dump(values),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return run.returncode, run.stdout, run.stderr
-
-
-def one(manifests: list[Manifest], kind: str, name: str = "") -> Manifest:
-    """Return the only manifest of this kind (and name)."""
-    (found,) = [
-        each
-        for each in manifests
-        if each["kind"] == kind and (not name or each["metadata"]["name"] == name)
-    ]
-    return found
-
-
-def container(manifests: list[Manifest]) -> Manifest:
-    """Return the only container of the DaemonSet."""
-    (found,) = one(manifests, "DaemonSet")["spec"]["template"]["spec"]["containers"]
-    assert isinstance(found, dict)
-    return found
 
 
 def rights(manifests: list[Manifest], kind: str, name: str) -> dict[str, list[str]]:
@@ -166,103 +115,6 @@ async def test_cluster_wide_sync_must_be_enabled_explicitly() -> None:
         "secrets": ["get", "list", "watch", "create", "patch", "delete"]
     }
     one(manifests, "ClusterRoleBinding", "secretprovidersyncing-rolebinding")
-
-
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ({"syncSecret": {"enabled": True}}, "list the namespaces in syncSecret.namespaces"),
-        ({"syncSecret": {"namespaces": ["shop"]}}, "also set syncSecret.enabled=true"),
-        (
-            {"syncSecret": {"enabled": True, "namespaces": ["shop"], "clusterWide": True}},
-            "remove syncSecret.namespaces or syncSecret.clusterWide",
-        ),
-        ({"versionHmac": {"enabled": False, "create": True}}, "remove versionHmac.create"),
-        (
-            {"linux": {"image": {"repository": "registry.k8s.io/csi-secrets-store/driver"}}},
-            "linux.image.repository",
-        ),
-    ],
-)
-async def test_invalid_values_are_rejected(values: Manifest, said: str) -> None:
-    """Before anything is installed, with the name of the value."""
-    assert said in await refused(values)
-
-
-async def test_wrong_values_are_rejected() -> None:
-    """Misspelt names and wrong types by the schema; values of other charts with an explanation."""
-    cases = [
-        *((f"additional properties '{name}' not allowed", each) for name, each in MISSPELT.items()),
-        *((f"- at '{place}", each) for place, each in WRONG),
-        *MOVED,
-    ]
-    answers = await asyncio.gather(*(refused(values) for _, values in cases))
-    assert [] == [
-        case for case, answer in zip(cases, answers, strict=True) if case[0] not in answer
-    ]
-
-
-async def test_all_problems_are_reported_at_once() -> None:
-    """One per line."""
-    said = await refused({"image": {"tag": "v1"}, "syncSecret": {"enabled": True}})
-    assert "2 problems:\n* syncSecret.enabled" in said
-    assert "\n* image: this chart has no such value. Did you mean linux.image?\n" in said
-
-
-@pytest.mark.parametrize("values", UPSTREAM.values(), ids=UPSTREAM)
-async def test_values_of_upstream_are_accepted(values: Manifest) -> None:
-    """Complete values of its charts, as they are."""
-    assert "secrets-store" == container(await render(values))["name"]
-
-
-async def test_a_value_without_content_breaks_nothing() -> None:
-    """`null` removes a default: it is refused, or the chart renders without it."""
-
-    async def check(path: tuple[str, ...]) -> None:
-        values: Any = None
-        for name in reversed(path):
-            values = {name: values}
-        status, out, errors = await _helm(values, "1.34.0")
-        assert 0 == status or "missing propert" in errors or "got null" in errors, errors
-        assert not re.search(r"\bnull\b|<nil>", out), path
-
-    await asyncio.gather(*(check(path) for path in paths(defaults())))
-
-
-def paths(values: Manifest, *above: str) -> Iterator[tuple[str, ...]]:
-    """The paths of all values and of the maps above them."""
-    for name, value in values.items():
-        yield (*above, name)
-        if isinstance(value, dict):
-            yield from paths(value, *above, name)
-
-
-async def test_notes_name_values_without_effect(tmp_path: Path) -> None:
-    """Those of upstream that are set, and no others."""
-    copy = tmp_path / "keyferry"
-    shutil.copytree(CHART, copy)
-    (copy / "templates" / "shown.yaml").write_text(
-        'kind: List\nlines: {{ include "keyferry.ignored" . | fromYamlArray | toJson }}\n'
-    )
-    assert [] == one(await render({}, chart=copy), "List")["lines"]
-    lines = one(await render(UPSTREAM["driver"], chart=copy), "List")["lines"]
-    assert "linux.registrar: Keyferry registers itself" in lines
-    assert not [line for line in lines if line.startswith("windows")]
-    (windows,) = one(await render({"windows": {"enabled": True}}, chart=copy), "List")["lines"]
-    assert windows.startswith("windows: Keyferry runs on Linux nodes only")
-
-
-async def test_the_chart_passes_the_linter() -> None:
-    """Also its warnings."""
-    helm = (await built_programs()).helm
-    run = await asyncio.to_thread(
-        subprocess.run,
-        [str(helm), "lint", "--strict", "--kube-version=1.34.0", str(CHART)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert 0 == run.returncode, run.stdout
 
 
 async def test_cache_and_rate_limit_values_become_flags() -> None:
@@ -443,6 +295,153 @@ async def test_the_container_has_no_more_rights_than_mounting_needs() -> None:
         "runAsUser": 0,
         "runAsGroup": 0,
     } == container(rendered)["securityContext"]
+
+
+async def test_names_and_selectors_of_an_installation_do_not_change() -> None:
+    """An upgrade cannot change the selector; upstream's names keep existing tools working."""
+    manifests = await render({})
+    daemonset = one(manifests, "DaemonSet")
+    assert "keyferry" == daemonset["metadata"]["name"]
+    assert daemonset["spec"]["selector"]["matchLabels"] == {
+        "app": "secrets-store-csi-driver",
+        "app.kubernetes.io/instance": "keyferry",
+    }
+    assert "secrets-store.csi.k8s.io" == one(manifests, "CSIDriver")["metadata"]["name"]
+    assert "secrets-store-csi-driver" == one(manifests, "ServiceAccount")["metadata"]["name"]
+    assert {"DaemonSet", "CSIDriver", "ServiceAccount", "Pod"} == {
+        each["kind"] for each in manifests if "Role" not in each["kind"]
+    }
+
+
+async def test_the_driver_is_critical_for_its_node() -> None:
+    """Unless the value says otherwise, as in upstream's chart."""
+    spec = one(await render({}), "DaemonSet")["spec"]["template"]["spec"]
+    assert "system-node-critical" == spec["priorityClassName"]
+    spec = one(await render({"linux": {"priorityClassName": ""}}), "DaemonSet")["spec"]["template"]
+    assert "priorityClassName" not in spec["spec"]
+
+
+async def test_the_service_account_can_be_named_or_exist_already() -> None:
+    """All bindings follow."""
+    account = {"name": "vaults", "annotations": {"a": "b"}, "labels": {"team": "platform"}}
+    for create in (True, False):
+        manifests = await render(
+            {
+                "serviceAccount": {**account, "create": create},
+                "syncSecret": {"enabled": True, "namespaces": ["shop"]},
+            }
+        )
+        bound = [each for each in manifests if each["kind"].endswith("RoleBinding")]
+        assert 3 == len(bound)
+        assert {"vaults"} == {each["subjects"][0]["name"] for each in bound}
+        assert (
+            "vaults"
+            == one(manifests, "DaemonSet")["spec"]["template"]["spec"]["serviceAccountName"]
+        )
+        made = [each["metadata"] for each in manifests if "ServiceAccount" == each["kind"]]
+        assert create == bool(made)
+        for each in made:
+            assert {"a": "b"} == each["annotations"]
+            assert "platform" == each["labels"]["team"]
+
+
+async def test_pod_settings_become_fields_of_the_pod() -> None:
+    """None of them is set by default."""
+    values = {
+        "linux": {
+            "podSecurityContext": {"seLinuxOptions": {"type": "spc_t"}},
+            "dnsPolicy": "None",
+            "dnsConfig": {"nameservers": ["10.0.0.10"]},
+            "revisionHistoryLimit": 0,
+        },
+        "imagePullSecrets": [{"name": "registry"}],
+    }
+    plain = one(await render({}), "DaemonSet")["spec"]
+    daemonset = one(await render(values), "DaemonSet")["spec"]
+    names = {"securityContext", "dnsPolicy", "dnsConfig", "imagePullSecrets"}
+    assert not names & plain["template"]["spec"].keys()
+    assert "revisionHistoryLimit" not in plain
+    assert 0 == daemonset["revisionHistoryLimit"]
+    spec = daemonset["template"]["spec"]
+    assert {"seLinuxOptions": {"type": "spc_t"}} == spec["securityContext"]
+    assert ("None", {"nameservers": ["10.0.0.10"]}) == (spec["dnsPolicy"], spec["dnsConfig"])
+    assert [{"name": "registry"}] == spec["imagePullSecrets"]
+    on_host = one(await render({"linux": {"hostNetwork": True}}), "DaemonSet")["spec"]["template"]
+    assert "ClusterFirstWithHostNet" == on_host["spec"]["dnsPolicy"]
+
+
+async def test_additional_manifests_are_templates() -> None:
+    """As a map or as text."""
+    manifests = await render(
+        {
+            "extraObjects": [
+                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}},
+                "kind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-more\n",
+            ]
+        }
+    )
+    assert "shop" == one(manifests, "Namespace")["metadata"]["name"]
+    assert "keyferry-more" == one(manifests, "ConfigMap")["metadata"]["name"]
+
+
+async def test_monitoring_is_installed_if_asked_for() -> None:
+    """The monitor selects the Pods; the dashboard is the file of the chart."""
+    values = {
+        "podMonitor": {"enabled": True, "namespace": "monitoring", "labels": {"release": "stack"}},
+        "grafanaDashboard": {"enabled": True, "annotations": {"grafana_folder": "Secrets"}},
+        "prometheusRule": {"enabled": True},
+    }
+    manifests = await render(values)
+    monitor = one(manifests, "PodMonitor")
+    assert ("monitoring", "stack") == (
+        monitor["metadata"]["namespace"],
+        monitor["metadata"]["labels"]["release"],
+    )
+    daemonset = one(manifests, "DaemonSet")["spec"]
+    assert daemonset["selector"] == monitor["spec"]["selector"]
+    assert ["kube-system"] == monitor["spec"]["namespaceSelector"]["matchNames"]
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in {port["name"] for port in container(manifests)["ports"]}
+    assert monitor["spec"]["jobLabel"] in daemonset["template"]["metadata"]["labels"]
+    dashboard = one(manifests, "ConfigMap")
+    assert "1" == dashboard["metadata"]["labels"]["grafana_dashboard"]
+    assert json.loads(dashboard["data"]["keyferry.json"]) == json.loads(
+        (CHART / "dashboards" / "keyferry.json").read_text()
+    )
+    one(manifests, "PrometheusRule")
+    loopback = {**values, "linux": {"metricsAddr": "127.0.0.1:8095"}}
+    assert "loopback address of linux.metricsAddr=127.0.0.1:8095" in await refused(loopback)
+
+
+async def test_network_policy_permits_scrapes_and_probes() -> None:
+    """Egress is not restricted until there are rules for it."""
+    prometheus = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}
+    }
+    vault = {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": 443}]}
+    plain = one(await render({"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]
+    assert ["Ingress"] == plain["policyTypes"]
+    assert [{"ports": [{"port": "metrics"}]}, {"ports": [{"port": "healthz"}]}] == plain["ingress"]
+    policy = {"enabled": True, "metricsFrom": [prometheus], "egress": [vault]}
+    spec = one(await render({"networkPolicy": policy}), "NetworkPolicy")["spec"]
+    assert ["Ingress", "Egress"] == spec["policyTypes"]
+    assert [prometheus] == spec["ingress"][0]["from"]
+    dns, other = spec["egress"]
+    assert {53} == {port["port"] for port in dns["ports"]}
+    assert vault == other
+    said = await refused({"networkPolicy": policy, "linux": {"hostNetwork": True}})
+    assert "does not apply to Pods that use the network of the node" in said
+
+
+async def test_plain_manifests_contain_no_test() -> None:
+    """The Pod of `helm test` is a hook, which only Helm knows."""
+    plain = list(yaml.safe_load_all((ROOT / "deploy" / "keyferry.yaml").read_text()))
+    assert "Pod" not in {each["kind"] for each in plain}
+    pod = one(await render({}), "Pod")
+    assert "test" == pod["metadata"]["annotations"]["helm.sh/hook"]
+    (only,) = pod["spec"]["containers"]
+    assert only["args"] == [(CHART / "files" / "ready.py").read_text().rstrip("\n")]
+    compile(only["args"][0], "ready.py", "exec")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,11 @@ MISSPELT: dict[str, Values] = {
     "nodeAfinity": {"linux": {"affinity": {"nodeAfinity": {}}}},
     "rollingUpdates": {"linux": {"updateStrategy": {"rollingUpdates": {}}}},
     "registarImage": {"linux": {"registarImage": {}}},
+    "enabledd": {"podMonitor": {"enabledd": True}},
+    "source_labels": {"podMonitor": {"relabelings": [{"source_labels": ["a"]}]}},
+    "alerts": {"prometheusRule": {"alerts": False}},
+    "label": {"grafanaDashboard": {"label": "a"}},
+    "ingress": {"networkPolicy": {"ingress": []}},
     "enable": {"windows": {"enable": False}},
 }
 """Values with a misspelt name, by the name."""
@@ -122,6 +127,15 @@ WRONG: list[tuple[str, Values]] = [
         {"tokenRequests": [{"audience": "a", "expirationSeconds": 60}]},
     ),
     ("/commonLabels/a", {"commonLabels": {"a": True}}),
+    ("/podMonitor/interval", {"podMonitor": {"interval": 30}}),
+    ("/podMonitor/labels/release", {"podMonitor": {"labels": {"release": True}}}),
+    ("/prometheusRule/disabledAlerts/0", {"prometheusRule": {"disabledAlerts": ["Keyferry"]}}),
+    ("/grafanaDashboard/labels/a", {"grafanaDashboard": {"labels": {"a": 1}}}),
+    (
+        "/networkPolicy/egress/0/ports/0/protocol",
+        {"networkPolicy": {"egress": [{"ports": [{"protocol": "tcp"}]}]}},
+    ),
+    ("/networkPolicy/metricsFrom/0", {"networkPolicy": {"metricsFrom": ["monitoring"]}}),
     ("/extraObjects", {"extraObjects": {"kind": "Namespace"}}),
 ]
 """Wrong values, with the place that the message names."""

@@ -1,0 +1,117 @@
+"""Alerts and dashboard of the chart: they use metrics that the driver has, and are documented."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts.image.build import labels
+from tests.unit.chart.values import CHART, schema
+from tests.unit.test_documented_names import MONITORING, OPERATIONS, series
+
+ALERTS: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((CHART / "alerts" / "keyferry.yaml").read_text())["groups"]
+    for rule in group["rules"]
+]
+DASHBOARD: dict[str, Any] = json.loads((CHART / "dashboards" / "keyferry.json").read_text())
+PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
+PROCESS = {"process_resident_memory_bytes", "process_cpu_seconds_total"}
+"""Of prometheus_client, on Linux."""
+
+
+def metrics(expression: str) -> set[str]:
+    """The metrics in an expression, by the names of the series that a scrape shows."""
+    found = re.findall(r"\b(?:keyferry|node|rotation|sync|k8s|process)_\w+", expression)
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in found}
+
+
+def expressions() -> Iterator[str]:
+    """All expressions of the dashboard, with those of its variables."""
+    yield from (each["expr"] for panel in PANELS for each in panel.get("targets", ()))
+    for variable in DASHBOARD["templating"]["list"]:
+        if "definition" in variable:
+            yield variable["definition"]
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_an_alert_uses_metrics_of_the_driver(rule: dict[str, Any]) -> None:
+    """And says what happened, what it means, and how urgent it is."""
+    assert metrics(rule["expr"]) <= series()
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    assert {"summary", "description"} == rule["annotations"].keys()
+    assert rule["annotations"]["description"].endswith(".")
+
+
+def test_every_alert_is_documented() -> None:
+    """In one table, with its expression and severity."""
+    table = (OPERATIONS / "monitoring.md").read_text().partition("## Alerts\n")[2]
+    rows = re.findall(r"^\| `(Keyferry\w+)` \| (\w+) \| `([^`]+)`", table, re.MULTILINE)
+    assert rows == [
+        (rule["alert"], rule["labels"]["severity"], rule["expr"].replace("300", "SECONDS"))
+        for rule in ALERTS
+    ]
+
+
+def test_only_alerts_that_exist_can_be_disabled() -> None:
+    """By the schema of the values."""
+    rules = schema()["properties"]["prometheusRule"]["properties"]
+    assert rules["disabledAlerts"]["items"]["enum"] == [rule["alert"] for rule in ALERTS]
+
+
+def test_alerts_name_events_that_the_driver_records() -> None:
+    """Descriptions send their reader to them."""
+    named = {
+        word
+        for rule in ALERTS
+        for phrase in re.findall(r"event (\w+)", rule["annotations"]["description"])
+        for word in [phrase]
+    }
+    assert named - {"FailedMount"} <= set(re.findall(r"^\| `(\w+)` \|", MONITORING, re.MULTILINE))
+
+
+def test_the_dashboard_uses_metrics_of_the_driver() -> None:
+    """It shows nearly all of them."""
+    used = {name for expression in expressions() for name in metrics(expression)}
+    assert used <= series() | PROCESS
+    assert set() == series() - used
+
+
+def test_the_dashboard_is_complete() -> None:
+    """Panels have a title, an explanation, a unique id and a place of their own."""
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    cells: set[tuple[int, int]] = set()
+    for panel in PANELS:
+        assert panel["title"]
+        assert "row" == panel["type"] or panel["description"].endswith(".")
+        place = panel["gridPos"]
+        own = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert max(x for x, _ in own) < 24
+        assert not own & cells
+        cells |= own
+
+
+def test_every_expression_of_the_dashboard_can_be_filtered() -> None:
+    """By job and node."""
+    for expression in expressions():
+        selectors = re.findall(r"\{[^}]*\}", expression)
+        assert all('job=~"$job"' in each for each in selectors)
+        assert all(
+            'node=~"$node"' in each for each in selectors if "label_values" not in expression
+        )
+
+
+def test_the_runbook_is_in_this_repository() -> None:
+    """The address is composed of the home page of the chart."""
+    template = (CHART / "templates" / "prometheusrule.yaml").read_text()
+    assert "%s/blob/v%s/docs/operations/monitoring.md#alerts" in template
+    assert labels()["org.opencontainers.image.source"] in (CHART / "Chart.yaml").read_text()
