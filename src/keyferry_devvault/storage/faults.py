@@ -85,7 +85,9 @@ class FaultInjectionTable:
     def clear_faults(self, match: str | None = None) -> None:
         """Remove all faults, or those with this `match`. The tuning stays."""
         with self._database.write() as connection:
-            connection.execute("DELETE FROM fault WHERE ?1 IS NULL OR match = ?1", (match,))
+            connection.execute(
+                "DELETE FROM fault WHERE :match IS NULL OR match = :match", {"match": match}
+            )
 
     def _numbered_faults(self) -> tuple[tuple[int, Fault], ...]:
         def load(connection: sqlite3.Connection) -> tuple[tuple[int, Fault], ...]:
