@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,7 +45,7 @@ async def test_demo_completes_and_cleans_up(tmp_path: Path, stage: dict[str, str
 
     assert 0 == done.exit_code, done.stdout + done.stderr
     for step in (
-        "NodePublishVolume",
+        "call NodePublishVolume at unix:$DEMO/csi/csi.sock",
         "0644  SECRET_1  ********",
         "Secret sqlserver, key dbpassword: ********",
         "File and Secret contain the new version.",
@@ -52,6 +54,7 @@ async def test_demo_completes_and_cleans_up(tmp_path: Path, stage: dict[str, str
     ):
         assert step in done.stdout
     assert "demo-" not in done.stdout.replace("keyferry-demo-", "")
+    assert "\x1b" not in done.stdout
     _assert_nothing_left(tmp_path)
 
 
@@ -101,3 +104,73 @@ async def test_demo_works_with_a_long_temporary_path(tmp_path: Path, stage: dict
     assert 0 == done.exit_code, done.stdout + done.stderr
     assert "DEMO=/tmp/keyferry-demo-" in done.stdout
     assert [] == list(long.iterdir())
+
+
+async def _kept(stage: dict[str, str]) -> tuple[Path, list[str]]:
+    """Start a demo and keep it; return its folder and the commands that it prints."""
+    done = await run_cli("demo", "--keep", env=stage)
+    assert 0 == done.exit_code, done.stdout + done.stderr
+    (folder,) = re.findall(r"^DEMO=(\S+)$", done.stdout, re.MULTILINE)
+    return Path(folder), re.findall(r"^ +\$ (.+)$", done.stdout, re.MULTILINE)
+
+
+async def _shell(script: str, environment: dict[str, str]) -> tuple[int | None, str]:
+    """Run a script in a shell that finds `keyferry`."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-c", script),
+        env=environment | {"PATH": path},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    return process.returncode, out.decode()
+
+
+async def test_every_printed_command_of_a_kept_demo_works(
+    tmp_path: Path, stage: dict[str, str]
+) -> None:
+    """In the printed order, in any shell in which DEMO is set; the last one removes everything."""
+    folder, commands = await _kept(stage)
+    try:
+        assert _processes(folder)
+        set_variable = f"DEMO={folder}"
+        stop = f"keyferry demo --stop {folder}"
+        assert {set_variable, stop} < set(commands)
+        assert 12 == len(commands)
+        outputs = {}
+        for command in commands:
+            status, outputs[command] = await _shell(f"{set_variable}\n{command}", stage)
+            assert 0 == status, f"{command}: {outputs[command]}"
+            if command.startswith("cat "):
+                assert "kind: Secret" in outputs[command]
+            elif command.startswith("ls "):
+                assert "SECRET_1" in outputs[command]
+        assert stop == commands[-1]
+        assert f"Stopped the demo and removed {folder}." in outputs[stop]
+    finally:
+        await _shell(f"keyferry demo --stop {folder}", stage)
+    _assert_nothing_left(tmp_path)
+
+
+async def test_a_kept_demo_is_stopped_after_its_processes_have_died(
+    tmp_path: Path, stage: dict[str, str]
+) -> None:
+    """Such as after a reboot of a laptop; the volume is unmounted all the same."""
+    folder, _ = await _kept(stage)
+    pids = re.findall(r": (\d+)", (folder / "processes.json").read_text())
+    for pid in pids:
+        os.kill(int(pid), signal.SIGKILL)
+    done = await run_cli("demo", "--stop", str(folder), env=stage)
+    assert 0 == done.exit_code, done.stderr
+    _assert_nothing_left(tmp_path)
+
+
+async def test_stop_refuses_other_folders(tmp_path: Path, stage: dict[str, str]) -> None:
+    """Nothing is removed."""
+    (tmp_path / "mine").touch()
+    done = await run_cli("demo", "--stop", str(tmp_path), env=stage)
+    assert 0 != done.exit_code
+    assert "is not the folder of a demo that was started with --keep" in done.stderr
+    assert (tmp_path / "mine").exists()

@@ -51,7 +51,6 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
     "httpx2": ("keyferry.kubernetes.api",),
     "azure": (),
     "click": ("keyferry.cli", "keyferry_devvault.cli", "keyferry_devvault.demo"),
-    "rich": ("keyferry_devvault.demo",),
     "prometheus_client": ("keyferry.telemetry", "keyferry.resilience.metrics"),
     "yaml": ("keyferry.formats",),
     "cryptography": (
@@ -342,7 +341,6 @@ BAD: list[tuple[Rule, str, str]] = [
     (foreign_complaints, "keyferry.providers.azure.keyvault", "import aiohttp"),
     (foreign_complaints, "keyferry.providers.azure.keyvault", "from azure.identity import aio"),
     (foreign_complaints, "keyferry.driver.daemon", "import click"),
-    (foreign_complaints, "keyferry.cli.mount", "import rich"),
     (foreign_complaints, "keyferry.formats.certs", "from joserfc import jws"),
     (foreign_complaints, "keyferry.cli.mount", "import grpc.aio"),
     (purity_complaints, "keyferry.formats.paths", '"""Rules. [pure]"""\nimport os'),

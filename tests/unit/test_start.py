@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-LATER = ("rich", "httpcore2", "anyio", "cryptography", "azure", "keyferry_devvault", "joserfc")
+LATER = ("httpcore2", "anyio", "cryptography", "azure", "keyferry_devvault", "joserfc")
 """For other commands, for one kind of object, or replaced by something cheaper."""
 
 

@@ -1,38 +1,48 @@
 """The environment of the demo: a private folder, two processes, and a client in place of kubelet.
 
-Leaving it removes the volume, the processes and the folder, also after an error or an interrupt.
+Leaving it removes the volume, the processes and the folder, also after an error or an interrupt,
+unless the environment is kept. `stop_kept` removes a kept environment.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import grpc
-
 from keyferry.driver.volumes.mounter import DirectoryMounter, TmpfsMounter, can_mount
-from keyferry.errors import InternalError, KeyferryError, ProviderReportedError
+from keyferry.errors import InternalError, KeyferryError, ProviderReportedError, RequestInvalidError
+from keyferry.formats.mountinfo import mount_points
 from keyferry.net.sockets import MAX_SOCKET_PATH_BYTES
 from keyferry.proto import csi_pb2 as csi
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SPC_ATTRIBUTE
+from keyferry_devvault.cli.server import devvault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType, TracebackType
+
+    import grpc
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 _CALL_SECONDS = 30.0
 _LONGEST_SOCKET_PATH = "/keyferry-demo-12345678/csi/csi.sock"
 _POD_UID = "d3a0d3a0-0000-4000-8000-000000000001"
+_TARGET = f"pods/{_POD_UID}/volumes/kubernetes.io~csi/secrets/mount"
+_SOCKET = "csi/csi.sock"
+_PROCESSES_FILE = "processes.json"
+"""Process IDs by name, in the order in which they were started; only a kept demo has it."""
 
 
 class Interrupts:
@@ -79,21 +89,25 @@ class DemoEnvironment:
     Attributes:
         folder: the private folder that contains the others.
         vault: the data folder of the emulator.
+        spc: the file of the SecretProviderClass.
         manifests: the folder of the manifests store.
         target: the path of the volume, as kubelet chooses it.
         tmpfs: whether the volume is a tmpfs.
+        socket: the CSI socket of the driver.
     """
 
     def __init__(self, interrupts: Interrupts) -> None:
         self._interrupts = interrupts
         self.folder = _new_folder()
         self.vault = self.folder / "vault"
+        self.spc = self.folder / "secretproviderclass.yaml"
         self.manifests = self.folder / "manifests"
         self.manifests.mkdir()
-        self.target = self.folder / f"pods/{_POD_UID}/volumes/kubernetes.io~csi/secrets/mount"
+        self.target = self.folder / _TARGET
         self.tmpfs = can_mount()
-        self._socket = self.folder / "csi" / "csi.sock"
+        self.socket = self.folder / _SOCKET
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._kept = False
 
     def __enter__(self) -> Self:
         return self
@@ -104,35 +118,43 @@ class DemoEnvironment:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._kept and error is None:
+            return
         self._interrupts.ignore()
         self.stop()
         mounts = TmpfsMounter() if self.tmpfs else DirectoryMounter()
         mounts.unmount(self.target)
         shutil.rmtree(self.folder)
 
+    def keep(self) -> None:
+        """Leave everything as it is when the block ends without an error."""
+        pids = {name: process.pid for name, process in self._processes.items()}
+        (self.folder / _PROCESSES_FILE).write_text(json.dumps(pids))
+        self._kept = True
+
+    def vault_arguments(self) -> tuple[str, ...]:
+        """Return the arguments of the emulator."""
+        return ("devvault", "run", "--quiet", "--data", str(self.vault))
+
     def start_vault(self) -> None:
         """Start the emulator and wait until it listens."""
-        self._start("vault", "devvault", "run", "--quiet", "--data", str(self.vault))
+        self._start("vault", *self.vault_arguments())
         self._wait_for("vault", self.vault / "connection.json")
 
-    def devvault(self, *arguments: str, text: str = "") -> None:
-        """Run a command of `keyferry devvault` with `text` as its standard input."""
-        with self._interrupts.deferred():
-            run = subprocess.run(  # noqa: S603 - our own program
-                [*_KEYFERRY, "devvault", *arguments, "--data", str(self.vault)],
-                input=text.encode(),
-                capture_output=True,
-                check=False,
-                start_new_session=True,
+    def devvault(self, *arguments: str) -> None:
+        """Run a command of `keyferry devvault` in this process, which is faster than a new one."""
+        with self._interrupts.deferred(), redirect_stdout(StringIO()):
+            devvault.main(
+                [*arguments, "--data", str(self.vault)],
+                prog_name="keyferry devvault",
+                standalone_mode=False,
             )
-        if run.returncode != 0:
-            raise InternalError(f"devvault {arguments[0]} failed: {run.stderr.decode().strip()}")
 
     def driver_arguments(self) -> tuple[str, ...]:
         """Return the arguments of the driver."""
         return (
             "driver",
-            f"--endpoint=unix://{self._socket}",
+            f"--endpoint=unix://{self.socket}",
             "--nodeid=this-machine",
             f"--manifests={self.manifests}",
             f"--dev-vault={self.vault}",
@@ -145,7 +167,9 @@ class DemoEnvironment:
     def start_driver(self) -> None:
         """Start the driver and wait until its socket exists."""
         self._start("driver", *self.driver_arguments())
-        self._wait_for("driver", self._socket)
+        import grpc  # noqa: F401 - while the driver starts, because it takes long
+
+        self._wait_for("driver", self.socket)
 
     def publish(self, *, class_name: str, pod: str) -> None:
         """Call NodePublishVolume as kubelet does.
@@ -153,7 +177,8 @@ class DemoEnvironment:
         Raises:
             ProviderReportedError: the driver returned an error, which has its text.
         """
-        self._call(
+        _call(
+            self.socket,
             "NodePublishVolume",
             csi.NodePublishVolumeRequest(
                 volume_id="csi-demo",
@@ -171,10 +196,7 @@ class DemoEnvironment:
 
     def unpublish(self) -> None:
         """Call NodeUnpublishVolume as kubelet does."""
-        self._call(
-            "NodeUnpublishVolume",
-            csi.NodeUnpublishVolumeRequest(volume_id="csi-demo", target_path=str(self.target)),
-        )
+        _unpublish(self.socket, self.target)
 
     def secret(self, namespace: str, name: str) -> Path:
         """Return the path of the manifest of a Kubernetes Secret."""
@@ -189,9 +211,9 @@ class DemoEnvironment:
             leftovers += [str(path) for path in (self.manifests / kind).rglob("*.yaml")]
         return leftovers
 
-    def pids(self) -> list[int]:
-        """Return the process IDs of emulator and driver."""
-        return [process.pid for process in self._processes.values()]
+    def pid(self, name: str) -> int:
+        """Return the process ID of `vault` or `driver`."""
+        return self._processes[name].pid
 
     def stop(self) -> None:
         """Stop the processes, the driver first: with SIGTERM, after a time limit with SIGKILL."""
@@ -223,17 +245,68 @@ class DemoEnvironment:
                 raise InternalError(f"the {name} did not start: {log or 'its log is empty'}")
             time.sleep(0.01)
 
-    def _call(
-        self, method: str, message: csi.NodePublishVolumeRequest | csi.NodeUnpublishVolumeRequest
-    ) -> None:
-        with grpc.insecure_channel(f"unix:{self._socket}") as channel:
-            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
-                f"/csi.v1.Node/{method}"
-            )
-            try:
-                call(message.SerializeToString(), timeout=_CALL_SECONDS, wait_for_ready=True)
-            except grpc.RpcError as error:
-                raise _call_error(method, error) from error
+
+def stop_kept(folder: Path) -> None:
+    """Unpublish the volume of a kept demo, stop its processes and remove its folder.
+
+    Raises:
+        RequestInvalidError: the folder is not that of a kept demo.
+    """
+    try:
+        pids: dict[str, int] = json.loads((folder / _PROCESSES_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise RequestInvalidError(
+            f"{folder} is not the folder of a demo that was started with --keep",
+            "Use the folder that the demo printed as DEMO=...",
+        ) from error
+    with suppress(KeyferryError):  # such as a driver that no longer runs
+        _unpublish(folder / _SOCKET, folder / _TARGET)
+    for pid in reversed(pids.values()):
+        _stop_process(pid, folder)
+    for mount in mount_points():
+        if Path(mount.path).is_relative_to(folder):
+            TmpfsMounter().unmount(Path(mount.path))
+    shutil.rmtree(folder)
+
+
+def _stop_process(pid: int, folder: Path) -> None:
+    """Stop a process of the demo in `folder`, unless it has ended: its ID may belong to another."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if os.fsencode(folder) in Path(f"/proc/{pid}/cmdline").read_bytes():
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                signal.pidfd_send_signal(handle, number)
+                if select.select([handle], [], [], _STOP_SECONDS)[0]:
+                    break
+    except (ProcessLookupError, FileNotFoundError):
+        return  # it has just ended
+    finally:
+        os.close(handle)
+
+
+def _unpublish(socket: Path, target: Path) -> None:
+    message = csi.NodeUnpublishVolumeRequest(volume_id="csi-demo", target_path=str(target))
+    _call(socket, "NodeUnpublishVolume", message)
+
+
+def _call(
+    socket: Path,
+    method: str,
+    message: csi.NodePublishVolumeRequest | csi.NodeUnpublishVolumeRequest,
+) -> None:
+    import grpc
+
+    with grpc.insecure_channel(f"unix:{socket}") as channel:
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            f"/csi.v1.Node/{method}"
+        )
+        try:
+            call(message.SerializeToString(), timeout=_CALL_SECONDS)
+        except grpc.RpcError as error:
+            raise _call_error(method, error) from error
 
 
 def _new_folder() -> Path:
