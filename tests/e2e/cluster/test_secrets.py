@@ -7,8 +7,16 @@ import json
 import pytest
 
 from tests.e2e.cluster.kubectl import Document
-from tests.e2e.cluster.manifests import VAULT, azure_class, deployment, pod, secret_object
+from tests.e2e.cluster.manifests import (
+    VAULT,
+    azure_class,
+    deployment,
+    pod,
+    secret_object,
+    stateful_set,
+)
 from tests.e2e.cluster.namespace import Namespace
+from tests.e2e.cluster.secret_watch import watching_secret
 from tests.e2e.cluster.side_by_side import scenario
 from tests.e2e.cluster.waiting import eventually
 
@@ -37,6 +45,45 @@ async def test_a_secret_belongs_to_both_deployments_that_use_it(shop: Namespace)
     await shop.owner_count("web", 1)
     await shop.delete("deployment", "green")
     await shop.secret_removed("web")
+
+
+@scenario("secret-of-replaced-pods")
+async def test_a_secret_survives_replaced_pods(shop: Namespace) -> None:
+    """Of a StatefulSet, of a Deployment with the strategy Recreate, and without an owner."""
+    shop.installed.vault.set_secret(VAULT, "replaced", "s3cret")
+    for name in ("db", "cert", "bare"):
+        synced = [secret_object(name, {"password": "file"})]
+        await shop.apply(azure_class(name, {"replaced": "file"}, secret_objects=synced))
+    recreated = deployment("cert", "cert")
+    recreated["spec"]["strategy"] = {"type": "Recreate"}
+    await shop.apply(stateful_set("db", "db"), recreated, pod("bare", "bare"))
+    await shop.ready("db-0", "bare")
+    await shop.kubectl("rollout", "status", "deployment/cert", "--timeout=120s")
+    async with (
+        watching_secret(shop, "db") as db,
+        watching_secret(shop, "cert") as cert,
+        watching_secret(shop, "bare") as bare,
+    ):
+        await shop.delete("pod", "db-0", "bare")
+        await shop.kubectl("rollout", "restart", "deployment/cert")
+        await shop.apply(pod("bare", "bare"))
+        await shop.ready("db-0", "bare")
+        await shop.kubectl("rollout", "status", "deployment/cert", "--timeout=120s")
+        await shop.owner_count("cert", 2)
+        await shop.owner_count("bare", 1)
+        for watch in (db, cert, bare):
+            assert "DELETED" not in watch.kinds(), f"{watch.events}"
+            assert 1 == len(watch.uids())
+    assert [("StatefulSet", "db")] == await shop.owners("db")
+    assert "SecretProviderClassPodStatus" == (await shop.owners("bare"))[0][0]
+    await shop.delete("statefulset", "db")
+    await shop.delete("deployment", "cert")
+    for name in ("db", "cert"):
+        await shop.wait("delete", f"secret/{name}")
+    await shop.delete("pod", "bare")
+    await shop.says("SecretUnused", "no pod uses secret bare any more; it is deleted after 10m")
+    await shop.delete("secretproviderclass", "bare")
+    await shop.wait("delete", "secret/bare")
 
 
 @scenario("class-edited")
@@ -156,16 +203,38 @@ async def _claimed(shop: Namespace, name: str, other: str) -> None:
 
 @scenario("foreign-secret")
 async def test_an_unmanaged_secret_is_not_overwritten(shop: Namespace) -> None:
-    """Unless the SecretProviderClass has the annotation for adoption."""
+    """With the annotation for adoption, keys are added to it."""
     vault = shop.installed.vault
     vault.set_secret(VAULT, "foreign-secret", "from-vault")
-    await shop.kubectl("create", "secret", "generic", "db", "--from-literal=password=theirs")
+    theirs = ("--from-literal=password=theirs", "--from-literal=more=theirs")
+    await shop.kubectl("create", "secret", "generic", "db", *theirs)
     synced = [secret_object("db", {"password": "file"})]
     cls = azure_class("web", {"foreign-secret": "file"}, secret_objects=synced)
     await shop.apply(cls, pod("web", "web"))
     await shop.ready("web")
     await shop.says("FailedToCreateSecret", "db")
-    assert {"password": "theirs"} == await shop.secret_data("db")
+    assert {"password": "theirs", "more": "theirs"} == await shop.secret_data("db")
     cls["metadata"]["annotations"] = {"keyferry.dev/adopt-secrets": "db"}
     await shop.apply(cls)
+    await shop.secret_has("db", {"password": "from-vault", "more": "theirs"})
+    await shop.says("SecretAdopted", "the previous values of these keys were replaced: password")
+    await shop.delete("secretproviderclass", "web")
+    await shop.delete("pod", "web")
+    await shop.secret_has("db", {"more": "theirs"})
+    metadata = (await shop.get("secret", "db"))["metadata"]
+    assert not {"labels", "annotations", "ownerReferences"} & metadata.keys()
+
+
+@scenario("foreign-secret-deleted")
+async def test_a_deleted_unmanaged_secret_is_replaced(shop: Namespace) -> None:
+    """As the event advises, and immediately."""
+    shop.installed.vault.set_secret(VAULT, "foreign-deleted", "from-vault")
+    await shop.kubectl("create", "secret", "generic", "db", "--from-literal=password=theirs")
+    synced = [secret_object("db", {"password": "file"})]
+    await shop.apply(azure_class("web", {"foreign-deleted": "file"}, secret_objects=synced))
+    await shop.apply(pod("web", "web"))
+    await shop.ready("web")
+    await shop.says("FailedToCreateSecret", "db")
+    await shop.kubectl("delete", "secret", "db", "--wait=false")
+    await shop.wait("create", "secret/db")
     await shop.secret_has("db", {"password": "from-vault"})

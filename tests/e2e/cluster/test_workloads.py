@@ -14,6 +14,7 @@ from tests.e2e.cluster.manifests import (
     stateful_set,
 )
 from tests.e2e.cluster.namespace import Namespace
+from tests.e2e.cluster.secret_watch import watching_secret
 from tests.e2e.cluster.side_by_side import scenario
 from tests.e2e.cluster.waiting import eventually
 
@@ -89,18 +90,24 @@ async def test_a_cron_job_reads_current_values_in_each_run(shop: Namespace) -> N
 
 
 @scenario("replicas")
-async def test_a_secret_is_removed_when_its_deployment_is_scaled_to_zero(shop: Namespace) -> None:
-    """Three replicas share one Secret; it is created again when they are."""
+async def test_a_secret_survives_while_its_deployment_is_scaled_to_zero(shop: Namespace) -> None:
+    """Three replicas share one Secret, with one UID for as long as the Deployment exists."""
     shop.installed.vault.set_secret(VAULT, "replicas", "s3cret")
     synced = [secret_object("web", {"password": "file"})]
     await shop.apply(
         azure_class("web", {"replicas": "file"}, secret_objects=synced),
         deployment("web", "web", replicas=3, env={"PASSWORD": ("web", "password")}),
     )
-    for _ in range(2):
-        await shop.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
-        assert 3 == len(await shop.pods("web"))
-        assert {"password": "s3cret"} == await shop.secret_data("web")
-        await shop.kubectl("scale", "deployment/web", "--replicas=0")
-        await shop.secret_removed("web")
-        await shop.kubectl("scale", "deployment/web", "--replicas=3")
+    await shop.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+    assert {"password": "s3cret"} == await shop.secret_data("web")
+    async with watching_secret(shop, "web") as watch:
+        for _ in range(2):
+            await shop.kubectl("scale", "deployment/web", "--replicas=0")
+            await shop.wait("delete", "pods", "--all")
+            await shop.kubectl("scale", "deployment/web", "--replicas=3")
+            await shop.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+            assert 3 == len(await shop.pods("web"))
+        assert "DELETED" not in watch.kinds()
+        assert 1 == len(watch.uids())
+    await shop.delete("deployment", "web")
+    await shop.secret_removed("web")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from keyferry.driver.secrets.controller import MAX_RETRY_SECONDS
 from tests.fakes.clock import ManualClock
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, running_api
@@ -420,3 +421,16 @@ async def test_secret_of_another_client_is_replaced_once_it_is_deleted(
     api.remove("secrets", NAMESPACE, "db")
     await wait_until(lambda: node.secret_values("db") == {"value": "1"}, "the Secret")
     await node.settle()
+
+
+async def test_failing_secret_is_retried_within_half_a_minute(
+    node: Node, api: KubeApiServer, clock: ManualClock
+) -> None:
+    """A permission or quota may be granted at any moment; there is no event for that."""
+    assert 30.0 == MAX_RETRY_SECONDS
+    api.forbidden.add("patch secrets")
+    await start_pod(node, "web-a")
+    await clock.advance(3600)
+    api.forbidden.clear()
+    await clock.advance(MAX_RETRY_SECONDS)
+    await wait_until(lambda: node.secret_values("db") == {"value": "1"}, "the Secret")

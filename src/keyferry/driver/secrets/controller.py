@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.names import NamespacedName
     from keyferry.kubernetes.objects import Pod, PodStatus, SecretProviderClass
 
+MAX_RETRY_SECONDS = 30.0
+"""The longest delay before a failed Secret is retried: the cause may be removed at any moment."""
 RELEASE_SECONDS = 5.0
 """The longest time that an unpublish waits until the Secrets of a pod without owners are marked."""
 RESYNC_SECONDS = 300.0
@@ -72,7 +74,7 @@ class SecretController:
             group_of=itemgetter(0),
             clock=clock,
             name="Secrets",
-            backoff=backoff,
+            backoff=lambda failures: min(backoff(failures), MAX_RETRY_SECONDS),
         )
 
     async def _reconcile(self, key: NamespacedName) -> bool | After:

@@ -211,6 +211,8 @@ class ClusterCache:
     def _watch_secrets(self, options: ListOptions, name: str) -> _SecretWatch:
         reflector: Reflector[_SecretVersion] = self._new_reflector(options, _secret_version, name)
         reflector.on_change.append(self._notify_secret_changed)
+        # The permission for the list may be new, and with it the one for writes.
+        reflector.on_sync.append(self._notify_reconnected)
         return reflector, spawn(reflector.run(), name=f"watch {reflector.name}")
 
     def secret_resource_version(self, namespace: str, name: str) -> str | None:
