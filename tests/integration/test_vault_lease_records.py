@@ -50,7 +50,7 @@ async def process(vault: VaultApi, folder: Path, *mounted: FakePod) -> AsyncIter
 
     Nothing runs in the background, and closing writes nothing, so that it equals a kill.
     """
-    settings = VaultSettings(renew_leases=False, lease_folder=str(folder))
+    settings = VaultSettings(renew_leases=False, lease_folders=(str(folder),))
     async with vault_mounts(vault, settings=settings) as mounts:
         for removed in mounts.provider.restore() - {pod.target for pod in mounted}:
             mounts.provider.volume_removed(removed)
@@ -272,3 +272,35 @@ async def test_missing_directory_is_logged_once(vault: VaultApi) -> None:
             await mounts.files(USER, pod=WEB0)
             await mounts.files(USER, pod=WEB1)
     assert 1 == log.getvalue().count("--lease-dir")
+
+
+async def test_first_directory_on_a_tmpfs_is_used(
+    vault: VaultApi, folder: Path, tmp_path: Path
+) -> None:
+    """Nothing is logged at the start; with the first lease, once, that another would be better."""
+    on_disk = tmp_path / "disk"
+    settings = VaultSettings(renew_leases=False, lease_folders=(str(on_disk), str(folder)))
+    with captured_log() as log:
+        async with vault_mounts(vault, settings=settings) as mounts:
+            assert frozenset() == mounts.provider.restore()
+            assert "" == log.getvalue()
+            await mounts.files(USER, pod=WEB0)
+            await mounts.files(USER, pod=WEB1)
+    assert 2 == len(records(folder))
+    (line,) = log.getvalue().splitlines()
+    assert line.startswith("W")
+    assert f"{on_disk}/vault cannot be used: it is on" in line
+
+
+async def test_unusable_directory_is_logged_only_with_a_lease(
+    vault: VaultApi, tmp_path: Path
+) -> None:
+    """Most nodes have no lease; then there is nothing to act on."""
+    settings = VaultSettings(renew_leases=False, lease_folders=(str(tmp_path),))
+    with captured_log() as log:
+        async with vault_mounts(vault, settings=settings) as mounts:
+            mounts.provider.restore()
+            assert "" == log.getvalue()
+            await mounts.files(USER, pod=WEB0)
+    assert 1 == log.getvalue().count("leases will not survive a restart")
+    assert not [line for line in log.getvalue().splitlines() if line.startswith("E")]

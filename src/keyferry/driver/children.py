@@ -115,7 +115,7 @@ def parser_program(hidden: tuple[Path, ...] = ()) -> ChildProgram:
 
 def _provider_sandbox(settings: DriverSettings) -> Sandbox:
     vaults = settings.provider_settings.vault, settings.provider_settings.openbao
-    lease_folders = tuple({Path(each.lease_folder) for each in vaults if each.lease_folder})
+    lease_folders = tuple({Path(folder) for each in vaults for folder in each.lease_folders})
     return Sandbox(
         uid=PROVIDER_UID,
         network=True,

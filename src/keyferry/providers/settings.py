@@ -96,8 +96,9 @@ class VaultSettings:
     lease_idle_seconds: float | None = None
     """Minimum time without a mount call after which a volume counts as removed; None if the driver
     reports removed volumes."""
-    lease_folder: str = ""
-    """Directory on a tmpfs in which leases survive a restart of the process; "" for none."""
+    lease_folders: tuple[str, ...] = ()
+    """Directories in which leases survive a restart of the process. The first one on a tmpfs is
+    used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ LEASE_DIR_FLAG = GoFlag(
     _STRING,
     "",
     "vault, openbao: folder on a tmpfs that keeps leases across restarts, such as /run/keyferry; "
-    "empty disables this",
+    "of several, separated by commas, the first on a tmpfs; empty disables this",
 )
 """For long-running commands."""
 
@@ -159,7 +159,7 @@ def vault_settings(
         hmac_secret=text("hmac-secret-name") or str(values.get("hmac-secret-name", "")),
         hmac_key_file=str(hmac_key_folder / f"{product.name}-hmac.key") if hmac_key_folder else "",
         lease_idle_seconds=lease_idle,
-        lease_folder=str(values.get(LEASE_DIR_FLAG.name, "")),
+        lease_folders=tuple(filter(None, str(values.get(LEASE_DIR_FLAG.name, "")).split(","))),
     )
 
 

@@ -138,8 +138,7 @@ class VaultProvider:
         )
         self._clock = clock = clock or SystemClock()
         vaults = VaultTransport(self._http, fetcher.transport, clock)
-        folder = Path(settings.lease_folder) / product.name if settings.lease_folder else None
-        store = LeaseStore(folder)
+        store = LeaseStore(tuple(Path(folder) / product.name for folder in settings.lease_folders))
         self.leases = LeaseManager(
             vaults,
             clock,

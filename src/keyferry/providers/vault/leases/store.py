@@ -133,16 +133,22 @@ _log = get_logger("vault")
 class LeaseStore:
     """Stores the leases of one provider as records in a `TmpfsDirectory`.
 
+    The directories are opened at the start, but a node may never have a lease. So a problem is
+    logged when the first lease is created.
+
     Args:
-        path: path of the directory; None to store nothing.
+        paths: directories, of which the first usable one is used; none to store nothing.
 
     Attributes:
         identity_hasher: hashes the identities in the keys of leases. Its key is stored in the
             directory, so that the hashes are equal in the next process.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, paths: tuple[Path, ...]) -> None:
+        self._paths = paths
+        self._path: Path | None = None
+        self._problems: list[str] = []
+        """Why the directories before the one in use are unusable."""
         self._directory: TmpfsDirectory | None = None
         self._boot_id = ""
         self._warned = False
@@ -151,34 +157,35 @@ class LeaseStore:
     def load(self, now: float) -> list[Lease]:
         """Open the directory and return the valid leases of an earlier process.
 
-        Leases with the same token share one `VaultToken`. A failure is logged: nothing is then
+        Leases with the same token share one `VaultToken`. Without a usable directory, nothing is
         stored.
 
         Args:
             now: current time in seconds of the monotonic clock.
         """
-        if self._path is None:
-            return []
-        try:
-            self._boot_id = _BOOT_ID.read_text().strip()
-            self._directory = TmpfsDirectory(self._path)
-            self.identity_hasher = IdentityHasher(_load_or_create_hasher_key(self._directory))
-            return self._unexpired(self._load_records(self._directory, now), now)
-        except PlatformError as error:
-            _log.error("leases will not survive a restart", **error.log_pairs())
-        except OSError as error:
-            self._log_failure(error)
+        for path in self._paths:
+            directory = None
+            try:
+                self._boot_id = _BOOT_ID.read_text().strip()
+                directory = TmpfsDirectory(path)
+                self.identity_hasher = IdentityHasher(_load_or_create_hasher_key(directory))
+                records = self._load_records(directory, now)
+            except PlatformError as error:
+                self._problems.append(error.problem)
+            except OSError as error:
+                self._problems.append(f"{path}: {error.strerror or type(error).__name__}")
+            else:
+                self._directory, self._path = directory, path
+                return self._unexpired(records, now)
+            if directory is not None:
+                directory.close()
         return []
 
     def save(self, lease: Lease) -> None:
         """Write the record of a lease. A failure is logged once."""
+        if self._directory is None or self._problems:
+            self._report_problems()
         if self._directory is None:
-            if self._path is None and not self._warned:
-                self._warned = True
-                _log.info(
-                    "leases will not survive a restart",
-                    remedy="set --lease-dir to a directory on a tmpfs, such as /run/keyferry",
-                )
             return
         try:
             self._directory.write(_record_name(lease), encode_record(lease, boot_id=self._boot_id))
@@ -236,10 +243,26 @@ class LeaseStore:
             valid.append(lease)
         return valid
 
+    def _report_problems(self) -> None:
+        """Log once, with the first lease, that leases are lost sooner than they need to be."""
+        reasons = {"problem": "; ".join(self._problems)} if self._problems else {}
+        if self._directory is None:
+            _log.warning_once(
+                "leases will not survive a restart",
+                **reasons,
+                remedy="set --lease-dir to a directory on a tmpfs, such as /run/keyferry",
+            )
+        else:
+            _log.warning_once(
+                "leases survive a restart of this container, but not an update of its pod",
+                directory=str(self._path),
+                **reasons,
+            )
+
     def _log_failure(self, error: OSError) -> None:
         if not self._warned:
             self._warned = True
-            _log.error(
+            _log.warning(
                 "failed to store a lease; it will not survive a restart",
                 directory=str(self._path),
                 error=error.strerror or type(error).__name__,
