@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
 MAX_UNKNOWN_FIELDS = 20
 """Unknown fields of one SecretProviderClass that are reported."""
+_HOLDER_PREFIXES = ("x-", ".")
+"""By convention, fields with these prefixes hold anchors of YAML; they may have no effect."""
 _SIMILARITY = 0.8
 """The least `difflib` ratio of a misspelling and the field that was meant."""
+_MIN_EDITED = 4
+"""The shortest name in which one wrong letter is recognized."""
 _MAX_MISSPELLED = 64
 """Longer names are not compared; the comparison takes quadratic time."""
 _MAX_COMPARED = 1000
@@ -103,7 +107,7 @@ class FieldTable:
             names: its keys.
         """
         for name in names:
-            if name not in self._names:
+            if name not in self._names and not name.startswith(_HOLDER_PREFIXES):
                 yield self._describe(path, name, names)
 
     def find_misspelled(self, path: str, names: Collection[str]) -> Iterator[UnknownField]:
@@ -145,6 +149,7 @@ class FieldTable:
         if normal in self._synonyms:
             candidates.append(_normal(self._synonyms[normal]))
         if normal not in self._notes and len(normal) <= _MAX_MISSPELLED:
+            candidates += [name for name in self._by_normal if _is_one_edit(normal, name)]
             candidates += get_close_matches(normal, self._by_normal, cutoff=_SIMILARITY)
         for candidate in candidates:
             spellings = self._by_normal.get(candidate, ())
@@ -157,6 +162,24 @@ def _normal(name: str) -> str:
     """Return `name` without case and punctuation, cut to what is compared."""
     shown = name[: 2 * _MAX_MISSPELLED]
     return "".join(char for char in shown if char not in "-_. ").casefold()
+
+
+def _is_one_edit(written: str, name: str) -> bool:
+    """Return whether one letter is wrong, missing or too many, or two letters are exchanged.
+
+    Short names are not compared: too many words resemble them.
+    """
+    longer, shorter = sorted((written, name), key=len, reverse=True)
+    if len(shorter) < _MIN_EDITED or len(longer) - len(shorter) > 1:
+        return False
+    pairs = zip(longer, shorter, strict=False)
+    at = next((at for at, (one, other) in enumerate(pairs) if one != other), len(shorter))
+    if len(longer) > len(shorter):
+        return longer[at + 1 :] == shorter[at:]
+    exchanged = longer[at : at + 2] == shorter[at : at + 2][::-1]
+    return longer[at + 1 :] == shorter[at + 1 :] or (
+        exchanged and longer[at + 2 :] == shorter[at + 2 :]
+    )
 
 
 def limited(fields: Iterable[UnknownField]) -> tuple[UnknownField, ...]:

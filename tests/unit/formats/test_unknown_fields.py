@@ -14,7 +14,7 @@ from keyferry.formats.unknown_fields import (
 )
 
 TABLE = FieldTable(
-    ("secretKey", "secretPath", "tenantID", "tenantId", "client_id"),
+    ("secretKey", "secretPath", "tenantID", "tenantId", "client_id", "type"),
     synonyms={"key": "secretKey", "objectPath": "secretPath"},
     notes={"objectVersion": "it is old", "objectPath": "it was renamed", "secretKeys": "a plural"},
 )
@@ -33,6 +33,11 @@ TABLE = FieldTable(
         ("tenantid", "tenantID"),
         ("clientId", "client_id"),
         ("colour", ""),
+        ("tpye", "type"),
+        ("tyqe", "type"),
+        ("typ", "type"),  # by similarity: three of four letters
+        ("ttype", "type"),
+        ("data", ""),
         ("secretKey" * 20, ""),
         ("", ""),
     ],

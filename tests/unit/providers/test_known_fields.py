@@ -236,6 +236,27 @@ def test_unknown_field_of_an_object_is_explained(provider: str, line: str, expec
     assert expected in warning
 
 
+@pytest.mark.parametrize(
+    ("provider", "objects", "expected"),
+    [
+        ("azure", "base: &b {objectType: secret}\narray: ['{objectName: a}']", []),
+        ("azure", "array:\n- |\n  base: &b {objectType: key}\n  <<: *b\n  objectName: a\n", []),
+        ("azure", "x-base: b\narray: ['{objectName: a, .base: c}']", []),
+        ("azure", "base: {objectType: secret}\narray: []", ["base"]),
+        ("vault", "- {base: &b {secretPath: p}, <<: *b, objectName: a}", []),
+        ("vault", "- {objectName: &a a, secretPath: *a, base: x}", ["base"]),
+        ("vault", "- {objectName: &a a, secretPath: *a, secretargs: {}}", ["secretargs"]),
+    ],
+)
+def test_fields_that_hold_an_anchor_are_silent(
+    provider: str, objects: str, expected: list[str]
+) -> None:
+    """A mapping where anchors are used, and names with the prefixes of convention."""
+    found = warnings(provider, {"objects": objects})
+    assert len(expected) == len(found)
+    assert all(name in warning for name, warning in zip(expected, found, strict=True))
+
+
 def test_key_beside_array_is_unknown() -> None:
     """Upstream ignores it."""
     text = "array:\n- |\n  objectName: a\nArrays:\n- x\n"

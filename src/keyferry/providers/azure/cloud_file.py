@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, excerpt
+from keyferry.formats.unknown_fields import describe_unknown_fields
 from keyferry.providers.azure.clouds import (
     AZURE_STACK_CLOUD,
     UnreadableEnvironmentError,
+    misspelled_environment_keys,
     parse_environment,
 )
 from keyferry.telemetry.logs import get_logger
@@ -30,7 +32,14 @@ async def read_environment_file(file: EnvironmentFile, class_files: ClassFiles) 
     """
     try:
         content = await class_files.read(file.path, max_bytes=_MAX_ENVIRONMENT_FILE_BYTES)
-        return parse_environment(content, path=file.path)
+        cloud = parse_environment(content, path=file.path)
+        if misspelled := misspelled_environment_keys(content):
+            _log.warning_once(
+                "the file of cloudEnvFileName has fields without effect",
+                path=excerpt(file.path),
+                fields=describe_unknown_fields(misspelled),
+            )
+        return cloud
     except OSError as error:
         reason = error.strerror
     except UnreadableEnvironmentError as error:

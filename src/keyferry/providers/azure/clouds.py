@@ -10,11 +10,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
 
 from keyferry.errors import ClassInvalidError, SettingInvalidError, excerpt
+from keyferry.formats.unknown_fields import correct_missing, limited
+from keyferry.providers.known_fields.azure import CLOUD_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from keyferry.formats.unknown_fields import UnknownField
 
 AZURE_STACK_CLOUD = "AzureStackCloud"
 
@@ -158,17 +166,18 @@ class UnreadableEnvironmentError(ValueError):
 
 
 def parse_environment(content: bytes, *, path: str) -> AzureCloud:
-    """Parse the content of the environment file `path`.
+    """Parse the content of the environment file `path`. The case of keys does not matter, as in Go.
 
     Raises:
         UnreadableEnvironmentError: it is not JSON of that shape.
         ClassInvalidError: its values contradict each other. The message quotes nothing of it.
     """
+    fields = _environment_fields(content)
     try:
-        document = msgspec.json.decode(content, type=_EnvironmentDocument)
+        document = msgspec.json.decode(msgspec.json.encode(fields), type=_EnvironmentDocument)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise UnreadableEnvironmentError(
-            "it is not a JSON object with the keys of a cloud"
+            f"it is not a JSON object with the keys of a cloud{_misspelled_key(fields)}"
         ) from None
     cloud = AzureCloud(
         document.name,
@@ -190,6 +199,32 @@ def parse_environment(content: bytes, *, path: str) -> AzureCloud:
             path, "keyVaultDNSSuffix is not the host of keyVaultEndpoint or a subdomain of it"
         )
     return cloud
+
+
+def misspelled_environment_keys(content: bytes) -> tuple[UnknownField, ...]:
+    """Return the keys of an environment file that resemble those of a cloud.
+
+    Raises:
+        UnreadableEnvironmentError: it is not a JSON object.
+    """
+    return limited(CLOUD_FILE.find_misspelled("", _environment_fields(content)))
+
+
+def _environment_fields(content: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        document = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise UnreadableEnvironmentError("it is not a JSON object") from None
+    names = {name.casefold(): name for name in CLOUD_FILE.known}
+    fields = {names.get(key.casefold(), key): value for key, value in document.items()}
+    return fields | {key: value for key, value in document.items() if key in CLOUD_FILE.known}
+
+
+def _misspelled_key(fields: Mapping[str, object]) -> str:
+    for name in ("activeDirectoryEndpoint", "keyVaultEndpoint", "keyVaultDNSSuffix"):
+        if name not in fields:
+            return correct_missing(CLOUD_FILE, (name,), fields, "")[0]
+    return ""
 
 
 def _is_https(url: str) -> bool:

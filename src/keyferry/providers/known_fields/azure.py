@@ -23,6 +23,7 @@ from keyferry.providers.known_fields.names import (
     VAULT_PARAMETER_SUFFIXES,
     notes_of_other_products,
 )
+from keyferry.providers.known_fields.yaml_fields import find_in_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -116,6 +117,48 @@ SECRET_KEYS = FieldTable(
     },
 )
 
+CLOUD_FILE = FieldTable(
+    (
+        "name",
+        "activeDirectoryEndpoint",
+        "keyVaultEndpoint",
+        "keyVaultDNSSuffix",
+        # The provider does not use the rest, which Azure SDKs read from the same file.
+        "managementPortalURL",
+        "publishSettingsURL",
+        "serviceManagementEndpoint",
+        "resourceManagerEndpoint",
+        "galleryEndpoint",
+        "managedHSMEndpoint",
+        "graphEndpoint",
+        "serviceBusEndpoint",
+        "batchManagementEndpoint",
+        "microsoftGraphEndpoint",
+        "storageEndpointSuffix",
+        "cosmosDBDNSSuffix",
+        "mariaDBDNSSuffix",
+        "mySqlDatabaseDNSSuffix",
+        "postgresqlDatabaseDNSSuffix",
+        "sqlDatabaseDNSSuffix",
+        "trafficManagerDNSSuffix",
+        "managedHSMDNSSuffix",
+        "serviceBusEndpointSuffix",
+        "serviceManagementVMDNSSuffix",
+        "resourceManagerVMDNSSuffix",
+        "containerRegistryDNSSuffix",
+        "tokenAudience",
+        "apiManagementHostNameSuffix",
+        "synapseEndpointSuffix",
+        "datalakeSuffix",
+        "resourceIdentifiers",
+    ),
+    synonyms={
+        **dict.fromkeys(("authority", "loginEndpoint", "adEndpoint"), "activeDirectoryEndpoint"),
+        "keyVaultSuffix": "keyVaultDNSSuffix",
+    },
+)
+"""The file of `cloudEnvFileName`."""
+
 
 def unknown_fields(
     parameters: Mapping[str, str], *, path: str = "spec.parameters"
@@ -168,12 +211,13 @@ def missing_secret_key(key: str, keys: Collection[str], remedy: str) -> tuple[st
 def _unknown_fields(parameters: Mapping[str, str], path: str) -> Iterator[UnknownField]:
     yield from PARAMETERS.find(path, parameters)
     try:
-        root = read_yaml(parameters.get("objects", ""))
+        text = parameters.get("objects", "")
+        root = read_yaml(text)
     except YamlError:
         return  # the mount reports it
     if not isinstance(root, YamlMap):
         return
-    yield from OBJECTS.find(f"{path}.objects", root.entries)
+    yield from find_in_yaml(OBJECTS, f"{path}.objects", root, text)
     array = root.entries.get("array")
     for index, item in enumerate(array.present if isinstance(array, YamlList) else ()):
         if isinstance(item, YamlScalar):
@@ -182,4 +226,4 @@ def _unknown_fields(parameters: Mapping[str, str], path: str) -> Iterator[Unknow
             except YamlError:
                 continue
             if isinstance(entry, YamlMap):
-                yield from OBJECT.find(f"{path}.objects[{index}]", entry.entries)
+                yield from find_in_yaml(OBJECT, f"{path}.objects[{index}]", entry, item.text)

@@ -25,6 +25,7 @@ from keyferry.providers.known_fields.names import (
     VAULT_SECRET_KEYS,
     notes_of_other_products,
 )
+from keyferry.providers.known_fields.yaml_fields import find_in_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -167,10 +168,11 @@ def _unknown_fields(
 ) -> Iterator[UnknownField]:
     yield from table.find(path, parameters)
     try:
-        root = read_yaml(parameters.get("objects", ""))
+        text = parameters.get("objects", "")
+        root = read_yaml(text)
     except YamlError:
         return  # the mount reports it
     if isinstance(root, YamlList):
         for index, item in enumerate(root.present):
             if isinstance(item, YamlMap):
-                yield from OBJECT.find(f"{path}.objects[{index}]", item.entries)
+                yield from find_in_yaml(OBJECT, f"{path}.objects[{index}]", item, text)

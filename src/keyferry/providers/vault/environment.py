@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from keyferry.errors import SettingInvalidError
 from keyferry.formats.go_json import NotJsonError, read_json
 from keyferry.formats.go_values import parse_boolean, parse_duration
+from keyferry.formats.unknown_fields import FieldTable
 from keyferry.providers.settings import TlsLayer
 from keyferry.providers.vault.http.server import parse_address
 from keyferry.resilience.settings import CallLimits
@@ -40,6 +41,31 @@ IGNORED_VARIABLES: Mapping[str, str] = {
     "CLIENT_KEY_BYTES": _USE_FILES_INSTEAD,
 }
 """Variables that have no effect, without their prefix: the reason, and what to do."""
+_VARIABLES = FieldTable(
+    (
+        "ADDR",
+        "AGENT_ADDR",
+        "NAMESPACE",
+        "CACERT",
+        "CACERT_BYTES",
+        "CAPATH",
+        "TLS_SERVER_NAME",
+        "CLIENT_CERT",
+        "CLIENT_KEY",
+        "SKIP_VERIFY",
+        "HEADERS",
+        "DISABLE_REDIRECTS",
+        "PROXY_ADDR",
+        "HTTP_PROXY",
+        "RATE_LIMIT",
+        "MAX_RETRIES",
+        "CLIENT_TIMEOUT",
+        *IGNORED_VARIABLES,
+    ),
+    synonyms={"ADDRESS": "ADDR", "URL": "ADDR", "TLS_SKIP_VERIFY": "SKIP_VERIFY"},
+    notes={"K8S_NAMESPACE": "the chart of the vault sets it"},
+)
+"""All variables, without their prefix."""
 MAX_CALL_SECONDS = 120.0
 """Timeout that "no limit" means: kubelet cancels a mount after this time."""
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(?::([0-9]{1,9}))?")
@@ -58,7 +84,8 @@ class Environment:
         follow_redirects: whether one redirect is followed.
         proxy: URL of an HTTP proxy.
         limits: rate limit, retries and timeout of requests.
-        ignored: variables that are set but have no effect, as (name, reason and remedy).
+        ignored: variables that are set but have no effect, as (name, reason and remedy);
+            misspelled ones, too.
     """
 
     address: str = ""
@@ -81,6 +108,19 @@ class _Variables:
         """Return the name of the variable that takes effect; the last spelling if none is set."""
         names = [prefix + suffix for prefix in self._prefixes]
         return next((name for name in names if name in self._environ), names[-1])
+
+    def misspelled(self) -> tuple[tuple[str, str], ...]:
+        """Return variables that resemble known ones, as (name, question).
+
+        Others are not reported: Kubernetes sets `VAULT_PORT` for a Service with the name `vault`.
+        """
+        return tuple(
+            (f"{prefix}{field.name}", f"did you mean {prefix}{field.suggestion}?")
+            for prefix in self._prefixes
+            for field in _VARIABLES.find_misspelled(
+                "", [name[len(prefix) :] for name in self._environ if name.startswith(prefix)]
+            )
+        )
 
     def text(self, suffix: str) -> str:
         return self._environ.get(self.name(suffix), "").strip()
@@ -129,7 +169,8 @@ def read_environment(environ: Mapping[str, str], product: Product) -> Environmen
             (variables.name(suffix), reason)
             for suffix, reason in IGNORED_VARIABLES.items()
             if (variables.boolean(suffix) if suffix == "SRV_LOOKUP" else variables.text(suffix))
-        ),
+        )
+        + variables.misspelled(),
     )
 
 

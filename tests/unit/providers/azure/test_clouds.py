@@ -14,6 +14,7 @@ from keyferry.providers.azure.clouds import (
     UnreadableEnvironmentError,
     check_default_cloud,
     find_cloud,
+    misspelled_environment_keys,
     parse_environment,
 )
 
@@ -98,6 +99,26 @@ def test_inconsistent_azure_stack_file_is_rejected(old: bytes, new: bytes, words
     """Tokens are sent only to https hosts of the resource that they are for."""
     with pytest.raises(ClassInvalidError, match=words):
         parse_environment(STACK.replace(old, new), path="/etc/cloud.json")
+
+
+def test_case_of_the_keys_does_not_matter() -> None:
+    """As in upstream, which is written in Go."""
+    assert parse_environment(STACK, path="/c") == parse_environment(
+        STACK.replace(b"activeDirectoryE", b"ActiveDirectorye").replace(b"keyVaultD", b"KEYVAULTd"),
+        path="/c",
+    )
+
+
+def test_misspelled_keys_are_found() -> None:
+    """A required one is named in the reason; only it, because the file may be another one."""
+    wrong = STACK.replace(b"keyVaultEndpoint", b"keyvaultEndpont")
+    with pytest.raises(UnreadableEnvironmentError, match=r"; you wrote keyvaultEndpont$"):
+        parse_environment(wrong, path="/c")
+    more = STACK.replace(b'"name"', b'"other2"')
+    more = more.replace(b"{", b'{"nam": "x", "tokenAudience": "x", "other": {}, ', 1)
+    assert [("nam", "name")] == [
+        (field.name, field.suggestion) for field in misspelled_environment_keys(more)
+    ]
 
 
 @given(st.binary() | st.text().map(str.encode))

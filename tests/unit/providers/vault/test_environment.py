@@ -79,6 +79,34 @@ def test_token_variable_is_ignored_with_reason() -> None:
     assert () == read_environment(environ, VAULT).ignored
 
 
+@pytest.mark.parametrize(
+    ("name", "question"),
+    [
+        ("VAULT_ADRR", "did you mean VAULT_ADDR?"),
+        ("VAULT_ADDRESS", "did you mean VAULT_ADDR?"),
+        ("VAULT_CA_CERT", "did you mean VAULT_CACERT?"),
+        ("VAULT_NAMESPCE", "did you mean VAULT_NAMESPACE?"),
+        ("VAULT_TLS_SKIP_VERIFY", "did you mean VAULT_SKIP_VERIFY?"),
+        ("BAO_CLIENT_CERTS", "did you mean BAO_CLIENT_CERT?"),
+    ],
+)
+def test_misspelled_variable_is_reported(name: str, question: str) -> None:
+    """With the variable that was meant."""
+    assert ((name, question),) == read_environment({name: "x"}, OPENBAO).ignored
+
+
+def test_variables_of_services_and_of_the_server_are_not_reported() -> None:
+    """Kubernetes and the charts of Vault set them."""
+    names = (
+        "PORT SERVICE_HOST SERVICE_PORT SERVICE_PORT_HTTPS PORT_8200_TCP PORT_8200_TCP_ADDR"
+        " PORT_8200_TCP_PORT API_ADDR CLUSTER_ADDR REDIRECT_ADDR K8S_POD_NAME K8S_NAMESPACE"
+        " LOG_LEVEL LOG_FORMAT RAFT_NODE_ID DISABLE_USER_LOCKOUT FORMAT CLI_NO_COLOR"
+        " SERVICE_PORT_HTTP AGENT_INJECTOR_SVC_PORT AGENT_INJECTOR_SVC_SERVICE_HOST"
+    )
+    environ = {f"VAULT_{name}": "x" for name in names.split()}
+    assert () == read_environment(environ, VAULT).ignored
+
+
 def test_ignored_variable_is_logged_once() -> None:
     """OpenBao also reads Vault's variables, but logs its own ones only once."""
     environ = {"VAULT_TOKEN": "canary", "BAO_WRAP_TTL": "5m", "BAO_CLIENT_KEY_BYTES": "canary"}
