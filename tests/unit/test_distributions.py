@@ -17,6 +17,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 import keyferry.cli
 from keyferry import __version__
+from keyferry.cli.build import COMMIT_FILE
 from keyferry.errors import PlatformError
 from keyferry.providers.emulator import load_emulator
 
@@ -32,7 +33,10 @@ def wheel_files(project: Path, folder: Path) -> set[str]:
     """The files in the wheel of a project, without its metadata."""
     (wheel,) = WheelBuilder(str(project)).build(directory=str(folder))
     with ZipFile(wheel) as archive:
-        return {name for name in archive.namelist() if ".dist-info/" not in name}
+        generated = "keyferry/commit.txt"
+        return {
+            name for name in archive.namelist() if ".dist-info/" not in name and name != generated
+        }
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +76,17 @@ def locked(name: str) -> set[str]:
 def test_the_production_wheel_contains_no_emulator(tmp_path: Path) -> None:
     """It holds the package keyferry, whole, and nothing else."""
     assert tracked(ROOT / "src" / "keyferry") == wheel_files(ROOT, tmp_path)
+
+
+def test_the_production_wheel_names_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`keyferry version` prints it."""
+    monkeypatch.setenv("KEYFERRY_COMMIT", "c0ffee")
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path))
+    with ZipFile(wheel) as archive:
+        assert b"c0ffee\n" == archive.read("keyferry/commit.txt")
+    assert "keyferry/commit.txt" == COMMIT_FILE.relative_to(ROOT / "src").as_posix()
 
 
 def test_the_wheel_of_the_emulator_contains_all_of_it(tmp_path: Path) -> None:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _COMMANDS: Final = {
     "mount": ("keyferry.cli.mount", "Fetch the objects of a SecretProviderClass as files."),
     "unmount": ("keyferry.cli.mount", "Unmount a folder and remove its files."),
+    "run": ("keyferry.cli.run", "Run a command with the objects as environment variables."),
+    "get": ("keyferry.cli.get", "Print the value of one object."),
+    "version": ("keyferry.cli.version", "Print the version, the commit and the protocol."),
+    "completion": ("keyferry.cli.completion", "Print a script that completes command lines."),
     "driver": ("keyferry.cli.driver", "Run the node daemon (CSI driver)."),
     "provider": ("keyferry.cli.provider", "Serve one built-in provider to another CSI driver."),
 }

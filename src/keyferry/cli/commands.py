@@ -15,7 +15,9 @@ import click
 from keyferry.cli.console import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -91,6 +93,32 @@ class Command(_HelpWithSections):
     """A command whose help has sections and examples."""
 
 
+class FlagCommand(click.Command):
+    """A command that parses flags in the syntax of Go itself.
+
+    Args:
+        flags: returns name and help of each flag, given the words before the incomplete one.
+    """
+
+    def __init__(
+        self, *args: Any, flags: Callable[[Sequence[str]], Iterable[tuple[str, str]]], **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._flags = flags
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the flags that begin with `incomplete`."""
+        from click.shell_completion import CompletionItem
+
+        words = next(iter(ctx.params.values()), None) or ()
+        prefix = incomplete[: len(incomplete) - len(incomplete.lstrip("-"))] or "--"
+        return [
+            CompletionItem(f"{prefix}{name}", help=text)
+            for name, text in self._flags(words)
+            if f"{prefix}{name}".startswith(incomplete)
+        ]
+
+
 class Group(_HelpWithSections, click.Group):
     """A group whose help has whole summaries, and that suggests a command for a mistyped one."""
 
@@ -111,6 +139,16 @@ class Group(_HelpWithSections, click.Group):
         """Return the first sentence of the help of a command."""
         command = self.get_command(ctx, name)
         return command.get_short_help_str(_WHOLE) if command else ""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin with `incomplete`, without importing them."""
+        from click.shell_completion import CompletionItem
+
+        return [
+            CompletionItem(name, help=self.summary(ctx, name))
+            for name in self.list_commands(ctx)
+            if name.startswith(incomplete)
+        ] + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -133,10 +171,14 @@ _WHOLE = 1000
 
 
 def command(
-    name: str | None = None, *, examples: Iterable[str] = (), **attributes: Any
+    name: str | None = None,
+    *,
+    cls: type[Command] = Command,
+    examples: Iterable[str] = (),
+    **attributes: Any,
 ) -> Callable[[Callable[..., Any]], Command]:
     """Make a command of a function; `examples` are lines for the end of its help."""
-    return click.command(name, cls=Command, examples=examples, **attributes)
+    return click.command(name, cls=cls, examples=examples, **attributes)
 
 
 def common_options() -> list[click.Parameter]:

@@ -6,6 +6,7 @@ command survives. `--quiet` suppresses everything but results of reads and error
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,13 @@ class Console:
         quiet: print only errors, and the data that the command was asked for.
         verbosity: 1 also logs what the engine does, 2 the details of each call.
         debug: print a traceback for each error.
+        failure_code: the exit code of every failure; None for the code of the error.
     """
 
     quiet: bool = False
     verbosity: int = 0
     debug: bool = False
+    failure_code: int | None = None
 
     def configure_logs(self) -> None:
         """Log to standard error if `verbosity` asks for it."""
@@ -52,7 +55,7 @@ class Console:
     def warn(self, text: str) -> None:
         """Print a warning to standard error, unless `quiet`."""
         if not self.quiet:
-            click.echo(f"{click.style('warning:', fg='yellow', bold=True)} {text}", err=True)
+            click.echo(f"{_styled('warning:', 'yellow')} {text}", err=True)
 
     def error(self, problem: str, hint: str = "", *, at: str = "") -> None:
         """Print an error to standard error.
@@ -63,9 +66,9 @@ class Console:
             at: what precedes it, such as the time of day in a command that keeps running.
         """
         prefix = f"{at} " if at else ""
-        click.echo(f"{prefix}{click.style('error:', fg='red', bold=True)} {problem}", err=True)
+        click.echo(f"{prefix}{_styled('error:', 'red')} {problem}", err=True)
         if hint:
-            click.echo(f"{prefix}{click.style('hint:', fg='cyan', bold=True)} {hint}", err=True)
+            click.echo(f"{prefix}{_styled('hint:', 'cyan')} {hint}", err=True)
 
     def failure(self, error: KeyferryError, *, at: str = "", note: str = "") -> None:
         """Print a `KeyferryError`.
@@ -83,6 +86,11 @@ class Console:
         if note:
             problem = f"{problem.removesuffix('.')}. {note}"
         self.error(problem, error.remedy, at=at)
+
+
+def _styled(text: str, color: str) -> str:
+    """Return `text` in a color; click removes it where standard error is not a terminal."""
+    return text if os.environ.get("NO_COLOR") else click.style(text, fg=color, bold=True)
 
 
 def console() -> Console:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from keyferry import __version__
+from keyferry.cli.build import commit
+from keyferry.cli.commands import FlagCommand
 from keyferry.cli.console import console
 from keyferry.cli.exit_codes import ExitCode
 from keyferry.cli.flags.audit import AUDIT_FLAGS, audit_settings
@@ -19,6 +21,7 @@ from keyferry.cli.flags.go_flags import (
     FlagError,
     FlagKind,
     GoFlag,
+    completions,
     help_text,
     parse_flags,
     warn_ignored,
@@ -212,6 +215,8 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
 
 
 @click.command(
+    cls=FlagCommand,
+    flags=lambda _: completions(DRIVER_FLAGS),
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
     add_help_option=False,
 )
@@ -230,7 +235,8 @@ def driver(flags: tuple[str, ...]) -> None:
         )
         return
     if parsed.values["version"]:
-        print(json.dumps({"BuildVersion": f"v{__version__}", "GitCommit": "", "BuildDate": ""}))
+        details = {"BuildVersion": f"v{__version__}", "GitCommit": commit(), "BuildDate": ""}
+        print(json.dumps(details))
         return
     protect_memory()
     raise_descriptor_limit()

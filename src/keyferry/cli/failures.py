@@ -33,6 +33,14 @@ class InterruptedBySignalError(Exception):
         self.number = number
 
 
+class HintedUsageError(click.UsageError):
+    """The command line is invalid, and `hint` says what to write."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 def run_command(command: click.Command, arguments: Sequence[str], *, name: str) -> int:
     """Run a command and return its exit code. No error escapes.
 
@@ -75,7 +83,8 @@ def _report(error: Exception, console: Console, debug_command: str) -> int:
             console.error(_sentence(error))
         case _:
             console.error(f"unexpected {_unexpected(error)}", _report_hint(debug_command))
-    return int(code)
+    is_interrupted = code >= ExitCode.SIGNAL
+    return int(code if is_interrupted else console.failure_code or code)
 
 
 def _sentence(error: click.ClickException) -> str:
@@ -85,6 +94,8 @@ def _sentence(error: click.ClickException) -> str:
 
 
 def _usage_hint(error: click.UsageError) -> str:
+    if isinstance(error, HintedUsageError):
+        return error.hint
     if error.ctx is None:
         return ""
     return f"Run '{error.ctx.command_path} --help' for the options and examples."

@@ -7,13 +7,22 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from keyferry.aio.clock import SystemClock
+from keyferry.cli.commands import FlagCommand
 from keyferry.cli.console import console
 from keyferry.cli.exit_codes import ExitCode
-from keyferry.cli.flags.go_flags import FlagError, ParsedFlags, help_text, parse_flags, warn_ignored
+from keyferry.cli.flags.go_flags import (
+    FlagError,
+    ParsedFlags,
+    completions,
+    help_text,
+    parse_flags,
+    warn_ignored,
+)
 from keyferry.cli.provider_commands import ProviderCommand, provider_command
 from keyferry.driver.children import all_jobs, open_emulator, parser_program
 from keyferry.isolation.child import ChildSupervisor
@@ -35,6 +44,9 @@ from keyferry.telemetry.audit import open_audit_log
 from keyferry.telemetry.logs import configure_logs, get_logger
 from keyferry.telemetry.metrics import Metrics, ProviderMetrics
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _log = get_logger("provider")
 
 _HELP = f"""\
@@ -50,11 +62,23 @@ Examples:
 """
 
 
+def _flags_after(words: Sequence[str]) -> list[tuple[str, str]]:
+    known = [word for word in words if word in provider_names()]
+    return completions(provider_command(known[0]).flags) if known else []
+
+
+def _complete_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    chosen = ctx.params.get(str(param.name)) or ()
+    return [] if chosen else [name for name in provider_names() if name.startswith(incomplete)]
+
+
 @click.command(
+    cls=FlagCommand,
+    flags=_flags_after,
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
     add_help_option=False,
 )
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=_complete_name)
 def provider(arguments: tuple[str, ...]) -> None:
     """Serve one built-in provider on a socket, for the upstream driver."""
     name, *rest = arguments or ("",)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from keyferry import __version__
+from keyferry.cli.build import commit
 from keyferry.cli.flags.audit import AUDIT_FLAGS, audit_settings
 from keyferry.cli.flags.go_flags import FlagKind, GoFlag
 from keyferry.cli.flags.providers import (
@@ -266,7 +267,7 @@ def _version_text(product: Product, output: str) -> str:
         "minor": minor,
         "patch": patch,
         "gitVersion": f"v{__version__}",
-        "gitCommit": "",
+        "gitCommit": commit(),
         "gitTreeState": "",
         "buildDate": "",
         "goVersion": "",

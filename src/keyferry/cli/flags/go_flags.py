@@ -142,6 +142,11 @@ def help_text(flags: Sequence[GoFlag]) -> str:
     return "\n".join(lines)
 
 
+def completions(flags: Sequence[GoFlag]) -> list[tuple[str, str]]:
+    """Return name and help of each flag that has an effect, for a shell."""
+    return [(flag.name, flag.help) for flag in flags if not flag.ignored_because]
+
+
 def warn_ignored(flags: ParsedFlags) -> None:
     """Log a warning for each flag on the command line that has no effect."""
     for flag in flags.ignored:

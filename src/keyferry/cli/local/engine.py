@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
 
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.cli.console import console
+from keyferry.cli.local.content import FetchedContent
 from keyferry.cli.local.inputs import read_credentials, read_tokens
 from keyferry.cli.local.options import STDIN
 from keyferry.cli.local.signals import StopSignal
@@ -36,9 +37,11 @@ from keyferry.providers.api import (
     SERVICE_ACCOUNT_TOKENS,
     SPC_ATTRIBUTE,
 )
+from keyferry.providers.expiry import near_expiry_warnings
 from keyferry.providers.host import ProviderHost
 from keyferry.providers.registry import provider_names
 from keyferry.providers.settings import ProviderDependencies, ProviderSettings
+from keyferry.providers.vault.provider import VaultProvider
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
 from keyferry.telemetry.metrics import Metrics
@@ -52,24 +55,8 @@ if TYPE_CHECKING:
     from keyferry.driver.publish.delivery import PublishResult
     from keyferry.driver.publish.publisher import Publisher
     from keyferry.kubernetes import SecretProviderClass
-    from keyferry.providers.api import MountResult, NamedFile
 
     T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class FetchedContent:
-    """The content of a SecretProviderClass, in memory.
-
-    Attributes:
-        spc: the SecretProviderClass.
-        result: the files that a mount would write, and when they expire.
-        named_files: the names of each file; empty for an external provider.
-    """
-
-    spc: SecretProviderClass
-    result: MountResult
-    named_files: tuple[NamedFile, ...]
 
 
 class LocalEngine:
@@ -87,12 +74,14 @@ class LocalEngine:
         publisher: Publisher,
         store: ManifestsStore,
         providers: Providers,
+        host: ProviderHost,
     ) -> None:
         self.publisher = publisher
         self.store = store
         self.stop = StopSignal()
         self._options = options
         self._providers = providers
+        self._host = host
         self._warnings = UnknownFieldWarnings()
 
     async def request(self, target: str) -> PublishRequest:
@@ -151,7 +140,19 @@ class LocalEngine:
         provider = self._providers.resolve(spc.provider)
         named_files = await provider.named_files(spc.parameters)
         result = await provider.mount(mount_call(request, spc))
-        return FetchedContent(spc, result, named_files)
+        for warning in near_expiry_warnings(result.expiries, time.time()):
+            console().warn(warning)
+        return FetchedContent(spc, result.files, named_files)
+
+    @property
+    def has_leases(self) -> bool:
+        """Whether a provider renews leases of dynamic secrets."""
+        built = map(self._host.get, self._host.names)
+        return any(isinstance(one, VaultProvider) and len(one.leases) > 0 for one in built)
+
+    def release(self, request: PublishRequest) -> None:
+        """Revoke the leases of the volume of `request` before the engine is closed."""
+        self._providers.volume_removed(request.target_path, unpublished=True)
 
     async def _read_class(self, request: PublishRequest) -> SecretProviderClass:
         """Return the SecretProviderClass, and warn of fields that have no effect."""
@@ -179,8 +180,8 @@ async def local_engine(
     store = ManifestsStore(
         options.spc_file, secrets_dir, clock=SystemClock(), content=options.spc_text
     )
-    async with _running(store, options) as (publisher, providers):
-        yield LocalEngine(options, publisher, store, providers)
+    async with _running(store, options) as (publisher, providers, host):
+        yield LocalEngine(options, publisher, store, providers, host)
 
 
 @asynccontextmanager
@@ -191,14 +192,14 @@ async def local_publisher(secrets_dir: Path | None) -> AsyncIterator[Publisher]:
         secrets_dir: folder with the manifests of Secrets that a mount wrote, or None.
     """
     store = ManifestsStore(STDIN, secrets_dir, clock=SystemClock(), content=b"")
-    async with _running(store, None) as (publisher, _):
+    async with _running(store, None) as (publisher, _, _):
         yield publisher
 
 
 @asynccontextmanager
 async def _running(
     store: ManifestsStore, options: LocalOptions | None
-) -> AsyncIterator[tuple[Publisher, Providers]]:
+) -> AsyncIterator[tuple[Publisher, Providers, ProviderHost]]:
     """Run an engine that refreshes on every call; without options, it has no providers."""
     clock, jobs, metrics = SystemClock(), ThreadJobRunner(), Metrics()
     dev_vault = options.dev_vault if options else None
@@ -211,9 +212,10 @@ async def _running(
         jobs,
         emulator=emulator,
     )
+    host = ProviderHost.build(provider_names() if options else (), deps)
     async with (
         Providers(
-            built_in=ProviderHost.build(provider_names() if options else (), deps),
+            built_in=host,
             socket_folders=(),
             max_receive_bytes=DEFAULT_MAX_RECEIVE_BYTES,
         ) as providers,
@@ -231,7 +233,7 @@ async def _running(
             )
         ) as engine,
     ):
-        yield engine.publisher, providers
+        yield engine.publisher, providers, host
 
 
 def _fetcher(qps: float) -> Fetcher:

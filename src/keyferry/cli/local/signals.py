@@ -39,6 +39,15 @@ class StopSignal:
         self.number = number
         self._event.set()
 
+    def check(self) -> None:
+        """Do nothing unless a signal arrived.
+
+        Raises:
+            InterruptedBySignalError: a signal arrived.
+        """
+        if self.number is not None:
+            raise InterruptedBySignalError(self.number)
+
     async def within(self, seconds: float) -> bool:
         """Wait, and return whether a signal arrived."""
         try:
@@ -63,8 +72,7 @@ class StopSignal:
         finally:
             task.cancel()
             waiting.cancel()
-        if self.number is not None:
-            if not task.cancelled():
-                task.exception()
-            raise InterruptedBySignalError(self.number)
+        if self.number is not None and not task.cancelled():
+            task.exception()  # retrieved, so that asyncio does not log it
+        self.check()
         return task.result()
