@@ -23,7 +23,7 @@ rejected unknown names before. */ -}}
 {{- if and .Values.versionHmac.create (not .Values.versionHmac.enabled) }}
 - "versionHmac.create has no effect without versionHmac.enabled=true: set versionHmac.enabled=true, or remove versionHmac.create."
 {{- end }}
-{{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) }}
+{{- if and (not (include "keyferry.createsServiceAccount" .)) (not (.Values.serviceAccount).name) }}
 - "serviceAccount.create=false: set serviceAccount.name to the service account that the driver uses."
 {{- end }}
 {{- if and (eq (default "" .Values.linux.dnsPolicy) "None") (not .Values.linux.dnsConfig) }}
@@ -32,21 +32,31 @@ rejected unknown names before. */ -}}
 {{- if regexMatch "(provider-azure|csi-secrets-store/driver|secrets-store/driver|vault-csi-provider|openbao-csi-provider)$" .Values.linux.image.repository }}
 - {{ printf "linux.image.repository: %s is an upstream image, which does not support Keyferry's flags: remove linux.image, or name a Keyferry image." .Values.linux.image.repository | quote }}
 {{- end }}
-{{- if and .Values.networkPolicy.enabled .Values.linux.hostNetwork }}
+{{- if and (.Values.networkPolicy).enabled .Values.linux.hostNetwork }}
 - "networkPolicy.enabled: a NetworkPolicy does not apply to Pods that use the network of the node: set linux.hostNetwork=false or networkPolicy.enabled=false."
 {{- end }}
-{{- if and .Values.podMonitor.enabled (regexMatch "^(127\\.|localhost:|\\[::1\\]:)" .Values.linux.metricsAddr) }}
+{{- if and (.Values.podMonitor).enabled (regexMatch "^(127\\.|localhost:|\\[::1\\]:)" .Values.linux.metricsAddr) }}
 - {{ printf "podMonitor.enabled: Prometheus cannot reach the loopback address of linux.metricsAddr=%s: set another one, such as :8095." .Values.linux.metricsAddr | quote }}
 {{- end }}
 {{- include "keyferry.missingNamespaces" . }}
 {{- include "keyferry.missingOperator" . }}
+{{- include "keyferry.podSecurity" . }}
+{{- end -}}
+
+{{- /* Otherwise the DaemonSet would create no Pod, and only its events would say why. */ -}}
+{{- define "keyferry.podSecurity" -}}
+{{- $name := .Release.Namespace }}
+{{- $level := dig "metadata" "labels" "pod-security.kubernetes.io/enforce" "privileged" (lookup "v1" "Namespace" "" $name) }}
+{{- if and .Values.linux.enabled (ne $level "privileged") }}
+- {{ printf "The namespace %s enforces Pod Security %s, which refuses the privileged Pods of the driver: use another namespace, or permit them (kubectl label --overwrite namespace %s pod-security.kubernetes.io/enforce=privileged)." $name $level $name | quote }}
+{{- end }}
 {{- end -}}
 
 {{- /* Helm would say only "no matches for kind". Without a cluster (helm template) nothing is known. */ -}}
 {{- define "keyferry.missingOperator" -}}
 {{- if lookup "v1" "Namespace" "" "kube-system" }}
 {{- range $value, $kind := dict "podMonitor" "PodMonitor" "prometheusRule" "PrometheusRule" }}
-{{- if and (index $.Values $value).enabled (not ($.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" $kind))) }}
+{{- if and ((index $.Values $value) | default dict).enabled (not ($.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" $kind))) }}
 - {{ printf "%s.enabled: the cluster has no %s: install the Prometheus Operator first, or set %s.enabled=false." $value $kind $value | quote }}
 {{- end }}
 {{- end }}

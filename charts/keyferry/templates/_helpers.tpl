@@ -30,7 +30,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{- define "keyferry.serviceAccountName" -}}
-{{- .Values.serviceAccount.name | default "secrets-store-csi-driver" -}}
+{{- (.Values.serviceAccount).name | default "secrets-store-csi-driver" -}}
+{{- end -}}
+
+{{- /* true, or empty. helm upgrade --reuse-values does not know the defaults of values that a new chart adds. */ -}}
+{{- define "keyferry.createsServiceAccount" -}}
+{{- if dig "create" true (.Values.serviceAccount | default dict) }}true{{ end -}}
 {{- end -}}
 
 {{- define "keyferry.image" -}}

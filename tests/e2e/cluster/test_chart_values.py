@@ -78,6 +78,14 @@ async def test_a_value_without_content_breaks_nothing() -> None:
     await asyncio.gather(*(check(path) for path in paths(defaults())))
 
 
+async def test_values_of_an_older_chart_are_enough() -> None:
+    """`helm upgrade --reuse-values` does not know the defaults of values that were added."""
+    added = dict.fromkeys(
+        ("podMonitor", "prometheusRule", "grafanaDashboard", "networkPolicy", "serviceAccount")
+    )
+    assert await render({}) == await render({**added, "extraObjects": None})
+
+
 def paths(values: Manifest, *above: str) -> Iterator[tuple[str, ...]]:
     """The paths of all values and of the maps above them."""
     for name, value in values.items():
