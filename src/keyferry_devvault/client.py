@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +16,8 @@ from aiohttp.abc import ResolveResult
 from keyferry.errors import PlatformError, Stage
 from keyferry.net.connector import KEEP_IDLE_SECONDS
 from keyferry.net.http_client import HttpsSettings
-from keyferry.providers.emulator import Emulator
-from keyferry_devvault.folder import CONNECTION_FILE
+from keyferry.providers.emulator import Emulator, EmulatorCommands
+from keyferry_devvault.folder import CONNECTION_FILE, is_running
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from aiohttp.tracing import Trace
 
     from keyferry.net.address_guard import AddressGuard
+
+
+_PROBE_SECONDS = 1.0
 
 
 class _ConnectionFile(msgspec.Struct):
@@ -61,9 +65,12 @@ class DevRedirect:
         """Return the redirection to the emulator whose data folder is `folder`.
 
         Raises:
-            PlatformError: no emulator runs there, or `connection.json` is malformed or names an
-                address that is not loopback.
+            ConnectionFailedError: no emulator runs there.
+            PlatformError: `connection.json` is malformed or names an address that is not loopback,
+                or the folder cannot be read.
         """
+        if not is_running(folder):
+            raise EmulatorCommands(folder).not_running_error()
         path = folder / CONNECTION_FILE
         try:
             connection = msgspec.json.decode(path.read_bytes(), type=_ConnectionFile)
@@ -72,12 +79,8 @@ class DevRedirect:
                 _parse_address(connection.http),
                 folder / connection.ca,
             )
-        except FileNotFoundError as error:
-            raise PlatformError(
-                f"no development vault is running with its data in {folder} (no {path.name} there)",
-                f"Start it with: keyferry devvault run --data {folder}",
-                stage=Stage.REQUEST,
-            ) from error
+        except FileNotFoundError:  # it is starting or stopping
+            raise EmulatorCommands(folder).not_running_error() from None
         except (OSError, ValueError, msgspec.DecodeError) as error:
             raise PlatformError(
                 f"{path} cannot be used: {error}",
@@ -122,6 +125,17 @@ class DevRedirect:
                 stage=Stage.TLS,
             ) from error
 
+    def is_running(self) -> bool:
+        """Return whether the emulator is running, or at least something listens on its port."""
+        try:
+            return is_running(self.ca_file.parent)
+        except PlatformError:  # a process without rights cannot open the lock
+            try:
+                socket.create_connection(self.https, _PROBE_SECONDS).close()
+            except OSError:
+                return False
+            return True
+
     def emulator(self) -> Emulator:
         """Return what providers need to know about the emulator.
 
@@ -136,6 +150,7 @@ class DevRedirect:
             self.https,
             self.ca_file,
             self.ca_file.parent.resolve() / "arc",
+            self.is_running,
         )
 
 
@@ -143,7 +158,8 @@ def connect(folder: Path) -> Emulator:
     """Return the running emulator whose data folder is `folder`; the entry point of `--dev-vault`.
 
     Raises:
-        PlatformError: no emulator runs there.
+        ConnectionFailedError: no emulator runs there.
+        PlatformError: the folder cannot be used.
     """
     return DevRedirect.read(folder).emulator()
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from keyferry.errors import PlatformError
+from keyferry.errors import PlatformError, Stage
 from keyferry.formats.private_files import write_private_file
 from keyferry_devvault.crypto.development_ca import CA_FILE
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONNECTION_FILE = "connection.json"
+_PORTS_FILE = "ports.json"
 _LOCK_FILE = "lock"
+_LOCK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def locked(folder: Path) -> Iterator[None]:
         PlatformError: another process has locked it.
     """
     with _lock_file(folder) as descriptor:
-        if not _try_lock(descriptor):
+        if not _lock_within(descriptor, _LOCK_SECONDS):
             raise PlatformError(
                 f"a development vault is already running with its data in {folder}",
                 "Use that one, or choose another folder with --data.",
@@ -49,11 +52,27 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_running(folder: Path) -> bool:
-    """Return whether an emulator is running with the data folder `folder`."""
-    if not (folder / _LOCK_FILE).exists():
+    """Return whether an emulator is running with the data folder `folder`.
+
+    A connection file proves nothing, because a killed process leaves it. Nothing is created.
+
+    Raises:
+        PlatformError: the lock cannot be read.
+    """
+    try:
+        descriptor = os.open(folder / _LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    with _lock_file(folder) as descriptor:
-        return not _try_lock(descriptor)
+    except OSError as error:
+        raise PlatformError(
+            f"the data folder {folder} of the development vault cannot be used: {error.strerror}",
+            "Choose another folder with --data, or run the command as the user of this one.",
+            stage=Stage.REQUEST,
+        ) from error
+    try:
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -68,11 +87,32 @@ def connection_file(folder: Path, addresses: BoundAddresses) -> Iterator[None]:
         "http": format_address(addresses.http),
         "ca": CA_FILE,
     }
+    ports = _Ports(addresses.https[1], addresses.http[1])
+    write_private_file(folder / _PORTS_FILE, msgspec.json.encode(ports))
     write_private_file(path, msgspec.json.encode(content))
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
+
+
+def last_ports(folder: Path) -> tuple[int, int]:
+    """Return the ports of the last emulator with this data folder, or zeros.
+
+    With the same ports, clients of the last emulator go on after a restart.
+    """
+    try:
+        ports = msgspec.json.decode((folder / _PORTS_FILE).read_bytes(), type=_Ports)
+    except (OSError, msgspec.DecodeError):
+        return 0, 0
+    return ports.https, ports.http
+
+
+class _Ports(msgspec.Struct):
+    """The content of `ports.json`."""
+
+    https: Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+    http: Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 
 
 @contextmanager
@@ -84,9 +124,19 @@ def _lock_file(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _lock_within(descriptor: int, seconds: float) -> bool:
+    """Try repeatedly: `is_running` of another process holds the lock for a moment."""
+    deadline = time.monotonic() + seconds
+    while not _try_lock(descriptor, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(seconds / 10)
+    return True
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from aiohttp import web
 
 from keyferry.errors import PlatformError, RequestInvalidError
 from keyferry_devvault.crypto.development_ca import write_server_certificate
-from keyferry_devvault.folder import BoundAddresses, connection_file, locked
+from keyferry_devvault.folder import BoundAddresses, connection_file, last_ports, locked
 from keyferry_devvault.gateway import Gateway, Handler
 from keyferry_devvault.server_names import ServerNames
 
@@ -38,7 +38,8 @@ async def serve(
     Args:
         data: the data to serve.
         request_log: records each request.
-        listen: address and port for TLS; 0 selects a free port. The plain port is always free.
+        listen: address and port for TLS; 0 selects the last one of this data, if it is free, or
+            any free port. The plain port is selected so, too.
         wall_time: returns Unix time.
 
     Raises:
@@ -54,8 +55,11 @@ async def serve(
         context.load_cert_chain(write_server_certificate(data.folder))
         names.track(context)
         async with AsyncExitStack() as stack:
-            https = await _listen(stack, gateway.serve_https, (address, port), context)
-            http = await _listen(stack, gateway.serve_http, (address, 0), None)
+            last_https, last_http = last_ports(data.folder)
+            https = await _listen(
+                stack, gateway.serve_https, (address, port), context, preferred=last_https
+            )
+            http = await _listen(stack, gateway.serve_http, (address, 0), None, preferred=last_http)
             listening = BoundAddresses(https, http)
             with connection_file(data.folder, listening):
                 yield listening
@@ -84,13 +88,27 @@ async def _listen(
     handler: Handler,
     listen: tuple[str, int],
     context: ssl.SSLContext | None,
+    *,
+    preferred: int,
 ) -> tuple[str, int]:
-    """Listen on one port until `stack` closes, and return its address."""
+    """Listen on one port until `stack` closes, and return its address.
+
+    Args:
+        stack: stops the server.
+        handler: handles the requests.
+        listen: address and port; 0 selects `preferred` if it is free, or any free port.
+        context: for TLS; None: plain HTTP.
+        preferred: the port to try first; 0 for none.
+    """
     server = web.Server(handler, handler_cancellation=True, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     address, port = listen
+    if port == 0 and preferred:
+        with suppress(OSError):
+            await web.TCPSite(runner, address, preferred, ssl_context=context).start()
+            return address, preferred
     try:
         await web.TCPSite(runner, address, port, ssl_context=context).start()
     except OSError as error:

@@ -37,7 +37,7 @@ def call(
     return MountCall(base | parameters, secrets)
 
 
-def trusting_provider(https: HttpsSettings, emulator: Emulator) -> AzureProvider:
+def trusting_provider(https: HttpsSettings, emulator: Emulator | None) -> AzureProvider:
     """Return a provider that does not restrict what SecretProviderClasses name."""
     settings = ProviderSettings(restrictions=UNRESTRICTED)
     return AzureProvider(HttpsClient(https), uncached_fetcher(), settings, emulator=emulator)

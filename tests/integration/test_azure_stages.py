@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+import shlex
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from keyferry.errors import KeyferryError, Stage
 from keyferry.net.http_client import HttpsClient
@@ -24,6 +28,7 @@ from keyferry.providers.azure.keyvault_errors import RequestContext, error_for_r
 from keyferry.providers.azure.objects import ObjectRef, ObjectType
 from keyferry.providers.azure.params import parse_mount
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry_devvault.cli.server import devvault
 from tests.fakes.app_certificate import SelfSignedCertificate, new_certificate
 from tests.fakes.azure_mounts import mount_error
 from tests.fakes.devvault import (
@@ -196,6 +201,14 @@ async def world(
         await provider.close()
 
 
+async def run_command_of(remedy: str, stdin: str = "", **placeholders: str) -> None:
+    """Run the last command of `keyferry devvault` that a remedy names."""
+    command = re.split("keyferry devvault ", remedy)[-1].rstrip(".")
+    words = [placeholders.get(word, word) for word in shlex.split(command)]
+    result = await asyncio.to_thread(CliRunner().invoke, devvault, words, input=stdin)
+    assert 0 == result.exit_code, (words, result.stderr)
+
+
 async def test_every_mode_is_tested(world: World) -> None:
     """A new mode needs a row; one mode has two, with and without a client ID."""
     calls = [world.call(mode) for mode in MODES.values()]
@@ -211,14 +224,26 @@ async def test_mode_works_without_failures(world: World, mode: Mode) -> None:
 
 
 @every_mode
-async def test_stage_identity_endpoint_refuses(world: World, mode: Mode) -> None:
-    """The message has the ID, the subject or the code."""
+async def test_stage_identity_endpoint_refuses(
+    world: World, mode: Mode, tmp_path: Path, certificates: tuple[SelfSignedCertificate, ...]
+) -> None:
+    """The message has the ID, the subject or the code, and the command of the remedy helps."""
     world.is_stranger = True
     if "" in mode.stranger:
         world.vault.data.identities.remove(MACHINE)
     error = await world.refused(mode)
     assert Stage.IDENTITY is error.stage
     assert mode.refusal in error.problem
+    placeholders = {"CLIENT_ID": mode.client, "FILE": str(tmp_path / "stranger.pem")}
+    (tmp_path / "stranger.pem").write_text(certificates[1].certificate_pem)
+    stdin = mode.stranger.get("clientsecret", "")
+    await run_command_of(error.remedy, stdin, **placeholders)
+    if "is not assigned" in error.problem or "" in mode.stranger:
+        who = mode.stranger.get("userAssignedIdentityID", "system")
+        await run_command_of(
+            f"keyferry devvault policy contoso {who} --allow get --data {world.vault.data.folder}"
+        )
+    assert await world.works(mode)
 
 
 @every_mode
@@ -244,12 +269,13 @@ async def test_stage_connect_endpoint_closes_the_connection(world: World, mode: 
 
 @every_mode
 async def test_stage_vault_permission_is_missing(world: World, mode: Mode) -> None:
-    """The command in the remedy names the identity, or where to find it."""
+    """The command in the remedy names the identity, and it helps."""
     world.vault.revoke("contoso", mode.client)
     error = await world.refused(mode)
     assert Stage.VAULT is error.stage
     assert f"vault contoso does not let {mode.who} read secret db (403)" in error.problem
-    assert "keyferry devvault policy contoso CLIENT_ID --allow get" in error.remedy
+    await run_command_of(error.remedy, CLIENT_ID=mode.client)
+    assert await world.works(mode)
     call = world.call(mode)
     identity = parse_mount(call.attributes, call.secrets).identity
     context = RequestContext("contoso", DEFAULT_TENANT, f"https://{ENTRA}", identity)

@@ -281,7 +281,6 @@ async def test_file_with_two_classes_requires_the_class_option(
         (("--credentials", "number.yaml"), "stringData.clientid is not a string"),
         (("--credentials", "broken.yaml"), "data.clientid is not base64"),
         (("--service-account-tokens", "list.yaml"), "not a valid JSON file of service"),
-        (("--dev-vault", "nowhere"), "no development vault is running"),
         (("--interval", "often"), "duration"),
         (("--interval", "-1s"), "must be greater than 0"),
         (("--interval", "0s"), "must be greater than 0"),

@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -296,14 +297,19 @@ def test_the_status_shows_the_running_server(tmp_path: Path) -> None:
 
 
 def test_a_killed_server_does_not_block_the_next_one(tmp_path: Path) -> None:
-    """Its lock is released with it, and its connection file is replaced."""
+    """Its lock is released with it, and clients of the killed one find the next one."""
     with running(tmp_path) as process:
+        killed = DevRedirect.read(tmp_path)
         process.kill()
         process.wait(timeout=WAIT_SECONDS)
-    stale = DevRedirect.read(tmp_path)
     assert not is_running(tmp_path)
+    assert (tmp_path / "connection.json").exists()
+    assert not killed.is_running()
     with running(tmp_path):
-        assert stale != DevRedirect.read(tmp_path)
+        assert killed == DevRedirect.read(tmp_path)
+        assert killed.is_running()
+    with socket.create_server(killed.https), running(tmp_path):
+        assert killed.https != DevRedirect.read(tmp_path).https
 
 
 @pytest.mark.parametrize(

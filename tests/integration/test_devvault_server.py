@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from keyferry.errors import PlatformError, RequestInvalidError
+from keyferry.errors import ConnectionFailedError, PlatformError, RequestInvalidError
 from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.http_types import RequestKind
 from keyferry_devvault.request_log import NO_STATUS, RequestLog
@@ -198,7 +198,7 @@ async def test_a_folder_is_served_once(tmp_path: Path) -> None:
                 pass
         assert 200 == (await fetch(client))[0]
         assert vault.redirect == DevRedirect.read(vault.data.folder)
-    with pytest.raises(PlatformError, match="no development vault is running"):
+    with pytest.raises(ConnectionFailedError, match=r"is not running\. Start it with: keyferry"):
         DevRedirect.read(tmp_path / "devvault")
 
 

@@ -6,11 +6,12 @@ do not need.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import ConnectionFailedError, PlatformError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,31 @@ INSTALL_COMMAND = "pip install 'keyferry[devvault]'"
 
 
 @dataclass(frozen=True, slots=True)
+class EmulatorCommands:
+    """Writes the commands of the development vault with the data directory `data_folder`."""
+
+    data_folder: Path
+
+    def line(self, *words: str) -> str:
+        """Return the command `keyferry devvault` with `words`, quoted for a shell."""
+        return shlex.join(("keyferry", "devvault", *words, "--data", str(self.data_folder)))
+
+    def fault_remedy(self) -> str:
+        """Return the remedy for one that runs and does not respond as it should."""
+        return (
+            f"List latency, throttling and injected faults: {self.line('status')}; reset them: "
+            f"{self.line('tune', '--clear')}"
+        )
+
+    def not_running_error(self) -> ConnectionFailedError:
+        """Return the error of a request or command that needs the development vault."""
+        return ConnectionFailedError(
+            f"the development vault at {self.data_folder} is not running",
+            f"Start it with: {self.line('run')}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Emulator:
     """A running development vault that receives all requests to vaults and token endpoints.
 
@@ -33,24 +59,27 @@ class Emulator:
         https_address: address and port of its TLS listener.
         ca_file: PEM file of the CA that issued its server certificate.
         arc_key_folder: directory in which its Azure Arc agent stores challenge keys.
+        is_running: returns whether it is running now; it may have ended since.
     """
 
     https: HttpsSettings
     https_address: tuple[str, int]
     ca_file: Path
     arc_key_folder: Path
+    is_running: Callable[[], bool]
 
     @property
-    def data_folder(self) -> Path:
-        """Its data directory, the value of `--data` in its commands."""
-        return self.ca_file.parent
+    def commands(self) -> EmulatorCommands:
+        """Its commands, for remedies."""
+        return EmulatorCommands(self.ca_file.parent)
 
 
 def load_emulator(folder: Path) -> Emulator:
     """Return the running emulator with the data directory `folder`.
 
     Raises:
-        PlatformError: the emulator is not installed, or none runs with this data directory.
+        PlatformError: the emulator is not installed, or its data directory cannot be used.
+        ConnectionFailedError: no emulator runs with this data directory.
     """
     for entry_point in entry_points(group=EMULATORS):
         connect: Callable[[Path], Emulator] = entry_point.load()

@@ -22,7 +22,7 @@ async def test_pods_never_share_a_token_of_nmi(vault: DevVault, provider: AzureP
     error = await mount_error(provider, call({"usePodIdentity": "true", POD_NAME: "db-0"}))
     assert "nmi response failed with status code: 403" in error.problem
     assert "the identity of pod shop/db-0" in error.problem
-    assert "kubectl get azureassignedidentity" in error.remedy
+    assert "keyferry devvault identity assign-pod CLIENT_ID --namespace shop" in error.remedy
 
 
 async def test_identity_that_is_not_yet_assigned_is_retried(

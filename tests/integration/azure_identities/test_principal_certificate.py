@@ -31,7 +31,7 @@ async def test_unregistered_certificate_is_refused(provider: AzureProvider) -> N
     secrets = {"clientid": APP, "clientcertificate": new_certificate().pem()}
     error = await mount_error(provider, call({}, secrets=secrets))
     assert "its assertion is not registered, or has expired (AADSTS700027)" in error.problem
-    assert "az ad app credential reset" in error.remedy
+    assert f"keyferry devvault identity add-app {APP} --tenant" in error.remedy
 
 
 async def test_wrong_password_is_an_error_before_any_request(

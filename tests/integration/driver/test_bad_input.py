@@ -207,7 +207,7 @@ CASES = [
     ),
     Case(
         "no tenant",
-        ("tenantId is not provided", "tenantID", "devvault identity list"),
+        ("tenantId is not provided", "tenantID", "az account show"),
         parameters={"tenantID": ""},
     ),
     Case(
@@ -290,17 +290,17 @@ CASES = [
     ),
     Case(
         "403",
-        ("vault contoso does not let client ID", "secret db-password", "devvault policy contoso"),
+        ("vault contoso does not let client ID", "secret db-password", "az role assignment create"),
         change=lambda world: world.vault.revoke("contoso", MI),
     ),
     Case(
         "404",
-        ("secret nope", "does not exist in vault contoso", "keyferry devvault list contoso"),
+        ("secret nope", "does not exist in vault contoso", "az keyvault secret list"),
         parameters=objects(entry(objectName="nope")),
     ),
     Case(
         "404 for a version",
-        ("secret db-password version deadbeef does not exist", "devvault list contoso"),
+        ("secret db-password version deadbeef does not exist", "az keyvault secret list-versions"),
         parameters=objects(entry(objectVersion="deadbeef")),
     ),
     Case(
@@ -310,7 +310,7 @@ CASES = [
     ),
     Case(
         "disabled version",
-        ("secret db-password is disabled", "devvault enable contoso"),
+        ("secret db-password is disabled", "az keyvault secret set-attributes"),
         change=lambda world: world.vault.disable("contoso", "db-password"),
     ),
     Case(
@@ -346,7 +346,7 @@ CASES = [
     ),
     Case(
         "client secret that is wrong",
-        ("the client secret is wrong", "AADSTS7000215", "keyferry devvault identity list"),
+        ("the client secret is wrong", "AADSTS7000215", "az ad app credential reset"),
         parameters={"useVMManagedIdentity": "false"},
         change=as_principal(f"{CANARY}-wrong"),
     ),
@@ -357,7 +357,7 @@ CASES = [
     ),
     Case(
         "identity that is not of this machine",
-        ("is not assigned to this machine", "keyferry devvault identity list"),
+        ("is not assigned to this machine", "az vm identity assign"),
         parameters={"userAssignedIdentityID": "33333333-0000-4000-8000-000000000003"},
     ),
     Case(
@@ -399,7 +399,8 @@ async def world_of(case: Case, home: Path) -> AsyncIterator[World]:
         vault.add_managed_identity(MI, tenant=DEFAULT_TENANT)
         vault.add_app(APP, tenant=DEFAULT_TENANT, secret=f"{CANARY}-client-secret")
         vault.grant("contoso", MI)
-        provider = trusting_provider(case.https(vault.redirect, home), vault.emulator)
+        # Without an emulator, so that the messages are those of the cloud.
+        provider = trusting_provider(case.https(vault.redirect, home), None)
         (home / "providers").mkdir()
         driver = await stack.enter_async_context(
             running_driver(

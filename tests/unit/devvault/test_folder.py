@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import re
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from keyferry.errors import PlatformError
+from keyferry.errors import ConnectionFailedError, PlatformError
 from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.folder import (
     CONNECTION_FILE,
     BoundAddresses,
     connection_file,
     is_running,
+    last_ports,
     locked,
 )
 
@@ -35,7 +40,8 @@ def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
 def test_the_connection_file_is_there_while_the_vault_listens(tmp_path: Path) -> None:
     """It replaces a stale one, is private, and clients can read it."""
     (tmp_path / CONNECTION_FILE).write_text("stale")
-    with connection_file(tmp_path, BoundAddresses(("127.0.0.1", 1), ("::1", 2))):
+    addresses = BoundAddresses(("127.0.0.1", 1), ("::1", 2))
+    with locked(tmp_path), connection_file(tmp_path, addresses):
         path = tmp_path / CONNECTION_FILE
         assert {"https": "127.0.0.1:1", "http": "[::1]:2", "ca": "ca.pem"} == json.loads(
             path.read_text()
@@ -47,4 +53,43 @@ def test_the_connection_file_is_there_while_the_vault_listens(tmp_path: Path) ->
             redirect.http,
             redirect.ca_file,
         )
-    assert [] == list(tmp_path.iterdir())
+    assert {"lock", "ports.json"} == {path.name for path in tmp_path.iterdir()}
+    assert (1, 2) == last_ports(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b'{"https": 1}', b'{"https": 1, "http": 99999}'])
+def test_ports_that_cannot_be_read_are_ignored(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "ports.json").write_bytes(content)
+    assert (0, 0) == last_ports(tmp_path)
+
+
+@pytest.mark.parametrize("left_over", [b'{"https": "127.0.0.1:1", "http": "127.0.0.1:2"}', b"x"])
+def test_a_connection_file_of_a_killed_process_is_not_trusted(
+    tmp_path: Path, left_over: bytes
+) -> None:
+    """Another program may listen on its ports by now."""
+    with locked(tmp_path):
+        pass
+    (tmp_path / CONNECTION_FILE).write_bytes(left_over)
+    start = f"Start it with: keyferry devvault run --data {tmp_path}"
+    with pytest.raises(ConnectionFailedError, match=re.escape(start)):
+        DevRedirect.read(tmp_path)
+
+
+def test_a_question_whether_it_runs_creates_nothing(tmp_path: Path) -> None:
+    """Neither for a folder without an emulator nor for a path that is not a folder."""
+    (tmp_path / "file").touch()
+    for folder in (tmp_path, tmp_path / "none", tmp_path / "file"):
+        assert not is_running(folder)
+    assert ["file"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_process_that_asks_does_not_keep_an_emulator_from_starting(tmp_path: Path) -> None:
+    """It has the lock for a moment."""
+    with locked(tmp_path):
+        pass
+    descriptor = os.open(tmp_path / "lock", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    threading.Timer(0.03, os.close, (descriptor,)).start()
+    with locked(tmp_path):
+        pass

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.errors import AccessDeniedError, KeyferryError, ObjectNotFoundError, VaultError
-from keyferry.providers.azure.auth.identity import Identity, identity_name, profile
+from keyferry.errors import (
+    AccessDeniedError,
+    ConnectionFailedError,
+    KeyferryError,
+    ObjectNotFoundError,
+    VaultError,
+    VaultThrottledError,
+    VaultUnavailableError,
+)
+from keyferry.providers.azure.auth.identity import (
+    Identity,
+    emulator_principal,
+    identity_name,
+    profile,
+)
 from keyferry.providers.azure.objects import ObjectRef, ObjectType
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from keyferry.net.http_responses import ErrorResponse
+    from keyferry.providers.emulator import EmulatorCommands
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,42 +37,14 @@ class RequestContext:
         tenant: the tenant of the SecretProviderClass.
         authority: the https URL of the token endpoint that issued the token.
         identity: the identity that sent the request.
+        emulator: the commands of the development vault that received it; None in production.
     """
 
     vault: str
     tenant: str
     authority: str
     identity: Identity
-
-
-def emulator_remedy(error: KeyferryError, *, vault: str, data_folder: Path) -> str:
-    """Return the remedy of `error` with the commands of the development vault.
-
-    Args:
-        error: any error of a mount; a remedy without an `az` command is returned unchanged.
-        vault: the name of the vault.
-        data_folder: the data directory of the development vault.
-    """
-    if re.search(r"\baz [a-z]", error.remedy) is None:
-        return error.remedy
-    data = f"--data {shlex.quote(str(data_folder))}"
-    match error:
-        case ObjectNotFoundError():
-            return (
-                f"List what exists: keyferry devvault list {vault} {data}; enable a disabled "
-                f"secret with: keyferry devvault enable {vault} NAME {data}"
-            )
-        case AccessDeniedError():
-            return (
-                f"Check tenantID and permissions: keyferry devvault identity list {data}; grant a "
-                f"permission with: keyferry devvault policy {vault} CLIENT_ID --allow get {data}"
-            )
-        case _:
-            # These remedies have facts of their own, such as the claims of a token.
-            return (
-                f"{error.remedy.rstrip('.')}. In the development vault, use instead of az: "
-                f"keyferry devvault identity list {data}"
-            )
+    emulator: EmulatorCommands | None = None
 
 
 def error_for_response(
@@ -74,6 +57,20 @@ def error_for_response(
     3. 404: the vault or the object does not exist.
     4. Any other status.
     """
+    error = _cloud_error(response, ref, context)
+    if context.emulator is not None:
+        error.remedy = _emulator_remedy(
+            response.status,
+            response.codes[-1] if response.codes else "",
+            ref,
+            vault=context.vault,
+            identity=context.identity,
+            commands=context.emulator,
+        )
+    return error
+
+
+def _cloud_error(response: ErrorResponse, ref: ObjectRef, context: RequestContext) -> VaultError:
     match response.status:
         case 401:
             return _unauthorized(response, context)
@@ -162,3 +159,75 @@ def _not_found(
         f"{ref} does not exist in vault {context.vault}",
         f"List what exists: {command}",
     )
+
+
+# --- Remedies with the commands of the development vault ---
+
+_GROUPS = {ObjectType.SECRET: (), ObjectType.KEY: ("key",), ObjectType.CERT: ("cert",)}
+"""The command groups of the types; secrets have none."""
+_CLOUD_COMMAND = re.compile(r"\b(?:az|azcmagent)(?: [a-z][a-z-]*)+(?: --?[\w-]+(?: [^\s;.,)]+)?)*")
+
+
+def _emulator_remedy(  # noqa: PLR0911 - one for each case
+    status: int,
+    inner_code: str,
+    ref: ObjectRef,
+    *,
+    vault: str,
+    identity: Identity,
+    commands: EmulatorCommands,
+) -> str:
+    """Return the remedy for an error response of a vault.
+
+    Args:
+        status: the HTTP status.
+        inner_code: the innermost error code of the response; "" for none.
+        ref: the object that was requested.
+        vault: the name of the vault.
+        identity: the identity that sent the request.
+        commands: the commands of the development vault.
+    """
+    group = _GROUPS[ref.type]
+    match status:
+        case 401:
+            tenants = commands.line("status")
+            return f"Set tenantID in the SecretProviderClass to the tenant of the vault: {tenants}"
+        case 403 if inner_code.endswith("Disabled"):
+            which = ("--version", ref.version) if ref.version else ()
+            return f"Enable it: {commands.line(*group, 'enable', vault, ref.name, *which)}"
+        case 403:
+            allow = ("--allow", "get,list")
+            return (
+                f"Permit it: {commands.line('policy', vault, emulator_principal(identity), *allow)}"
+            )
+        case 404 if inner_code == "VaultNotFound":
+            return (
+                "Check keyvaultName in the SecretProviderClass, or create the vault with its first "
+                f"secret: {commands.line('set', vault, 'NAME')}"
+            )
+        case 404 if ref.version:
+            versions = commands.line(*group, "list", vault, ref.name)
+            return f"List what exists: {versions}; an empty objectVersion is the current version"
+        case 404:
+            return f"List what exists: {commands.line(*group, 'list', vault)}"
+        case _:
+            return commands.fault_remedy()
+
+
+def emulator_remedy(error: KeyferryError, commands: EmulatorCommands) -> str:
+    """Return the remedy of `error` without commands and advice that concern only the cloud."""
+    match error:
+        case ConnectionFailedError() | VaultThrottledError() | VaultUnavailableError():
+            return commands.fault_remedy()
+        case VaultError(is_outage=True):
+            return commands.fault_remedy()
+        case _:
+            pass
+    identities = commands.line("identity", "list")
+    match len(_CLOUD_COMMAND.findall(error.remedy)):
+        case 0:
+            return error.remedy
+        case 1:
+            return _CLOUD_COMMAND.sub(lambda _: identities, error.remedy)
+        case _:
+            return f"Compare with the identities of the development vault: {identities}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
@@ -12,7 +14,7 @@ from keyferry.aio.clock import SystemClock
 from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.aio.large_inputs import LargeInputParser
 from keyferry.aio.tenant import working_for
-from keyferry.errors import KeyferryError, excerpt, prefixed, with_upstream_prefix
+from keyferry.errors import KeyferryError, VaultError, prefixed, with_upstream_prefix
 from keyferry.formats.certs.material import MaterialBatch
 from keyferry.net.address_guard import AddressGuard
 from keyferry.net.connection_errors import forbidden_address_error
@@ -135,13 +137,10 @@ class AzureProvider:
                 async with self._mount_limits.mounting(call.tenant) as budget:
                     return await self._mount(call, recorder, budget)
         except KeyferryError as error:
-            mount_error = with_upstream_prefix("failed to mount objects, error", error)
+            mount_error = with_upstream_prefix(
+                "failed to mount objects, error", await self._in_this_world(error)
+            )
             mount_error.accesses = recorder.accesses()
-            if self._emulator is not None:
-                name = call.attributes.get("keyvaultName", "").strip() or "VAULT"
-                mount_error.remedy = emulator_remedy(
-                    error, vault=excerpt(name), data_folder=self._emulator.data_folder
-                )
             raise mount_error from error.__cause__
 
     async def version(self) -> ProviderVersion:
@@ -204,6 +203,17 @@ class AzureProvider:
             stale=self._stale_content(vault),
         )
 
+    async def _in_this_world(self, error: KeyferryError) -> KeyferryError:
+        """Return the error to report: with a development vault, one that speaks of it."""
+        if self._emulator is None:
+            return error
+        commands = self._emulator.commands
+        if isinstance(error, VaultError) and not await asyncio.to_thread(self._emulator.is_running):
+            return commands.not_running_error()
+        shown = copy(error)
+        shown.remedy = emulator_remedy(error, commands)
+        return shown
+
     async def _parse(
         self, found: dict[KeyMaterial, ObjectRef], tenant: str
     ) -> dict[KeyMaterial, ParsedMaterial]:
@@ -253,7 +263,13 @@ class AzureProvider:
         vault = KeyVault(
             self._transport,
             tokens,
-            context=RequestContext(mount.vault.name, mount.tenant, cloud.authority, mount.identity),
+            context=RequestContext(
+                mount.vault.name,
+                mount.tenant,
+                cloud.authority,
+                mount.identity,
+                None if self._emulator is None else self._emulator.commands,
+            ),
             netloc=netloc,
             budget=budget,
         )

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from keyferry.errors import (
     AccessDeniedError,
-    IdentityError,
-    KeyferryError,
     ObjectNotFoundError,
     VaultError,
 )
 from keyferry.net.http_responses import ErrorResponse
 from keyferry.providers.azure.auth.identity import Identity, ServicePrincipal, VmManagedIdentity
-from keyferry.providers.azure.keyvault_errors import (
-    RequestContext,
-    emulator_remedy,
-    error_for_response,
-)
+from keyferry.providers.azure.keyvault_errors import RequestContext, error_for_response
 from keyferry.providers.azure.objects import ObjectRef, ObjectType
 
 REF = ObjectRef(ObjectType.SECRET, "db-password", "")
@@ -95,31 +87,6 @@ def test_missing_object_is_named_with_version_and_vault(ref: ObjectRef, words: s
     assert isinstance(found, ObjectNotFoundError)
     assert found.problem == words
     assert "az keyvault secret list" in found.remedy
-
-
-@pytest.mark.parametrize(
-    ("found", "command"),
-    [
-        (error(403, "Forbidden"), "keyferry devvault policy contoso CLIENT_ID --allow get"),
-        (error(401), "keyferry devvault identity list"),
-        (error(404, "SecretNotFound"), "keyferry devvault list contoso"),
-        (error(403, "Forbidden", "SecretDisabled"), "keyferry devvault enable contoso NAME"),
-        (IdentityError("x", "Check: az ad sp show"), "keyferry devvault identity list"),
-    ],
-)
-def test_remedy_in_the_development_vault_names_its_command(
-    found: KeyferryError, command: str
-) -> None:
-    """With its data directory; only remedies with facts of their own keep `az`."""
-    remedy = emulator_remedy(found, vault="contoso", data_folder=Path("/tmp/a b"))
-    assert f"{command} --data '/tmp/a b'" in remedy
-    assert isinstance(found, IdentityError) == ("az ad" in remedy)
-
-
-def test_remedy_without_az_is_unchanged_in_the_development_vault() -> None:
-    """There is no command to replace."""
-    found = error(404, "VaultNotFound")
-    assert found.remedy == emulator_remedy(found, vault="contoso", data_folder=Path("/data"))
 
 
 def test_missing_vault_of_the_development_vault() -> None:

@@ -211,6 +211,15 @@ def identity_name(identity: Identity) -> str:
     return profile(identity).name
 
 
+def emulator_principal(identity: Identity) -> str:
+    """Return `identity` as the commands of the development vault name it."""
+    match identity:
+        case ArcIdentity() | VmManagedIdentity("", "", ""):
+            return "system"
+        case _:
+            return excerpt(profile(identity).client_id) or "CLIENT_ID"
+
+
 def audit_names(identity: Identity, tenant: str) -> tuple[tuple[str, str], ...]:
     """Return the names of the identity for the audit log, as (field, value)."""
     mode, client_id = profile(identity).mode.value, profile(identity).client_id

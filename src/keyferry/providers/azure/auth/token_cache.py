@@ -184,7 +184,11 @@ class CachedToken:
             return await request_token(min(seconds, self._https.settings.try_timeout))
         except TOKEN_EXCEPTIONS as error:
             failure = token_failure(
-                error, identity=request.identity, tenant=request.tenant, host=host
+                error,
+                identity=request.identity,
+                tenant=request.tenant,
+                host=host,
+                emulator=self._source_factory.emulator,
             )
             # Not chained: the caught exception may contain data of the endpoint.
             if not failure.transient:

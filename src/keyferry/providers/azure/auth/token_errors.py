@@ -25,7 +25,16 @@ from keyferry.providers.azure.auth.access_token import (
     MalformedTokenResponseError,
     TokenRefusedError,
 )
-from keyferry.providers.azure.auth.identity import Identity, TokenService, identity_name, profile
+from keyferry.providers.azure.auth.identity import (
+    EXCHANGE_AUDIENCE,
+    Identity,
+    PodIdentity,
+    ServiceAccountToken,
+    TokenService,
+    emulator_principal,
+    identity_name,
+    profile,
+)
 from keyferry.providers.azure.auth.machine_errors import (
     diagnose_arc,
     diagnose_imds,
@@ -35,6 +44,7 @@ from keyferry.providers.azure.auth.machine_errors import (
 
 if TYPE_CHECKING:
     from keyferry.providers.azure.auth.access_token import TokenResponse
+    from keyferry.providers.emulator import EmulatorCommands
 
 TOKEN_EXCEPTIONS = (
     TokenRefusedError,
@@ -62,7 +72,14 @@ class TokenFailure:
     response: TokenResponse | None = None
 
 
-def token_failure(error: Exception, *, identity: Identity, tenant: str, host: str) -> TokenFailure:
+def token_failure(
+    error: Exception,
+    *,
+    identity: Identity,
+    tenant: str,
+    host: str,
+    emulator: EmulatorCommands | None = None,
+) -> TokenFailure:
     """Translate a failed attempt to get a token.
 
     Args:
@@ -70,9 +87,14 @@ def token_failure(error: Exception, *, identity: Identity, tenant: str, host: st
         identity: the identity whose token was requested.
         tenant: the tenant of the SecretProviderClass.
         host: the host of the token endpoint.
+        emulator: the commands of the development vault that received the request; None in
+            production.
     """
     if isinstance(error, TokenRefusedError):
-        return _refused(error.response, identity=identity, tenant=tenant, host=host)
+        failure = _refused(error.response, identity=identity, tenant=tenant, host=host)
+        if emulator is not None:
+            failure.error.remedy = _emulator_remedy(failure, identity, tenant, emulator)
+        return failure
     if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
         if is_forbidden_address(error):
             action = f"get a token for {identity_name(identity)}"
@@ -80,6 +102,20 @@ def token_failure(error: Exception, *, identity: Identity, tenant: str, host: st
         problem = connection_problem(error, host=host)
         return _connection_failure(problem, error, identity=identity, host=host)
     return TokenFailure(_malformed(error, identity=identity, host=host), transient=False)
+
+
+def _emulator_remedy(
+    failure: TokenFailure, identity: Identity, tenant: str, emulator: EmulatorCommands
+) -> str:
+    """Return the remedy of a refusal by the development vault."""
+    if failure.transient:
+        return f"{failure.error.remedy} {emulator.fault_remedy()}"
+    code = aadsts_code(failure.response.body) if failure.response else None
+    service = profile(identity).token_service
+    remedy = _machine_remedy(service, identity, emulator)
+    if code is not None:
+        remedy = remedy or _entra_remedy(code, identity, excerpt(tenant), emulator)
+    return remedy or failure.error.remedy
 
 
 def _malformed(error: Exception, *, identity: Identity, host: str) -> IdentityError:
@@ -187,3 +223,60 @@ def aadsts_code(body: bytes) -> int | None:
         return document.error_codes[0]
     match = re.match(r"AADSTS([0-9]{4,9})\b", document.error_description)
     return int(match[1]) if match else None
+
+
+# --- Remedies with the commands of the development vault ---
+
+_CLUSTER_ISSUER = "https://kubernetes.default.svc.cluster.local"
+_WRONG_TENANT = frozenset({50034, 90002, 700016, 900023, 7000229})
+_WRONG_SECRET = frozenset({70002, 7000215, 7000216, 7000218, 7000222})
+_WRONG_CERTIFICATE = frozenset({700027, 700030})
+_NOT_FEDERATED = frozenset({70021, 700211, 700212, 700213})
+_UNKNOWN_ISSUER = frozenset({50027, 50166})
+
+
+def _entra_remedy(code: int, identity: Identity, tenant: str, commands: EmulatorCommands) -> str:
+    """Return the remedy for the error `AADSTS<code>`; "" if the one of the cloud applies too."""
+    client = emulator_principal(identity)
+    of_tenant = ("--tenant", tenant)
+    token = profile(identity).service_account_token
+    if code in _WRONG_TENANT:
+        return (
+            f"List the identities and their tenants: {commands.line('identity', 'list')}; add "
+            f"an app: {commands.line('identity', 'add-app', client, *of_tenant)}"
+        )
+    if code in _WRONG_SECRET:
+        command = commands.line("identity", "add-app", client, *of_tenant)
+        return f"Set its client secret, which the command prompts for: {command}"
+    if code in _WRONG_CERTIFICATE:
+        words = ("identity", "add-app", client, *of_tenant, "--certificate", "FILE")
+        return f"Register its certificate: {commands.line(*words)}"
+    if code in _NOT_FEDERATED and token is not None:
+        return f"Add the federated credential: {commands.line(*_federate(client, token))}"
+    if code in _UNKNOWN_ISSUER and token is not None:
+        command = commands.line("issuer", "add", excerpt(token.issuer) or "URL", "--jwks", "FILE")
+        return f"Trust the keys of the issuer of the token: {command}"
+    return ""
+
+
+def _federate(client: str, token: ServiceAccountToken) -> list[str]:
+    words = ["identity", "federate", client, "--subject", excerpt(token.subject) or "SUBJECT"]
+    if token.issuer not in ("", _CLUSTER_ISSUER):
+        words += ["--issuer", excerpt(token.issuer)]
+    if token.audience != EXCHANGE_AUDIENCE:
+        words += ["--audience", excerpt(token.audience)]
+    return words
+
+
+def _machine_remedy(service: TokenService, identity: Identity, commands: EmulatorCommands) -> str:
+    """Return the remedy for a machine service that refuses a token; "" for other services."""
+    match service, identity:
+        case TokenService.NMI, PodIdentity(namespace, pod):
+            words = ("identity", "assign-pod", "CLIENT_ID", "--namespace", excerpt(namespace))
+            return f"Assign an identity: {commands.line(*words, '--pod', excerpt(pod))}"
+        case TokenService.IMDS | TokenService.ARC, _:
+            client = emulator_principal(identity)
+            who = "--system" if client == "system" else client
+            return f"Assign it: {commands.line('identity', 'add-managed', who)}"
+        case _:
+            return ""

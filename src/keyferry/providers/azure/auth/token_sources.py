@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from keyferry.net.http_client import HttpsClient
     from keyferry.providers.azure.auth.access_token import TokenSource
     from keyferry.providers.azure.clouds import AzureCloud
-    from keyferry.providers.emulator import Emulator
+    from keyferry.providers.emulator import Emulator, EmulatorCommands
     from keyferry.providers.privileges import Privileges
     from keyferry.providers.settings import ProviderSettings
     from keyferry.resilience.call_context import Endpoint
@@ -89,10 +89,13 @@ class TokenEndpoints:
     Attributes:
         arc: the Azure Arc agent.
         proxy: the token proxy of AKS.
+        emulator: the commands of the development vault that receives all requests; None in
+            production.
     """
 
     arc: ArcAgent
     proxy: TokenProxyEndpoint
+    emulator: EmulatorCommands | None = None
 
     @classmethod
     def from_settings(
@@ -113,7 +116,7 @@ class TokenEndpoints:
         # A development machine is an Arc machine only if the SecretProviderClass says so.
         arc = ArcAgent(privileges, program=None)
         proxy = TokenProxyEndpoint(url, settings.sni_name, privileges, emulator.https_address)
-        return cls(arc, proxy)
+        return cls(arc, proxy, emulator.commands)
 
 
 class TokenSourceFactory:
@@ -138,6 +141,11 @@ class TokenSourceFactory:
         self._clock = clock or SystemClock()
         self._http = TokenHttpClient(https)
         self._proxy = TokenProxy(self._http, endpoints.proxy)
+
+    @property
+    def emulator(self) -> EmulatorCommands | None:
+        """The commands of the development vault that receives all requests, if there is one."""
+        return self._endpoints.emulator
 
     def resolve(self, identity: Identity) -> Identity:
         """Return `identity`; on an Arc machine, its Arc identity instead of a VM identity.
