@@ -34,6 +34,7 @@ _OBJECTS = re.compile(
     r"/(?:api/v1|apis/secrets-store\.csi\.x-k8s\.io/v1)"
     r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?"
 )
+KEYFERRY_FIELDS = {"conditions", "lastRefreshTime"}
 
 
 class KubeApiServer:
@@ -46,6 +47,7 @@ class KubeApiServer:
         user_agents: the User-Agent headers of the requests.
         forbidden: requests without a permission, as `VERB plural`.
         refusals: the errors of further requests, by `VERB plural`.
+        upstream_crds: the CRD of pod statuses lacks the fields that Keyferry adds.
         max_page: the greatest number of objects in a page.
         pages_expire: every further page has expired.
         concurrent_writes: manifests that another client applies just before the next writes.
@@ -62,6 +64,7 @@ class KubeApiServer:
         self.user_agents: set[str] = set()
         self.forbidden: set[str] = set()
         self.refusals: dict[str, StatusError] = {}
+        self.upstream_crds = False
         self.max_page = 500
         self.pages_expire = False
         self.concurrent_writes: list[Mapping[str, Any]] = []
@@ -134,6 +137,8 @@ class KubeApiServer:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:
             match = _OBJECTS.fullmatch(request.path)
+            if request.path == f"/openapi/v3/apis/{CUSTOM_API_VERSION}":
+                return json_response(self._openapi())
             if match is None:
                 raise StatusError(404, "NotFound")
             if request.headers.get("Authorization") != "Bearer canary-token":
@@ -165,6 +170,13 @@ class KubeApiServer:
             await self._wait_for_patches()
         return json_response(self._execute(verb, key, body, request))
 
+    def _openapi(self) -> Mapping[str, Any]:
+        fields = {"podName", "objects"} | (set() if self.upstream_crds else KEYFERRY_FIELDS)
+        status = {"type": "object", "properties": {field: {} for field in fields}}
+        schema = {"type": "object", "properties": {"status": status}}
+        name = "io.x-k8s.csi.secrets-store.v1.SecretProviderClassPodStatus"
+        return {"openapi": "3.0.0", "components": {"schemas": {name: schema}}}
+
     async def _wait_for_patches(self) -> None:
         """Wait until patches are allowed."""
         self._patches_in_flight += 1
@@ -194,6 +206,9 @@ class KubeApiServer:
                     raise StatusError(415, "UnsupportedMediaType")
                 return self.objects.merge(key, body, manager)
             case "patch", "application/merge-patch+json":
+                if self.upstream_crds:
+                    status = {k: v for k, v in body["status"].items() if k not in KEYFERRY_FIELDS}
+                    body = {**body, "status": status}
                 return self.objects.merge(key, body, manager)
         raise StatusError(405, "MethodNotAllowed")
 

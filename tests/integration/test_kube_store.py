@@ -18,7 +18,7 @@ from keyferry.kubernetes.objects import Event, EventType, PodRef, PodStatus
 from tests.fakes.kube_api import KubeApiServer, class_manifest, running_api
 from tests.fakes.kube_objects import StatusError
 from tests.fakes.log import captured_log
-from tests.fakes.store_suite import SECRET
+from tests.fakes.store_suite import REFRESH_CONDITION, SECRET
 
 
 @pytest.fixture
@@ -203,3 +203,28 @@ async def test_the_audit_log_of_the_cluster_knows_who_calls(
     await store.apply_secret(SECRET)
     (agent,) = api.user_agents
     assert re.fullmatch(r"keyferry/\d+\.\d+\.\S+ \(linux/\w+\)", agent)
+
+
+@pytest.mark.parametrize("since", ["start", "write"])
+async def test_crds_of_upstream_are_logged_once(api: KubeApiServer, since: str) -> None:
+    """At the start, and when a helm upgrade of upstream replaced them later."""
+    api.upstream_crds = since == "start"
+    status = PodStatus("shop", "s", PodRef("shop", "web-0", "uid-0"), "web", "/x", "n", ())
+    with captured_log(verbosity=2) as log:
+        async with open_kube_store(api.kubeconfig, node="n", clock=SystemClock()) as store:
+            await store.wait_synced()
+            await store.apply_pod_status(status)
+            if since == "start":
+                while "the CRDs drop" not in log.getvalue():  # noqa: ASYNC110 - a log has no event
+                    await asyncio.sleep(0.01)
+            await store.apply_refresh_condition("shop", "s", REFRESH_CONDITION)
+            assert (since == "start") is ("the CRDs drop" in log.getvalue())
+            api.upstream_crds = True
+            changed = replace(REFRESH_CONDITION, message="x")
+            await store.apply_refresh_condition("shop", "t", changed)
+            await store.apply_pod_status(replace(status, name="t"))
+            for _ in range(2):
+                await store.apply_refresh_condition("shop", "t", changed)
+    (line,) = [line for line in log.getvalue().splitlines() if line.startswith("W")]
+    assert 'fields="status.conditions, status.lastRefreshTime"' in line
+    assert "kubectl apply --server-side --force-conflicts -f charts/keyferry/crds" in line

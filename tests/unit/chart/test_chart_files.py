@@ -105,3 +105,21 @@ def test_documented_values_of_the_chart_are_valid() -> None:
             for part in name.split("."):
                 assert part in values, f"{path.name}: {name}"
                 values = values[part]
+
+
+def test_crds_have_columns_and_short_names() -> None:
+    """`kubectl get spcps` shows which volumes cannot be refreshed. Only fields of the schema."""
+    found = {}
+    for path in (CHART / "crds").iterdir():
+        spec = yaml.safe_load(path.read_text())["spec"]
+        version = spec["versions"][0]
+        columns = version["additionalPrinterColumns"]
+        found[tuple(spec["names"]["shortNames"])] = [column["name"] for column in columns]
+        schema = version["schema"]["openAPIV3Schema"]["properties"]
+        for column in columns:
+            _, part, field, *_ = column["jsonPath"].replace("[", ".").split(".")
+            assert part == "metadata" or field in schema[part]["properties"]
+    assert {
+        ("spc",): ["Provider", "Secrets", "Age"],
+        ("spcps",): ["Pod", "SecretProviderClass", "Refreshed", "Reason", "Age"],
+    } == found

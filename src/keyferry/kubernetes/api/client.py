@@ -345,6 +345,13 @@ class KubeApi:
                     return Listing(tuple(manifests), page.metadata.resource_version)
                 request.params["continue"] = page.metadata.token
 
+    async def openapi(self, api_version: str) -> object:
+        """Return the OpenAPI document of an API group and version; every client may read it."""
+        with translate_errors("get", "openapi", api_version, server=self._server):
+            response = await self._client._client._client.get(f"/openapi/v3/apis/{api_version}")
+            response.raise_for_status()
+            return msgspec.json.decode(response.content)
+
     async def watch(
         self, options: ListOptions, resource_version: str
     ) -> AsyncGenerator[Change, None]:

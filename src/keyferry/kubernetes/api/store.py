@@ -10,7 +10,7 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, assert_never, cast
 
 from keyferry.aio.tasks import spawn
 from keyferry.errors import ClassInvalidError, StoreError
@@ -28,6 +28,7 @@ from keyferry.kubernetes.api.cluster_cache import (
     status_or_none,
 )
 from keyferry.kubernetes.api.config import load_config
+from keyferry.kubernetes.api.crd_check import REMEDY, dropped_fields, missing_fields
 from keyferry.kubernetes.api.events import EventRecorder
 from keyferry.kubernetes.api.reflector import api_backoff
 from keyferry.kubernetes.api.secret_patch import (
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keyferry.aio.clock import Clock
+    from keyferry.formats.kubernetes_yaml import Value
     from keyferry.kubernetes.api.client import KubeApi
     from keyferry.kubernetes.live_secret import LiveSecret
     from keyferry.kubernetes.object_codec import Manifest
@@ -111,16 +113,40 @@ async def open_kube_store(
     async with open_api(load_config(kubeconfig)) as api:
         events = EventRecorder(api, clock=clock, backoff=backoff)
         cluster = ClusterCache(api, node=node, backoff=backoff)
-        writer = spawn(events.run(), name="event recorder")
+        tasks = [
+            spawn(events.run(), name="event recorder"),
+            spawn(_check_crds(api, cluster), name="check CRDs"),
+        ]
         try:
             cluster.start()
             store = KubeStore(api, cluster=cluster, events=events)
             yield store
             await store.drain()
         finally:
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await cluster.stop()
+
+
+async def _check_crds(api: KubeApi, cluster: ClusterCache) -> None:
+    """Warn if the CRDs are those of upstream."""
+    await cluster.wait_synced()
+    try:
+        openapi = await api.openapi(POD_STATUS_API_VERSION)
+    except StoreError as error:
+        _log.debug("CRDs cannot be checked", error=str(error))
+    else:
+        _warn_of_old_crds(missing_fields(cast("Value", openapi)))
+
+
+def _warn_of_old_crds(missing: tuple[str, ...]) -> None:
+    if missing:
+        _log.warning_once(
+            "the CRDs drop fields of pod statuses: they are those of upstream or of an old version",
+            fields=", ".join(f"status.{field}" for field in missing),
+            remedy=REMEDY,
+        )
 
 
 class KubeStore:
@@ -223,7 +249,8 @@ class KubeStore:
         check_names(namespace, name, POD_STATUS_KIND)
         with suppress(ApiNotFoundError):
             patch: Manifest = {"status": refresh_status_manifest(condition)}
-            await self._api.json_merge(PodStatusResource, namespace, name, patch)
+            answer = await self._api.json_merge(PodStatusResource, namespace, name, patch)
+            _warn_of_old_crds(dropped_fields(patch, answer))
 
     async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
         """Create or update a Secret as `plan_secret` decides.

@@ -1,0 +1,48 @@
+"""Finds CRDs of upstream, which drop the fields that Keyferry adds to pod statuses. [pure]
+
+A helm upgrade of upstream's chart applies its CRDs. The API server then accepts the fields and
+drops them, so nothing fails, and the `Refreshed` condition is missing everywhere.
+
+Source: docs/adr/0007-write-conditions-with-a-merge-patch.md
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyferry.formats.fields import Field, FieldTypeError
+from keyferry.kubernetes.object_codec import POD_STATUS_KIND
+
+if TYPE_CHECKING:
+    from keyferry.formats.kubernetes_yaml import Value
+
+ADDED_FIELDS = ("conditions", "lastRefreshTime")
+"""Fields in the status of a pod status that upstream's CRDs lack."""
+REMEDY = "kubectl apply --server-side --force-conflicts -f charts/keyferry/crds"
+
+
+def missing_fields(openapi: Value) -> tuple[str, ...]:
+    """Return which of `ADDED_FIELDS` the CRD of pod statuses lacks.
+
+    Args:
+        openapi: the OpenAPI document of the API group and version; nothing is missing if it does
+            not describe pod statuses.
+    """
+    try:
+        schemas = Field(openapi)["components"]["schemas"].mapping()
+        for name, schema in schemas.items():
+            if name.endswith(f".{POD_STATUS_KIND}"):
+                status = Field(schema)["properties"]["status"]["properties"].mapping()
+                return tuple(field for field in ADDED_FIELDS if status and field not in status)
+    except FieldTypeError:
+        pass
+    return ()
+
+
+def dropped_fields(written: Value, answer: Value) -> tuple[str, ...]:
+    """Return the fields in the status of `written` that the answer to the write lacks."""
+    try:
+        status = Field(answer)["status"].mapping()
+        return tuple(sorted(Field(written)["status"].mapping().keys() - status.keys()))
+    except FieldTypeError:
+        return ()
