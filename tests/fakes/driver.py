@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import StringIO
@@ -238,6 +238,7 @@ async def running_driver(
     allow_attribute_overrides: bool = True,
     audit_log: AuditLog | None = None,
     secret_grace_period: float = 0.0,
+    backoff: Callable[[int], float] = lambda _: 1.0,
 ) -> AsyncIterator[Driver]:
     """Run a driver on `home / "csi.sock"`; `fetcher` is that of its providers, with the same clock.
 
@@ -268,7 +269,7 @@ async def running_driver(
                     metrics=metrics,
                     expiry_monitor=ExpiryMonitor(store, metrics, clock=_ExpiryClock(clock)),
                     node=node,
-                    backoff=lambda _: 1.0,
+                    backoff=backoff,
                     rotation_interval=rotation_interval,
                     clock=clock,
                     allow_attribute_overrides=allow_attribute_overrides,

@@ -189,6 +189,7 @@ async def running_node(
     mounter: Mounter | None = None,
     secret_grace_period: float = 0.0,
     clock: ManualClock | None = None,
+    driver_backoff: Callable[[int], float] = lambda _: 1.0,
 ) -> AsyncIterator[Node]:
     """Run a driver below `home` that is in sync with the API; by default it mounts no tmpfs."""
     provider = provider or ScriptedProvider()
@@ -205,5 +206,6 @@ async def running_node(
             node=name,
             secret_grace_period=secret_grace_period,
             clock=clock,
+            backoff=driver_backoff,
         ) as driver:
             yield Node(driver, api, store, provider, name)

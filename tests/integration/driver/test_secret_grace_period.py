@@ -186,6 +186,30 @@ async def test_secret_of_a_deleted_deployment_is_not_recreated(
     await clock.advance(GRACE)
     await node.settle()
     assert (1, 1) == (changes(api, "ADDED"), changes(api, "DELETED"))
+    assert [
+        "SecretProviderClass web: secret db was deleted by Kubernetes with the owners of its pods"
+    ] == await node.events("SecretDeleted")
+
+
+async def test_secret_deleted_with_its_owners_is_one_event(
+    node: Node, other: Node, api: KubeApiServer
+) -> None:
+    """However many nodes had pods that used it."""
+    create_owner(api, "web-1")
+    places = ((node, "web-a"), (other, "web-b"))
+    for place, pod in places:
+        await start_pod(place, pod, owner="web-1")
+    api.remove("replicasets", NAMESPACE, "web-1")
+    for place, pod in places:
+        await wait_until(
+            lambda place=place: (  # type: ignore[misc]
+                place.store.cluster.secret_resource_version(NAMESPACE, "db") is None
+            ),
+            "the deletion",
+        )
+        await end_pod(place, pod, owner="web-1")
+    await other.store.drain()
+    assert 1 == len(await node.events("SecretDeleted"))
 
 
 async def test_deleted_secret_of_a_live_deployment_is_recreated(
@@ -424,13 +448,46 @@ async def test_secret_of_another_client_is_replaced_once_it_is_deleted(
 
 
 async def test_failing_secret_is_retried_within_half_a_minute(
-    node: Node, api: KubeApiServer, clock: ManualClock
+    mount_home: Path, api: KubeApiServer, clock: ManualClock
 ) -> None:
-    """A permission or quota may be granted at any moment; there is no event for that."""
+    """However long it has failed: there is no event for a raised quota."""
     assert 30.0 == MAX_RETRY_SECONDS
     api.forbidden.add("patch secrets")
+    async with running_node(mount_home, api, clock=clock, driver_backoff=lambda _: 300.0) as node:
+        await start_pod(node, "web-a")
+        api.forbidden.clear()
+        await clock.advance(MAX_RETRY_SECONDS)
+        await wait_until(lambda: node.secret_values("db") == {"value": "1"}, "the Secret")
+
+
+async def test_secret_survives_two_bare_pods_that_end_at_once(
+    node: Node, other: Node, api: KubeApiServer, clock: ManualClock
+) -> None:
+    """Each node still sees the pod of the other when it unmounts the volume of its own."""
+    places = ((node, "web-a"), (other, "web-b"))
+    for place, pod in places:
+        await start_pod(place, pod)
+    for place, pod in places:
+        place.schedule(pod, "web", phase="Running", terminating=True)
+    for place, pod in places:
+        await place.unpublish(pod)
+    for place, pod in places:
+        api.remove("pods", NAMESPACE, pod)
+        await place.settle()
+    await wait_until(lambda: not api.all_of("secretproviderclasspodstatuses"), "the pod statuses")
+    assert ["SecretProviderClass web"] == node.owners("db")
+    assert 0 == changes(api, "DELETED")
+    await clock.advance(2 * GRACE + 61)
+    await wait_until(lambda: node.secret("db") is None, "the Secret to be deleted")
+
+
+async def test_secret_of_a_bare_pod_is_marked_before_its_unpublish_returns(
+    node: Node, api: KubeApiServer
+) -> None:
+    """Kubernetes may delete the pod right afterwards, even if the driver missed its termination."""
     await start_pod(node, "web-a")
-    await clock.advance(3600)
-    api.forbidden.clear()
-    await clock.advance(MAX_RETRY_SECONDS)
-    await wait_until(lambda: node.secret_values("db") == {"value": "1"}, "the Secret")
+    await node.unpublish("web-a")
+    assert "SecretProviderClass web" in node.owners("db")
+    api.remove("pods", NAMESPACE, "web-a")
+    await wait_until(lambda: not api.all_of("secretproviderclasspodstatuses"), "the pod status")
+    assert node.secret("db") is not None

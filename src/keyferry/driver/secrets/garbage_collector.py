@@ -14,7 +14,11 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from keyferry.aio.work_queue import After
-from keyferry.driver.status.events import secret_deleted, secret_unused
+from keyferry.driver.status.events import (
+    secret_deleted,
+    secret_deleted_with_owners,
+    secret_unused,
+)
 from keyferry.errors import ClassInvalidError, ClassNotFoundError
 from keyferry.kubernetes.names import object_name_problem
 from keyferry.kubernetes.object_codec import POD_STATUS_API_VERSION, POD_STATUS_KIND
@@ -62,11 +66,18 @@ class SecretGarbageCollector:
         self._tracked = unused
         self._absent: set[NamespacedName] = set()
         """Secrets that did not exist when they were last released."""
+        self._deleted: dict[NamespacedName, str] = {}
+        """The SecretProviderClasses of Secrets that were deleted while pods used them."""
 
     def in_use(self, key: NamespacedName) -> None:
         """Note that a pod of this node uses the Secret."""
         self._forget(key)
         self._absent.discard(key)
+        self._deleted.pop(key, None)
+
+    def note_deleted(self, key: NamespacedName, owner_class: str) -> None:
+        """Note that a Secret was deleted while pods of this node used it."""
+        self._deleted[key] = owner_class
 
     async def release(self, key: NamespacedName, *, terminating: bool) -> bool | After:
         """End the Secret `key`, which no running pod of this node uses.
@@ -92,6 +103,7 @@ class SecretGarbageCollector:
         present = await self._find_managed(key)
         if present is None:
             self._forget(key)
+            await self._report_deleted(key)
             return True
         spc = await self._find_class(key[0], present.owner_class)
         if spc is not None and key[1] not in spc.secret_names:
@@ -221,6 +233,17 @@ class SecretGarbageCollector:
         if spc is not None:
             await self._store.record_event(secret_deleted(spc, key[1], reason, present.adopted))
         return True
+
+    async def _report_deleted(self, key: NamespacedName) -> None:
+        """Report a Secret that was deleted, and whose pods then terminated."""
+        owner_class = self._deleted.pop(key, "")
+        if not owner_class or key not in self._absent:
+            return
+        reason = "Kubernetes deleted it with its owners"
+        _log.info("Secret deleted", secret=ObjectName(*key), reason=reason)
+        spc = await self._find_class(key[0], owner_class)
+        if spc is not None:
+            await self._store.record_event(secret_deleted_with_owners(spc, key[1]))
 
     def _forget(self, key: NamespacedName) -> None:
         if self._tracked is not None:

@@ -148,6 +148,7 @@ class SecretReconciler:
         """Note that the Secret was deleted, by a user or with its owners."""
         if key in self._synced_pods:
             self._deleted_at[key] = self._clock.monotonic()
+            self._garbage_collector.note_deleted(key, self._owner_classes.get(key, ""))
 
     def failing(self) -> set[NamespacedName]:
         """Return the Secrets that could not be synced."""

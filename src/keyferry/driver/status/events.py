@@ -129,6 +129,12 @@ def secret_deleted(spc: SecretProviderClass, name: str, reason: str, adopted: bo
     return Event(_class_ref(spc), EventType.NORMAL, SECRET_DELETED, truncate_message(message))
 
 
+def secret_deleted_with_owners(spc: SecretProviderClass, name: str) -> Event:
+    """Return the notice that Kubernetes deleted a Secret; the same for all nodes."""
+    message = f"secret {name} was deleted by Kubernetes with the owners of its pods"
+    return Event(_class_ref(spc), EventType.NORMAL, SECRET_DELETED, truncate_message(message))
+
+
 def _duration(seconds: float) -> str:
     """Return a duration as in a flag, such as 10m or 90s."""
     whole = round(seconds)
