@@ -40,6 +40,10 @@ spec:
     - {objectName: secret1, key: oidc.clientSecret}
 """
 THEIRS = {"server.secretkey": "dGhlaXJz", "admin.password": "dGhlaXJz"}
+REPLACED = (
+    "warning: adopted secret argocd-secret; its other keys, labels and annotations are not changed,"
+    " but the previous values of these keys were replaced: oidc.clientSecret"
+)
 ARGOCD_SECRET = {
     "apiVersion": "v1",
     "kind": "Secret",
@@ -82,3 +86,35 @@ async def test_keys_of_an_adopted_secret_survive_mount_and_unmount(tmp_path: Pat
             done = await run_cli("unmount", target, "--secrets-dir", tmp_path / "s")
             assert 0 == done.exit_code, done.stderr
         assert ARGOCD_SECRET == yaml.safe_load(path.read_text())
+
+
+async def test_replaced_key_and_refused_type_are_reported(tmp_path: Path) -> None:
+    """Standard error says which values were lost, and why a Secret cannot be adopted."""
+    spc = tmp_path / "class.yaml"
+    spc.write_text(ADOPTING_CLASS)
+    path = tmp_path / "s/secrets/default/argocd-secret.yaml"
+    path.parent.mkdir(parents=True)
+    async with running_devvault(tmp_path) as vault:
+        vault.set_secret("contoso", "secret1", "from-vault")
+        vault.add_managed_identity(CLIENT, tenant="11111111-0000-4000-8000-000000000000")
+        vault.grant("contoso", CLIENT, "get")
+        arguments = (
+            *("mount", spc, tmp_path / "one", "--secrets-dir", tmp_path / "s"),
+            *("--dev-vault", tmp_path / "devvault"),
+        )
+        theirs = {**ARGOCD_SECRET, "data": {**THEIRS, "oidc.clientSecret": "b2xk"}}
+        path.write_text(yaml.safe_dump(theirs))
+        done = await run_cli(*arguments)
+        assert 0 == done.exit_code, done.stderr
+        assert REPLACED in done.stderr
+        assert "argocd-secret.yaml" in done.stdout
+        done = await run_cli(*arguments)
+        assert "warning: adopted" not in done.stderr
+
+        typed = yaml.safe_dump({**theirs, "type": "example.com/own"})
+        path.write_text(typed)
+        done = await run_cli(*arguments)
+        assert 0 != done.exit_code
+        assert "it has type example.com/own, and" in done.stderr
+        assert "argocd-secret.yaml" not in done.stdout
+        assert typed == path.read_text()

@@ -169,7 +169,10 @@ def _print_result(
     for file in visible_files(options.target):
         out.report(f"  {file.path}  {file.mode:04o}  {len(file.contents)} bytes")
     if options.secrets_dir:
+        failed = {problem.secret_name for problem in published.secret_problems}
         for manifest in sorted((options.secrets_dir / "secrets").rglob("*.yaml")):
+            if manifest.stem in failed:
+                continue
             out.report(f"  Secret {manifest.stem}  {manifest}")
     _print_problems(published, deduplicator)
 
@@ -180,5 +183,7 @@ def _print_problems(published: PublishResult, deduplicator: Deduplicator) -> Non
     if warnings and deduplicator.should_notify(warnings, time.monotonic()):
         for sentence in warnings:
             out.warn(sentence)
+    for sentence in published.secret_warnings:
+        out.warn(sentence)
     for problem in published.secret_problems:
         out.error(problem.message)

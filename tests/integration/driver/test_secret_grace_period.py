@@ -471,10 +471,12 @@ async def test_secret_survives_two_bare_pods_that_end_at_once(
         place.schedule(pod, "web", phase="Running", terminating=True)
     for place, pod in places:
         await place.unpublish(pod)
-    for place, pod in places:
+    for _, pod in places:
         api.remove("pods", NAMESPACE, pod)
+    for place, _ in places:
+        view = place.store.cluster
+        await wait_until(lambda view=view: not view.local_pod_statuses(), "the pod statuses")  # type: ignore[misc]
         await place.settle()
-    await wait_until(lambda: not api.all_of("secretproviderclasspodstatuses"), "the pod statuses")
     assert ["SecretProviderClass web"] == node.owners("db")
     assert 0 == changes(api, "DELETED")
     await clock.advance(2 * GRACE + 61)

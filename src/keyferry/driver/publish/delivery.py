@@ -57,6 +57,7 @@ class PublishResult:
         expiries: when its objects expire, where the SecretProviderClass asks for a warning.
         masked_error: why a refresh or an adoption failed; the volume retains its previous content.
             None after a success.
+        secret_warnings: what was replaced in adopted Secrets.
         seconds: the duration of the delivery.
     """
 
@@ -66,6 +67,7 @@ class PublishResult:
     secret_problems: tuple[SecretProblem, ...] = ()
     expiries: tuple[Expiry, ...] = ()
     masked_error: KeyferryError | None = None
+    secret_warnings: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
@@ -165,6 +167,7 @@ class ContentDelivery:
             version_changes(previous, status.objects),
             problems,
             result.expiries,
+            secret_warnings=self._secret_controller.warnings(spc),
             seconds=self._clock.monotonic() - started,
         )
 

@@ -105,6 +105,10 @@ class SecretController:
         await asyncio.gather(*(self._queue.run_and_wait(key) for key in stale))
         return self._reconciler.problems(spc)
 
+    def warnings(self, spc: SecretProviderClass) -> tuple[str, ...]:
+        """Return what the last reconciliations of the Secrets of `spc` replaced in others."""
+        return self._reconciler.warnings(spc)
+
     def needs_status_owner(self, volume: Volume) -> bool:
         """Return whether only the pod status of `volume` can own its Secrets.
 

@@ -119,6 +119,7 @@ class SecretReconciler:
         self._reported: dict[tuple[NamespacedName, str], str] = {}
         """By Secret and uid of the pod: the message of the last event."""
         self._versions: dict[NamespacedName, str] = {}
+        self._warnings: dict[NamespacedName, str] = {}
         self._synced_pods: dict[NamespacedName, frozenset[str]] = {}
         """The uids of the pods for which the Secret was last written or found in sync."""
         self._deleted_at: dict[NamespacedName, float] = {}
@@ -135,6 +136,11 @@ class SecretReconciler:
             for name in dict.fromkeys(entry.name for entry in spc.secret_objects)
         )
         return tuple(problem for problem in problems if problem is not None)
+
+    def warnings(self, spc: SecretProviderClass) -> tuple[str, ...]:
+        """Return what the last reconciliations of the Secrets of `spc` replaced in others."""
+        keys = [(spc.namespace, name) for name in sorted(spc.secret_names)]
+        return tuple(self._warnings[key] for key in keys if key in self._warnings)
 
     def unmanaged(self) -> frozenset[NamespacedName]:
         """Return the Secrets that exist, and that Keyferry may not write."""
@@ -313,9 +319,12 @@ class SecretReconciler:
         self, key: NamespacedName, source: Consumer, secret: DesiredSecret, result: ApplyResult
     ) -> None:
         pod, spc = source.volume.pod, source.spc
+        self._warnings.pop(key, None)
         if result.replaced_keys or result.outcome is ApplyOutcome.ADOPTED:
             event = secret_adopted(spc, secret.name, result.replaced_keys)
             await self._store.record_event(event)
+            if result.replaced_keys:
+                self._warnings[key] = event.message
         match result.outcome:
             case ApplyOutcome.UNCHANGED:
                 return

@@ -122,8 +122,9 @@ class UnusedSecrets:
         """Track the Secrets that an earlier process marked."""
         if self._file is None:
             return
+        marked = await asyncio.to_thread(_read, self._file)
         now = self._clock.wall()
-        for key, since in (await asyncio.to_thread(_read, self._file)).items():
+        for key, since in marked.items():
             # Whatever the clock says, between 0 and one grace period has elapsed.
             elapsed = min(max((now - since).total_seconds(), 0.0), self.grace_period)
             deadline = self._clock.monotonic() + self.grace_period - elapsed
