@@ -18,6 +18,7 @@ from keyferry.errors import (
     ProviderReportedError,
     ProviderUnreachableError,
 )
+from keyferry.formats.unknown_fields import FieldTable
 from keyferry.providers.mount_limits import MountLimits
 from keyferry.telemetry.logs import get_logger
 
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     from keyferry.providers.api import FieldCheck, MountCall, MountResult, NamedFile
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.host import BuiltInProviders
+
+_SYNONYMS = {
+    **dict.fromkeys(("keyvault", "azure-keyvault", "azure-key-vault", "akv"), "azure"),
+    **dict.fromkeys(("hashicorp", "hashicorp-vault", "hcvault"), "vault"),
+    "bao": "openbao",
+}
+"""Other names of providers, for suggestions."""
 
 _log = get_logger("plugins")
 
@@ -201,9 +209,11 @@ class Providers:
         )
         folders = ", ".join(str(folder) for folder in self._socket_folders)
         external = f", and no {name}.sock is in {folders}" if folders else ""
+        meant = FieldTable(known, synonyms=_SYNONYMS).suggest(name, ())
+        question = f"Did you mean {meant!r}? " if meant else ""
         return ProviderNotFoundError(
             f"provider not found: provider {name!r} is not built in{external}",
-            f"Available providers: {', '.join(known) or 'none'}."
+            f"{question}Available providers: {', '.join(known) or 'none'}."
             " Correct spec.provider, or install that provider.",
         )
 

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, ClassNotFoundError
 from keyferry.formats.fields import Field, FieldTypeError
-from keyferry.kubernetes.class_fields import ADOPT_ANNOTATION, unknown_fields
+from keyferry.kubernetes.class_fields import (
+    ADOPT_ANNOTATION,
+    METADATA_NAME,
+    missing_field,
+    unknown_fields,
+)
 from keyferry.kubernetes.objects import SecretKeyMapping, SecretObject, SecretProviderClass
 
 if TYPE_CHECKING:
@@ -64,14 +69,17 @@ def parse_class(
         metadata = root["metadata"]
         name, namespace = metadata["name"].text(), metadata["namespace"].text()
         if not name:
-            raise FieldTypeError(("metadata",), "metadata.name is empty", "Set metadata.name.")
+            written, remedy = missing_field(root, METADATA_NAME, "Set metadata.name.")
+            raise FieldTypeError(("metadata",), f"metadata.name is empty{written}", remedy)
         subject = f"{CLASS_KIND} {namespace or default_namespace}/{name}"
         api_version = root["apiVersion"].text()
         if api_version not in CLASS_API_VERSIONS:
+            remedy = f"Write apiVersion: {CLASS_API_VERSIONS[0]}."
             problem = f"apiVersion {api_version[:80]!r} is not supported"
-            raise FieldTypeError(
-                ("apiVersion",), problem, f"Write apiVersion: {CLASS_API_VERSIONS[0]}."
-            )
+            if not api_version:
+                written, remedy = missing_field(root, ("apiVersion",), remedy)
+                problem = f"apiVersion is not set{written}"
+            raise FieldTypeError(("apiVersion",), problem, remedy)
         spec = root["spec"]
         return SecretProviderClass(
             namespace=namespace or default_namespace,

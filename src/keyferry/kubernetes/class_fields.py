@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.formats.fields import format_path
-from keyferry.formats.unknown_fields import FieldTable, UnknownField, limited
+from keyferry.formats.unknown_fields import FieldTable, UnknownField, correct_missing, limited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ SECRET_OBJECT = FieldTable(
 SECRET_DATA = FieldTable(
     ("objectName", "key"),
     synonyms={
-        **dict.fromkeys(("object", "objectAlias", "fileName", "path"), "objectName"),
+        **dict.fromkeys(("name", "object", "objectAlias", "fileName", "path"), "objectName"),
         **dict.fromkeys(("secretKey", "keyName"), "key"),
     },
     notes={"optional": "an entry whose object is missing fails its Secret"},
@@ -78,6 +78,27 @@ def unknown_fields(manifest: Field) -> tuple[UnknownField, ...]:
         FieldTypeError: a field has the wrong type.
     """
     return limited(_unknown_fields(manifest))
+
+
+METADATA_NAME = ("metadata", "name")
+
+
+def missing_field(manifest: Field, path: tuple[str, ...], remedy: str) -> tuple[str, str]:
+    """Return how the error about a missing field continues, and its remedy.
+
+    Args:
+        manifest: the SecretProviderClass.
+        path: `METADATA_NAME`, or the name of a field of the manifest.
+        remedy: if no field resembles the missing one.
+
+    Raises:
+        FieldTypeError: `metadata` is not a mapping.
+    """
+    written, rename = correct_missing(ROOT, (path[0],), manifest.mapping(), remedy)
+    if not written and path == METADATA_NAME:
+        names = manifest["metadata"].mapping()
+        written, rename = correct_missing(METADATA, ("name",), names, remedy)
+    return written, rename
 
 
 def _unknown_fields(manifest: Field) -> Iterator[UnknownField]:

@@ -6,6 +6,7 @@ import pytest
 
 from keyferry.driver.request import check_class
 from keyferry.errors import ClassInvalidError, Code
+from keyferry.formats.unknown_fields import UnknownField
 from keyferry.kubernetes.objects import SecretProviderClass
 
 GOOD = SecretProviderClass("shop", "web", "azure", {"keyvaultName": "kv"})
@@ -29,6 +30,38 @@ def test_secret_provider_class_without_provider_is_rejected() -> None:
         "Set spec.provider to the provider of your vault, for example azure."
     ) == str(caught.value)
     assert Code.UNKNOWN == caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        (
+            UnknownField("spec", "Provider", "provider"),
+            "is empty; you wrote spec.Provider. Rename spec.Provider to spec.provider.",
+        ),
+        (
+            UnknownField("", "provider", "", "it belongs to spec"),
+            "spec.provider is empty; provider is not in spec. Move provider below spec:.",
+        ),
+        (
+            UnknownField("", "Spec", "spec"),
+            "spec.provider is empty; you wrote Spec. Rename Spec to spec.",
+        ),
+        (UnknownField("spec", "x"), "for example azure."),
+    ],
+)
+def test_misspelled_or_misplaced_provider_is_named(field: UnknownField, message: str) -> None:
+    """Files can have such a field; the API server drops it."""
+    with pytest.raises(ClassInvalidError) as caught:
+        check_class(replace(GOOD, provider="", unknown_fields=(field,)))
+    assert str(caught.value).endswith(message)
+
+
+def test_misspelled_parameters_are_named() -> None:
+    """As above."""
+    field = UnknownField("spec", "parameter", "parameters")
+    with pytest.raises(ClassInvalidError, match=r"Rename spec\.parameter to spec\.parameters\."):
+        check_class(replace(GOOD, parameters={}, unknown_fields=(field,)))
 
 
 @pytest.mark.parametrize("provider", ["a/b", "../x", "a b", "a.b", "é", "a\n", "A" * 31])

@@ -114,6 +114,27 @@ def test_misplaced_block_has_a_remedy_that_is_right(block: str, remedy: str) -> 
     assert "not text" in caught.value.problem
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("metadata:", "metdata:", "metadata.name is empty; you wrote metdata. Rename metdata to"),
+        (
+            "  name: web",
+            "  nmae: web",
+            "is empty; you wrote nmae. Rename nmae to name.",
+        ),
+        ("  name: web\n", "", "metadata.name is empty. Set metadata.name."),
+        ("apiVersion", "apiversion", "apiVersion is not set; you wrote apiversion. Rename apiver"),
+        ("apiVersion", "group", "apiVersion is not set. Write apiVersion: secrets-store"),
+    ],
+)
+def test_missing_field_names_the_misspelled_one(old: str, new: str, message: str) -> None:
+    """The SecretProviderClass is invalid without it."""
+    with pytest.raises(ClassInvalidError) as caught:
+        warnings(WHOLE.replace(old, new, 1))
+    assert message in str(caught.value)
+
+
 def test_unknown_fields_do_not_make_a_difference() -> None:
     """Two SecretProviderClasses with the same effect are equal."""
     changed = WHOLE.replace("  provider: vault", "  provider: vault\n  colour: red")

@@ -21,7 +21,7 @@ from keyferry.formats.volume_paths import MAX_FILES, count_problem, path_conflic
 from keyferry.providers.api import NamedFile
 from keyferry.providers.azure.objects_yaml import EXPIRY_WARNING_KEY as EXPIRY_WARNING
 from keyferry.providers.azure.objects_yaml import parse_expiry_warning, read_entries
-from keyferry.providers.known_fields.azure import OBJECT
+from keyferry.providers.known_fields.azure import OBJECT, missing_parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -121,6 +121,20 @@ class KeyVaultObject:
         return tuple(f"{self.ref.id}/{index}" for index in range(self.history))
 
 
+def objects_text(parameters: Mapping[str, str]) -> str:
+    """Return the parameter `objects`.
+
+    Raises:
+        ClassInvalidError: it is not set. The message names a parameter that resembles it.
+    """
+    text = parameters.get("objects", "").strip()
+    if not text:
+        remedy = "List at least one object under array:."
+        written, remedy = missing_parameter(("objects",), parameters, remedy)
+        raise ClassInvalidError(f"objects is not set{written}", remedy)
+    return text
+
+
 def parse_objects(text: str, *, expiry_warning: float = 0.0) -> tuple[KeyVaultObject, ...]:
     """Parse and validate the parameter `objects`; the result has its order.
 
@@ -137,8 +151,6 @@ def parse_objects(text: str, *, expiry_warning: float = 0.0) -> tuple[KeyVaultOb
 
 
 def _parse(text: str, expiry_warning: float) -> tuple[KeyVaultObject, ...]:
-    if not text.strip():
-        raise ClassInvalidError("objects is not set", "List at least one object under array:.")
     objects = tuple(_build_object(entry, expiry_warning) for entry in read_entries(text))
     if not objects:
         problem = "objects lists no object, its array is empty"
@@ -322,7 +334,7 @@ def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
     Raises:
         ClassInvalidError: `objects` is malformed.
     """
-    objects = parse_objects(parameters.get("objects", "").strip())
+    objects = parse_objects(objects_text(parameters))
     return tuple(file for vault_object in objects for file in _object_files(vault_object))
 
 

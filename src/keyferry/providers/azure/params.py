@@ -18,7 +18,7 @@ from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT
 from keyferry.providers.azure.auth.identity import Identity, check_subject, profile
 from keyferry.providers.azure.auth.identity_params import choose_identity, enabled_switch
 from keyferry.providers.azure.clouds import AzureCloud, EnvironmentFile, find_cloud
-from keyferry.providers.azure.objects import KeyVaultObject, parse_objects
+from keyferry.providers.azure.objects import KeyVaultObject, objects_text, parse_objects
 from keyferry.providers.azure.objects_yaml import EXPIRY_WARNING_KEY as EXPIRY_WARNING
 from keyferry.providers.azure.objects_yaml import parse_expiry_warning
 from keyferry.providers.azure.vault_address import VaultAddress, parse_vault_address
@@ -94,12 +94,7 @@ def parse_mount(
             service_account=get(SERVICE_ACCOUNT),
         )
     warning = parse_expiry_warning(get(EXPIRY_WARNING))
-    objects_text = get("objects")
-    if not objects_text:
-        remedy = "List at least one object under array:."
-        written, remedy = missing_parameter(("objects",), parameters, remedy)
-        raise ClassInvalidError(f"objects is not set{written}", remedy)
-    objects = parse_objects(objects_text, expiry_warning=warning)
+    objects = parse_objects(objects_text(parameters), expiry_warning=warning)
     return AzureMount(parse_vault_address(vault, url), tenant, cloud, identity, objects)
 
 

@@ -85,7 +85,7 @@ OBJECTS = FieldTable(("array",), synonyms={"objects": "array", "items": "array"}
 OBJECT = FieldTable(
     AZURE_OBJECT_FIELDS,
     synonyms={
-        "name": "objectName",
+        **dict.fromkeys(("name", "object", "secretName", "keyName", "certName"), "objectName"),
         "type": "objectType",
         **dict.fromkeys(("alias", "path", "fileName", "filePath", "objectPath"), "objectAlias"),
         "version": "objectVersion",

@@ -106,7 +106,7 @@ _AZURE_NOTE = "it is a field of the azure provider"
 OBJECT = FieldTable(
     VAULT_OBJECT_FIELDS,
     synonyms={
-        "name": "objectName",
+        **dict.fromkeys(("name", "object", "fileName", "alias"), "objectName"),
         **dict.fromkeys(("path", "objectPath"), "secretPath"),
         **dict.fromkeys(("key", "field", "secretField", "property", "jmesPath"), "secretKey"),
         **dict.fromkeys(("args", "arguments", "data", "body", "secretData"), "secretArgs"),

@@ -31,6 +31,7 @@ from keyferry.formats.yaml_values import parse_integer, typed_value
 from keyferry.providers.api import NamedFile
 from keyferry.providers.known_fields.vault import OBJECT
 from keyferry.providers.vault.api_path import ApiPath, parse_api_path
+from keyferry.providers.vault.product import OPENBAO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -281,5 +282,10 @@ def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
     Raises:
         ClassInvalidError: `objects` is malformed.
     """
-    objects = parse_objects(parameters.get("objects", ""))
+    text = parameters.get("objects", "")
+    if not text.strip():
+        table, remedy = OPENBAO.parameters, "List at least one object."
+        written, remedy = correct_missing(table, ("objects",), parameters, remedy)
+        raise ClassInvalidError(f"objects is not set{written}", remedy)
+    objects = parse_objects(text)
     return tuple(NamedFile(entry.name, frozenset(), str(entry)) for entry in objects)

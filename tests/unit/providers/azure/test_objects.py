@@ -11,6 +11,8 @@ from keyferry.providers.azure.objects import (
     ObjectFormat,
     ObjectRef,
     ObjectType,
+    named_files,
+    objects_text,
     parse_objects,
 )
 
@@ -285,7 +287,9 @@ def test_a_long_or_multi_line_text_is_shortened_in_messages() -> None:
 def test_objects_must_be_set(text: str) -> None:
     """Upstream's text."""
     with pytest.raises(ClassInvalidError, match="objects is not set"):
-        parse_objects(text)
+        objects_text({"objects": text})
+    with pytest.raises(ClassInvalidError, match="objects is not set"):
+        named_files({"objects": text})
 
 
 @pytest.mark.parametrize("text", ["array:", "array: []", "array: ~", "other: x", "{}"])
