@@ -194,6 +194,18 @@ async def api(mount_home: Path) -> AsyncIterator[KubeApiServer]:
         yield running
 
 
+async def test_two_nodes_write_one_event(mount_home: Path, api: KubeApiServer) -> None:
+    """Its text is the same, so the second node finds the object of the first one."""
+    for name in ("node-1", "node-2"):
+        (mount_home / name).mkdir()
+        async with running_node(mount_home / name, api, name, rotation_interval=120.0) as node:
+            node.schedule("web-0", "web")
+            await node.publish("web")
+            await node.store.drain(20.0)
+    (event,) = events_of(api)
+    assert event["involvedObject"]["name"] == "web"
+
+
 def events_of(api: KubeApiServer) -> list[dict[str, Any]]:
     return [event for event in api.all_of("events") if event["reason"] == "UnknownField"]
 

@@ -225,7 +225,13 @@ def test_client_id_selects_workload_identity() -> None:
             '{"api://AzureADTokenExchange": {"token": "x", "expirationTimestamp": "soon"}}',
             "failed to unmarshal",
         ),
-        (tokens(CANARY, "aud1"), "token for audience api://AzureADTokenExchange not found"),
+        (
+            tokens(CANARY, "api://AzureADTokenExchnge"),
+            (
+                "token for audience api://AzureADTokenExchange not found; there are tokens for:"
+                " api://AzureADTokenExchnge"
+            ),
+        ),
         (tokens(""), "token for audience api://AzureADTokenExchange not found"),
         ("{}", "token for audience api://AzureADTokenExchange not found"),
         ('{"a": ' + "[" * 100_000, "failed to unmarshal service account tokens, error: "),

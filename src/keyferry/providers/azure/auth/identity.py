@@ -281,6 +281,8 @@ EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"
 """The audience that Entra accepts (workload identity)."""
 BINDING_AUDIENCE = "api://AKSIdentityBinding"
 """The audience that the token proxy of AKS accepts (identity binding)."""
+_MAX_AUDIENCES = 5
+"""Audiences that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +343,10 @@ def _token_for(audience: str, attribute: str, problem: str) -> ServiceAccountTok
         raise IdentityError(f"{problem}: {reason}", _token_requests_remedy(audience))
     token = tokens.get(audience)
     if token is None:
-        reason = f"token for audience {audience} not found"
+        others = ", ".join(excerpt(name) for name in sorted(tokens)[:_MAX_AUDIENCES])
+        reason = f"token for audience {audience} not found" + (
+            f"; there are tokens for: {others}" if others else ""
+        )
         raise IdentityError(f"{problem}: {reason}", _token_requests_remedy(audience))
     claims = read_claims(token)
     return ServiceAccountToken(token, claims.iss, claims.sub, audience)

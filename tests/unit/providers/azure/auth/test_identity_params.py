@@ -163,7 +163,8 @@ def test_identity_binding_uses_the_token_of_its_audience() -> None:
             {"clientID": "mi", SERVICE_ACCOUNT_TOKENS: tokens("api://AzureADTokenExchange")},
             (
                 "failed to parse service account token for identity binding, error: token for "
-                "audience api://AKSIdentityBinding not found"
+                "audience api://AKSIdentityBinding not found; there are tokens for: "
+                "api://AzureADTokenExchange"
             ),
         ),
     ],
