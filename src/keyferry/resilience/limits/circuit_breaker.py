@@ -237,16 +237,21 @@ class Circuits:
         if breaker := self._breakers.get(key):
             breaker.probe_abandoned()
 
-    def on_success(self, key: CircuitKey, now: float) -> None:
-        """Record a response of the host, whatever its status."""
+    def on_success(self, key: CircuitKey, now: float) -> bool:
+        """Record a response of the host, whatever its status.
+
+        Returns:
+            Whether the response closed the circuit breaker of the tenant.
+        """
         if not self._breakers:
-            return
-        self._breakers.pop(key, None)
+            return False
+        closed = self._breakers.pop(key, None)
         failing = self._failing.pop(key[0], None)
         if failing and len(failing) > 1:
             for tenant in failing:
                 if breaker := self._breakers.get((key[0], tenant)):
                     breaker.half_open(now)
+        return closed is not None and closed.is_open
 
     def on_failure(
         self, key: CircuitKey, error: KeyferryError, *, now: float, jitter: float, probe: bool

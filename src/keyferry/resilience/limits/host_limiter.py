@@ -402,7 +402,8 @@ class HostLimiter:
     def _on_response(self, permit: Permit, now: float) -> None:
         self._responded_at[permit.circuit[0]] = now
         if self._circuits:
-            self._circuits.on_success(permit.circuit, now)
+            if self._circuits.on_success(permit.circuit, now):
+                _log.info("circuit breaker closed", host=self.host, namespace=permit.tenant)
             self._probe_ended(permit.circuit)
 
     def _record_failure(self, permit: Permit, error: KeyferryError) -> None:

@@ -110,6 +110,12 @@ async def test_open_circuit_says_what_the_host_did_but_not_to_whom() -> None:
             with pytest.raises(VaultUnavailableError) as caught:
                 await host.request(tenant=tenant)
             assert "it hung up; its circuit breaker is open. Look." == str(caught.value)
+            await asyncio.sleep(60)
+            host.responses = ["fine"]
+            with captured_log() as log:
+                for _ in range(3):
+                    await host.request(tenant=tenant)
+            assert 1 == log.getvalue().count(f'circuit breaker closed" host="{host.limiter.host}')
 
 
 @virtual_time
