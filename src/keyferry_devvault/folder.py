@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,11 +64,7 @@ def is_running(folder: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise PlatformError(
-            f"the data folder {folder} of the development vault cannot be used: {error.strerror}",
-            "Choose another folder with --data, or run the command as the user of this one.",
-            stage=Stage.REQUEST,
-        ) from error
+        raise _folder_error(folder, error) from error
     try:
         return not _try_lock(descriptor, fcntl.LOCK_SH)
     finally:
@@ -93,7 +89,8 @@ def connection_file(folder: Path, addresses: BoundAddresses) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def last_ports(folder: Path) -> tuple[int, int]:
@@ -117,7 +114,10 @@ class _Ports(msgspec.Struct):
 
 @contextmanager
 def _lock_file(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _folder_error(folder, error) from error
     try:
         yield descriptor
     finally:
@@ -140,6 +140,14 @@ def _try_lock(descriptor: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _folder_error(folder: Path, error: OSError) -> PlatformError:
+    return PlatformError(
+        f"the data folder {folder} of the development vault cannot be used: {error.strerror}",
+        "Choose another folder with --data, or run the command as the user of this one.",
+        stage=Stage.REQUEST,
+    )
 
 
 def format_address(endpoint: tuple[str, int]) -> str:

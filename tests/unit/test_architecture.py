@@ -262,6 +262,57 @@ def docstring_complaints(module: Module) -> Iterator[str]:
         yield f"{module.name} has no docstring"
 
 
+PROBING_PACKAGES = ("keyferry.cli", "keyferry.kubernetes.files", "keyferry_devvault")
+"""They look at paths that a user names."""
+
+PROBES = {
+    "exists", "is_dir", "is_file", "is_symlink", "rglob", "glob", "iterdir", "read_bytes",
+    "read_text", "write_bytes", "write_text", "stat", "lstat", "open", "mkdir", "touch", "unlink",
+    "rmdir", "chmod",
+}  # fmt: skip
+
+PROBING_EXEMPT = {
+    "keyferry.cli.paths": "its callers translate",
+    "keyferry.cli.failures": "opens /dev/null only",
+}
+
+
+def probe_complaints(module: Module) -> Iterator[str]:
+    """A look at a path whose `OSError` nothing in the same function catches.
+
+    `Path.exists` and its like raise for a folder that may not be read, or a name that is too long.
+    """
+    exempt = module.name in PROBING_EXEMPT or ".demo" in module.name
+    if module.is_in(PROBING_PACKAGES) and not exempt:
+        for call in _bare_probes(module.tree, caught=False):
+            yield f"{module.name} line {call.lineno}: {ast.unparse(call.func)} without `except`"
+
+
+def _bare_probes(node: ast.AST, *, caught: bool) -> Iterator[ast.Call]:
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            caught = False
+        case ast.Try(body, handlers):
+            inside = caught or any(_catches_os_errors(handler.type) for handler in handlers)
+            for child in ast.iter_child_nodes(node):
+                yield from _bare_probes(child, caught=inside if child in body else caught)
+            return
+        case ast.With(items):
+            shown = ast.unparse(items[0].context_expr)
+            caught = caught or "translate_os_errors" in shown or "suppress(OSError" in shown
+        case ast.Call(func=ast.Attribute(attr=attr)) if attr in PROBES and not caught:
+            yield node
+        case _:
+            pass
+    for child in ast.iter_child_nodes(node):
+        yield from _bare_probes(child, caught=caught)
+
+
+def _catches_os_errors(kind: ast.expr | None) -> bool:
+    names = {each.id for each in ast.walk(kind) if isinstance(each, ast.Name)} if kind else set()
+    return kind is None or bool(names & {"OSError", "Exception", "BaseException"})
+
+
 Rule = Callable[[Module], Iterator[str]]
 
 
@@ -274,6 +325,7 @@ Rule = Callable[[Module], Iterator[str]]
         size_complaints,
         edge_complaints,
         docstring_complaints,
+        probe_complaints,
     ],
 )
 def test_every_module_keeps_the_rule(rule: Rule) -> None:
@@ -370,6 +422,7 @@ BAD: list[tuple[Rule, str, str]] = [
     (size_complaints, "keyferry.formats.volume_paths", "\n" * 501),
     (size_complaints, "keyferry.formats.volume_paths", "def f():\n" + "    pass\n" * 65),
     (edge_complaints, "keyferry.formats.volume_paths", "print(1)"),
+    (probe_complaints, "keyferry.cli.mount", "def f(path):\n    return path.exists()"),
     (edge_complaints, "keyferry.formats.volume_paths", "import sys\nsys.exit(1)"),
     (edge_complaints, "keyferry.formats.volume_paths", "raise SystemExit"),
     (edge_complaints, "keyferry.formats.volume_paths", "import os\nos.environ['HOME']"),
@@ -403,6 +456,11 @@ GOOD: list[tuple[Rule, str, str]] = [
         '"""X. [pure]"""\nclass P(Protocol):\n    async def f(self): ...',
     ),
     (edge_complaints, "keyferry.cli.driver", "import sys\nsys.exit(print(1))"),
+    (
+        probe_complaints,
+        "keyferry.cli.mount",
+        "def f(path):\n    try:\n        path.exists()\n    except OSError:\n        return 0",
+    ),
     (
         parser_complaints,
         "keyferry.providers.azure.provider",

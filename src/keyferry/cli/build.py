@@ -19,9 +19,9 @@ def commit() -> str:
 
 
 def _checked_out(root: Path) -> str:
-    if not (root / ".git").exists():
-        return ""
     try:
+        if not (root / ".git").exists():
+            return ""
         run = subprocess.run(  # noqa: S603
             ["git", "-C", str(root), "rev-parse", "HEAD"],  # noqa: S607
             capture_output=True,

@@ -40,6 +40,7 @@ from keyferry.cli.flags.restrictions import (
     class_restrictions,
 )
 from keyferry.cli.flags.vault import LEASE_DIR_FLAG
+from keyferry.cli.paths import check_data_folder
 from keyferry.driver.settings import DriverSettings, Isolation, VolumeKind
 from keyferry.driver.volumes.mounter import can_mount
 from keyferry.errors import PlatformError, SettingInvalidError
@@ -245,7 +246,24 @@ def driver(flags: tuple[str, ...]) -> None:
         as_json=bool(parsed.values["log-format-json"]), verbosity=int(parsed.values["v"])
     )
     warn_ignored(parsed)
-    _run(settings_from(parsed))
+    settings = settings_from(parsed)
+    _check_start(settings)
+    _run(settings)
+
+
+def _check_start(settings: DriverSettings) -> None:
+    """Check what the driver would otherwise miss only when it publishes a volume.
+
+    Raises:
+        SettingInvalidError: a setting does not fit this machine.
+    """
+    if settings.manifests is not None:
+        check_data_folder(settings.manifests, flag="--manifests")
+    elif not settings.node_id:
+        raise SettingInvalidError(
+            "--nodeid is empty, and the driver uses the Kubernetes API",
+            "Set --nodeid to the Kubernetes name of this node (spec.nodeName of the driver's Pod).",
+        )
 
 
 def _run(settings: DriverSettings) -> None:

@@ -15,12 +15,12 @@ from keyferry.cli.console import console
 from keyferry.cli.exit_codes import ExitCode, exit_code
 from keyferry.cli.failures import InterruptedBySignalError
 from keyferry.cli.local.engine import absolute_path, local_engine, local_publisher
-from keyferry.cli.local.files import visible_files
-from keyferry.cli.local.options import PATH, LocalOptions, local_options
+from keyferry.cli.local.files import secret_manifests, visible_files
+from keyferry.cli.local.options import PATH, DurationParam, LocalOptions, local_options
+from keyferry.cli.paths import PathKind, path_kind
 from keyferry.driver.request import UnpublishRequest
 from keyferry.driver.volumes.mounter import can_mount
 from keyferry.errors import KeyferryError
-from keyferry.formats.go_values import parse_duration
 from keyferry.providers.expiry import near_expiry_warnings
 from keyferry.telemetry.deduplicator import Deduplicator
 
@@ -30,21 +30,6 @@ if TYPE_CHECKING:
     from keyferry.cli.local.engine import LocalEngine
     from keyferry.driver.publish.delivery import PublishResult
     from keyferry.driver.request import PublishRequest
-
-
-class _DurationParam(click.ParamType[float]):
-    name = "duration"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        try:
-            seconds = parse_duration(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if seconds <= 0:
-            self.fail("must be greater than 0", param, ctx)
-        return seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +62,7 @@ class _MountOptions:
 )
 @option(
     "--interval",
-    type=_DurationParam(),
+    type=DurationParam(),
     default="2m",
     show_default=True,
     metavar="DURATION",
@@ -93,6 +78,9 @@ def mount(
     other user a private folder on disk. Run the command again to refresh the files. `keyferry
     unmount TARGET` removes them.
     """
+    source = click.get_current_context().get_parameter_source("interval")
+    if not watch and source is not click.core.ParameterSource.DEFAULT:
+        raise click.UsageError("--interval requires --watch")
     console().configure_logs()
     job = _MountOptions(options, target, secrets_dir)
     asyncio.run(_mount(job, interval=interval if watch else None))
@@ -112,7 +100,7 @@ def unmount(target: Path, secrets_dir: Path | None) -> None:
     Nothing happens if nothing is mounted there.
     """
     console().configure_logs()
-    existed = target.exists()
+    existed = path_kind(target) is not PathKind.MISSING
     asyncio.run(_unmount(target, secrets_dir))
     console().report(f"unmounted {target}" if existed else f"nothing is mounted at {target}")
 
@@ -170,7 +158,7 @@ def _print_result(
         out.report(f"  {file.path}  {file.mode:04o}  {len(file.contents)} bytes")
     if options.secrets_dir:
         failed = {problem.secret_name for problem in published.secret_problems}
-        for manifest in sorted((options.secrets_dir / "secrets").rglob("*.yaml")):
+        for manifest in secret_manifests(options.secrets_dir):
             if manifest.stem in failed:
                 continue
             out.report(f"  Secret {manifest.stem}  {manifest}")

@@ -98,6 +98,8 @@ def _events(text: str | bytes) -> Iterator[yaml.Event]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         detail = error.problem or error.context or ""
+        if mark and _is_indented_with_tab(text, mark.line):
+            detail = "tabs are not allowed for indentation; use spaces"
         fault = YamlFault.DEPTH if _is_depth_problem(detail) else YamlFault.SYNTAX
         raise YamlWalkError(fault, mark.line + 1 if mark else None, detail) from None
     except RecursionError:
@@ -105,6 +107,13 @@ def _events(text: str | bytes) -> Iterator[yaml.Event]:
     except (yaml.YAMLError, UnicodeError):
         # A forbidden character. The parser's message would quote the text around it.
         raise YamlWalkError(YamlFault.SYNTAX, None) from None
+
+
+def _is_indented_with_tab(text: str | bytes, line: int) -> bool:
+    """Return whether line number `line`, from 0, begins with a tab or with spaces and a tab."""
+    lines = (text if isinstance(text, str) else text.decode(errors="replace")).splitlines()
+    found = lines[line] if line < len(lines) else ""
+    return "\t" in found[: len(found) - len(found.lstrip())]
 
 
 def _is_depth_problem(detail: str) -> bool:

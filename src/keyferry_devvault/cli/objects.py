@@ -39,7 +39,7 @@ def store_of(dev: DevVaultData, kind: ObjectKind) -> ObjectTable | CertificateSt
 @contextmanager
 def grant_access_if_created(dev: DevVaultData, vault: str) -> Iterator[None]:
     """Permit this machine to read `vault` if the block creates it."""
-    known = dev.vaults.exists(vault)
+    known = dev.vaults.contains(vault)
     yield
     if not known:
         machine = dev.identities.ensure_system_assigned()

@@ -67,9 +67,9 @@ def set_secret(
         content_type=content_type,
         tags=_parse_tags(tags) if tags else None,
     )
+    value = read_secret_text(f"value of {name}", value_file)
     with create_data(data) as dev:
-        value = read_secret_text(f"value of {name}", value_file)
-        is_new = not dev.vaults.exists(vault)
+        is_new = not dev.vaults.contains(vault)
         row = dev.secrets.set(vault, name, value, attributes)
         click.echo(f"Set secret {row.name} of vault {row.vault}, version {row.version}.")
         if is_new:

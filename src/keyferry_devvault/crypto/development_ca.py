@@ -64,7 +64,7 @@ def _load_ca(folder: Path, now: datetime) -> CertificateAuthority | None:
     try:
         certificate = x509.load_pem_x509_certificate((folder / CA_FILE).read_bytes())
         key = serialization.load_pem_private_key((folder / _CA_KEY_FILE).read_bytes(), None)
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         return None

@@ -46,10 +46,13 @@ def generate_key(kind: str, *, size: int = 2048, curve: str = "P-256") -> Privat
             return ec.generate_private_key(CURVES[curve]())
         case "RSA" | "RSA-HSM":
             raise RequestInvalidError(
-                f"an RSA key cannot have {size} bits", f"Use one of {RSA_SIZES}."
+                f"an RSA key cannot have {size} bits",
+                f"Use one of {', '.join(map(str, RSA_SIZES))}.",
             )
         case "EC" | "EC-HSM":
-            raise RequestInvalidError(f"there is no curve {curve!r}", f"Use one of {[*CURVES]}.")
+            raise RequestInvalidError(
+                f"there is no curve {curve!r}", f"Use one of {', '.join(CURVES)}."
+            )
         case _:
             raise RequestInvalidError(f"there is no key type {kind!r}", _REMEDY)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from keyferry.formats.private_files import write_private_file
 from keyferry_devvault.http_types import HttpError, Request, Response
 
 if TYPE_CHECKING:
@@ -53,18 +54,21 @@ class Arc:
             raise HttpError(
                 Response(403, {"error": "unauthorized"}, note="not the key of a challenge")
             )
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
         return self._imds.token_response(request)
 
     def _challenge(self) -> Response:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        while len(self._challenges) >= _MAX_CHALLENGES:
-            oldest = next(iter(self._challenges))
-            self._challenges.pop(oldest).unlink(missing_ok=True)
         key, path = secrets.token_hex(32), self._folder / f"{secrets.token_hex(16)}.key"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(key)
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            while len(self._challenges) >= _MAX_CHALLENGES:
+                oldest = next(iter(self._challenges))
+                self._challenges.pop(oldest).unlink(missing_ok=True)
+            write_private_file(path, key.encode())
+        except OSError as error:
+            note = f"the challenge file {path} cannot be written: {error.strerror}"
+            raise HttpError(Response(500, {"error": "server_error"}, note=note)) from error
         self._challenges[key] = path
         headers = {"WWW-Authenticate": f"Basic realm={path}"}
         return Response(401, headers=headers, note="a challenge; its file proves who asks")

@@ -134,7 +134,7 @@ def _ensure_private_folder(folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         # A folder that is something else already must not be closed to its other users.
-        if _is_devvault_folder(folder):
+        if (folder / _DATABASE).exists() or not any(folder.iterdir()):
             folder.chmod(0o700)
             return
         mode = stat.S_IMODE(folder.stat().st_mode)
@@ -145,8 +145,3 @@ def _ensure_private_folder(folder: Path) -> None:
             f"the folder {folder} contains other files and is accessible to other users",
             "Choose another folder with --data; a new folder is created with mode 0700.",
         )
-
-
-def _is_devvault_folder(folder: Path) -> bool:
-    """Return whether the folder is empty or contains the data of an emulator."""
-    return (folder / _DATABASE).exists() or not any(folder.iterdir())

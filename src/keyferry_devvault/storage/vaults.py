@@ -55,7 +55,7 @@ class VaultTable:
             lambda c: tuple(name for (name,) in c.execute("SELECT name FROM vault ORDER BY name")),
         )
 
-    def exists(self, vault: str) -> bool:
+    def contains(self, vault: str) -> bool:
         """Return whether there is a vault of this name."""
         return vault.lower() in self.names()
 
@@ -65,7 +65,7 @@ class VaultTable:
         Raises:
             ObjectNotFoundError: it does not.
         """
-        if self.exists(vault):
+        if self.contains(vault):
             return
         names = self.names()
         known = f"The vaults are: {', '.join(names)}. " if names else ""

@@ -252,8 +252,14 @@ async def test_help_lists_every_flag() -> None:
         (["--metrics-backend=statsd"], 2, "unsupported metrics backend"),
         (["--token-proxy-url=http://a"], 2, "--token-proxy-url is not an https URL"),
         (["--isolation=some"], 2, "--isolation is 'some'. Set it to process or none."),
-        (["--dev-vault=/nonexistent"], 1, "no development vault is running"),
-        (["--manifests=", "--kubeconfig=/nonexistent/config"], 1, "Check --kubeconfig."),
+        (["--dev-vault=/nonexistent"], 4, "the development vault at /nonexistent is not running"),
+        (["--manifests=", "--nodeid=n", "--kubeconfig=/none/x"], 1, "Check --kubeconfig."),
+        (["--manifests="], 2, "--nodeid is empty, and the driver uses the Kubernetes API"),
+        (["--registration-dir=/x"], 2, "--registration-dir requires --nodeid"),
+        (["--manifests=/nonexistent"], 2, "--manifests cannot be used: /nonexistent does not ex"),
+        (["--manifests=/dev/null"], 2, "/dev/null is neither a file nor a folder"),
+        (["--manifests=/etc/passwd"], 2, "/etc/passwd is a file. Create the folder, or set"),
+        ([f"--manifests=/{'x' * 300}"], 2, "cannot be read: File name too long"),
     ],
 )
 async def test_invalid_command_line_is_one_message_without_traceback(
@@ -297,3 +303,18 @@ async def test_unusable_port_and_socket_path_name_the_flag(
     assert 1 == done.exit_code
     assert f"failed to listen on {tmp_path}/s: path exists and is not a socket" in done.stderr
     assert "kept" == (tmp_path / "s").read_text()
+
+
+async def test_driver_is_not_ready_while_its_manifests_cannot_be_used(tmp_path: Path) -> None:
+    """It could mount nothing; it is healthy, because a restart would not help."""
+    async with running(tmp_path) as driver, aiohttp.ClientSession() as client:
+
+        async def status(page: str) -> int:
+            async with client.get(f"http://{driver.metrics}/{page}") as response:
+                return response.status
+
+        assert 200 == await status("readyz")
+        (tmp_path / "manifests").rename(tmp_path / "moved")
+        assert (503, 200) == (await status("readyz"), await status("healthz"))
+        (tmp_path / "moved").rename(tmp_path / "manifests")
+        assert 200 == await status("readyz")

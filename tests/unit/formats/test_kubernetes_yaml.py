@@ -121,7 +121,7 @@ class TestProblems:
         ("text", "expected", "line"),
         [
             ("a: b\nc: [canary\nd: e", "is not YAML: did not find expected ',' or ']'", 3),
-            ("a: b\n\tc: d", "is not YAML: found a tab character that violates indentation", 2),
+            ("a: b\n\tc: d", "is not YAML: tabs are not allowed for indentation; use spaces", 2),
             ("a: canary: c", "is not YAML: mapping values are not allowed in this context", 1),
             ("a: 1\nb: 2\na: 3", "has the key 'a' twice in one mapping", 3),
             ("\n? [a, b]\n: c", "has a key that is itself a list or a mapping", 2),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from keyferry.cli.exit_codes import ExitCode
+from keyferry.cli.paths import PathKind, visible_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,14 +57,16 @@ def find_program(name: str, search_path: str) -> str:
         CommandError: it does not exist, or is not executable.
     """
     folders = [""] if "/" in name else search_path.split(os.pathsep)
-    found = [path for folder in folders if (path := Path(folder, name)).exists()]
-    for path in found:
-        if path.is_file() and os.access(path, os.X_OK):
+    paths = [Path(folder, name) for folder in folders]
+    found = [(path, kind) for path in paths if (kind := visible_kind(path)) is not PathKind.MISSING]
+    for path, kind in found:
+        if kind is PathKind.FILE and os.access(path, os.X_OK):
             return str(path)
     if found:
-        reason = "is a folder" if found[0].is_dir() else "is not executable"
+        first, kind = found[0]
+        reason = kind.value if kind is PathKind.FOLDER else "is not executable"
         raise CommandError(
-            f"{found[0]} {reason}",
+            f"{first} {reason}",
             "Name a program, or a script with permission to execute.",
             ExitCode.NOT_EXECUTABLE,
         )

@@ -25,7 +25,6 @@ from keyferry.driver.request import PublishRequest, check_class, mount_call
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, VolumeKind
 from keyferry.driver.status.expiry_monitor import ExpiryMonitor
 from keyferry.driver.volumes.mounter import can_mount
-from keyferry.errors import ClassInvalidError, RequestInvalidError
 from keyferry.kubernetes import PodRef
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.net.http_client import HttpsSettings
@@ -94,7 +93,11 @@ class LocalEngine:
             KeyferryError: an input file is invalid, or does not name one SecretProviderClass.
         """
         options = self._options
-        namespace, name = _choose_spc(await self.store.class_names(), options)
+        file = "standard input" if options.spc_file == STDIN else options.spc_file
+        listing = await self.store.list_classes()
+        namespace, name = listing.choose(options.spc_name, file)
+        for problem in listing.problems:
+            console().warn(problem)
         digest = hashlib.sha256(target.encode(errors="surrogateescape")).hexdigest()
         pod = PodRef(namespace, f"local-{digest[:10]}", digest[:32])
         context = {
@@ -247,26 +250,3 @@ def _fetcher(qps: float) -> Fetcher:
 def absolute_path(target: Path) -> str:
     """Return the path that identifies a target, independent of the working directory."""
     return os.path.abspath(target)  # noqa: PTH100 - resolve() would follow a link at the target
-
-
-def _choose_spc(names: list[tuple[str, str]], options: LocalOptions) -> tuple[str, str]:
-    """Return the namespace and the name of the SecretProviderClass to fetch."""
-    matches = [(ns, name) for ns, name in names if options.spc_name in (None, name, f"{ns}/{name}")]
-    if len(matches) == 1:
-        return matches[0]
-    file = "standard input" if options.spc_file == STDIN else options.spc_file
-    listed = ", ".join(f"{ns}/{name}" for ns, name in names)
-    if not names:
-        raise ClassInvalidError(
-            f"there is no SecretProviderClass in {file}",
-            "Use a file that contains one; `keyferry demo` shows an example.",
-        )
-    if not matches:
-        raise RequestInvalidError(
-            f"there is no SecretProviderClass {options.spc_name!r} in {file}",
-            f"It contains: {listed}.",
-        )
-    raise RequestInvalidError(
-        f"{file} contains {len(matches)} SecretProviderClasses: {listed}",
-        "Choose one with --class NAME or --class NAMESPACE/NAME.",
-    )

@@ -94,7 +94,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise RequestInvalidError(f"{path} cannot be read: {error.strerror}") from error
+        raise RequestInvalidError(
+            f"{path} cannot be read: {error.strerror}", "Name a file that you may read."
+        ) from error
 
 
 def _decode_value(path: Path, key: str, value: object) -> str:

@@ -15,6 +15,7 @@ import click
 from keyferry.cli.commands import option
 from keyferry.cli.flags.providers import PROVIDER_FLAGS, provider_options, settings_from_options
 from keyferry.errors import RequestInvalidError
+from keyferry.formats.go_values import parse_duration
 from keyferry.resilience.settings import ResilienceSettings
 
 if TYPE_CHECKING:
@@ -25,6 +26,39 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 PATH = click.Path(path_type=Path)
 STDIN = Path("-")
+
+
+class DurationParam(click.ParamType[float]):
+    """A duration such as 90s or 2m, in seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds."""
+        try:
+            seconds = parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if seconds <= 0:
+            self.fail("must be greater than 0", param, ctx)
+        return seconds
+
+
+class _NumberParam(click.ParamType[float]):
+    name = "number"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            number = float(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+        if not 0 <= number < float("inf"):
+            self.fail(f"{value!r} is not 0 or greater", param, ctx)
+        return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +157,7 @@ _CREDENTIAL_OPTIONS = (
     ),
     option(
         "--vault-qps",
-        type=click.FloatRange(min=0),
+        type=_NumberParam(),
         default=ResilienceSettings().qps,
         show_default=True,
         metavar="NUMBER",
@@ -156,7 +190,7 @@ def _read_spc(path: Path) -> bytes | None:
             path.stat()
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        reason = str(error.strerror)
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
         raise RequestInvalidError(
             f"{path} cannot be read: {reason}",
             "Name a YAML file with a SecretProviderClass, or - for standard input.",

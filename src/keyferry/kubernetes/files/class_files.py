@@ -6,13 +6,20 @@ SecretProviderClasses, and an invalid field only its own SecretProviderClass.
 
 from __future__ import annotations
 
+import difflib
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ClassInvalidError, ClassNotFoundError, StoreError
+from keyferry.errors import (
+    ClassInvalidError,
+    ClassNotFoundError,
+    RequestInvalidError,
+    StoreError,
+    excerpt,
+)
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.formats.kubernetes_yaml import (
     Document,
@@ -48,6 +55,66 @@ class _ParsedFile:
 
     entries: tuple[_ClassEntry, ...] = ()
     problems: tuple[str, ...] = ()
+    other_kinds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClassListing:
+    """What files with SecretProviderClasses contain.
+
+    Attributes:
+        names: namespace and name of every SecretProviderClass, sorted.
+        other_kinds: the kinds of other documents; "" for a document without a kind.
+        problems: why files, or parts of them, cannot be read; the names may be incomplete.
+    """
+
+    names: tuple[tuple[str, str], ...]
+    other_kinds: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def choose(self, name: str | None, file: object) -> tuple[str, str]:
+        """Return namespace and name of one SecretProviderClass.
+
+        Args:
+            name: `NAME` or `NAMESPACE/NAME`; None if there is only one.
+            file: what was listed, for messages.
+
+        Raises:
+            ClassInvalidError: the files contain no SecretProviderClass.
+            RequestInvalidError: none has this name, or several have.
+        """
+        matches = [(ns, each) for ns, each in self.names if name in (None, each, f"{ns}/{each}")]
+        if len(matches) == 1:
+            return matches[0]
+        if not matches and self.problems:
+            raise ClassInvalidError(_join_limited(self.problems), "Fix the YAML of these lines.")
+        listed = _join_limited(f"{ns}/{each}" for ns, each in self.names)
+        if not self.names:
+            raise self._none_error(file)
+        if not matches:
+            raise RequestInvalidError(
+                f"there is no SecretProviderClass {name!r} in {file}", f"It contains: {listed}."
+            )
+        raise RequestInvalidError(
+            f"{file} contains {len(matches)} SecretProviderClasses: {listed}",
+            "Choose one with --class NAME or --class NAMESPACE/NAME.",
+        )
+
+    def _none_error(self, file: object) -> ClassInvalidError:
+        problem = f"there is no {CLASS_KIND} in {file}"
+        shown = [excerpt(kind) or "a document without a kind" for kind in self.other_kinds]
+        if shown:
+            problem += f", only: {_join_limited(shown)}"
+        meant = [
+            kind
+            for kind in self.other_kinds
+            if difflib.get_close_matches(kind.lower(), [CLASS_KIND.lower()], cutoff=0.8)
+        ]
+        if meant:
+            return ClassInvalidError(problem, f"Did you mean kind: {CLASS_KIND}?")
+        return ClassInvalidError(
+            problem, "Use a file that contains one; `keyferry demo` shows an example."
+        )
 
 
 _Fingerprint = tuple[int, int, int]
@@ -98,18 +165,18 @@ class ClassFiles:
                     "Keep one of them.",
                 )
 
-    def names(self) -> list[tuple[str, str]]:
-        """Return namespace and name of every SecretProviderClass, sorted.
+    def listing(self) -> ClassListing:
+        """Return what the files contain.
 
         Raises:
-            ClassInvalidError: a file is invalid, so that the list may be incomplete.
             StoreError: the files cannot be listed.
         """
         files = [self._load(path) for path in self._paths()]
-        problems = [problem for file in files for problem in file.problems]
-        if problems:
-            raise ClassInvalidError(_join_limited(problems), "Fix the YAML of these lines.")
-        return sorted({(entry.namespace, entry.name) for file in files for entry in file.entries})
+        return ClassListing(
+            names=tuple(sorted({(e.namespace, e.name) for file in files for e in file.entries})),
+            other_kinds=tuple(dict.fromkeys(kind for file in files for kind in file.other_kinds)),
+            problems=tuple(problem for file in files for problem in file.problems),
+        )
 
     def _paths(self) -> list[Path]:
         """Return the files to read, sorted. Hidden files are skipped; editors create them."""
@@ -157,7 +224,8 @@ class ClassFiles:
                     entries.append(self._parse_entry(path, document, manifest, base))
                 except ClassInvalidError as error:
                     problems.append(str(error))
-        return _ParsedFile(tuple(entries), tuple(problems))
+        kinds = tuple(kind for document in documents for kind in _other_kinds(document.value))
+        return _ParsedFile(tuple(entries), tuple(problems), kinds)
 
     def _parse_entry(
         self, path: Path, document: Document, manifest: Value, base: FieldPath
@@ -227,6 +295,21 @@ def _classes_in(document: Document) -> Iterator[tuple[Value, FieldPath]]:
                         pass
         case _:
             pass
+
+
+def _other_kinds(value: Value) -> Iterator[str]:
+    """Yield the kinds of manifests that are not SecretProviderClasses."""
+    match value:
+        case None:
+            pass
+        case {"kind": str(kind), "items": list(items)} if kind in {"List", f"{CLASS_KIND}List"}:
+            for item in items:
+                yield from _other_kinds(item)
+        case {"kind": str(kind)}:
+            if kind != CLASS_KIND:
+                yield kind
+        case _:
+            yield ""
 
 
 def _fingerprint(status: os.stat_result) -> _Fingerprint:

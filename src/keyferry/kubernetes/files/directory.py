@@ -82,9 +82,20 @@ class ManifestDirectory:
         """Write the file of an object."""
         self.replace_file(self._path(kind, namespace, name), manifest)
 
-    def exists(self) -> bool:
+    def is_created(self) -> bool:
         """Return whether the directory exists."""
-        return self._root.is_dir()
+        with _translate_os_errors("read", self._root):
+            return self._root.is_dir()
+
+    def problem(self) -> str | None:
+        """Return why manifests cannot be read and written now, or None."""
+        try:
+            kind = "a folder" if self._root.is_dir() else "not a folder"
+        except OSError as error:
+            return f"the manifests in {self._root} cannot be read: {error.strerror}"
+        if kind == "a folder" and os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
+            return None
+        return f"the manifests in {self._root} cannot be read and written ({kind})"
 
     def list_all(self, kind: ManifestKind) -> Iterator[tuple[Path, Value]]:
         """Yield the files of a kind with their manifests; None for one that cannot be read."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from keyferry.errors import KeyferryError
 from keyferry.formats.fields import FieldTypeError
-from keyferry.kubernetes.files.class_files import ClassFiles
+from keyferry.kubernetes.files.class_files import ClassFiles, ClassListing
 from keyferry.kubernetes.files.directory import ManifestDirectory, ManifestKind
 from keyferry.kubernetes.files.null_cluster import NullCluster
 from keyferry.kubernetes.files.secrets import (
@@ -95,13 +95,13 @@ class ManifestsStore:
         """Return a SecretProviderClass; errors name the file, line and field."""
         return await asyncio.to_thread(self._classes.find, namespace, name)
 
-    async def class_names(self) -> list[tuple[str, str]]:
-        """Return namespace and name of every SecretProviderClass, sorted.
+    async def list_classes(self) -> ClassListing:
+        """Return the names of all SecretProviderClasses, and what else the files contain.
 
         Raises:
-            ClassInvalidError: a file is invalid.
+            StoreError: the files cannot be listed.
         """
-        return await asyncio.to_thread(self._classes.names)
+        return await asyncio.to_thread(self._classes.listing)
 
     async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
         """Return a pod status, or None."""
@@ -178,12 +178,12 @@ class ManifestsStore:
 
     async def volume_removed(self, target_path: str) -> None:
         """Remove the pod statuses of the volume, then managed Secrets without an owner."""
-        if self._directory is not None and self._directory.exists():
+        if self._directory is not None and self._directory.is_created():
             await self._write(_collect_garbage, self._directory, target_path)
 
     def problem(self) -> str | None:
-        """Return None: files are read when needed, so none can be missing."""
-        return None
+        """Return why the folder of manifests cannot be used, or None."""
+        return None if self._directory is None else self._directory.problem()
 
     async def remove_taint(self, node: str, key: str) -> bool:
         """Return False: there are no nodes."""

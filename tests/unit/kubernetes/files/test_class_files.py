@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.errors import ClassInvalidError, ClassNotFoundError, KeyferryError, StoreError
+from keyferry.errors import (
+    ClassInvalidError,
+    ClassNotFoundError,
+    KeyferryError,
+    RequestInvalidError,
+    StoreError,
+)
 from keyferry.kubernetes.files.class_files import MAX_FILE_BYTES, ClassFiles
 
 CLASS = """apiVersion: secrets-store.csi.x-k8s.io/v1
@@ -266,3 +272,55 @@ def test_only_our_errors_escape_and_no_value_with_them(
         message = str(error)
 
     assert "canary" not in message
+
+
+class TestChoosing:
+    def test_a_name_may_have_its_namespace(self, tmp_path: Path) -> None:
+        """Without it, two of the same name are ambiguous."""
+        path = tmp_path / "two.yaml"
+        path.write_text(a_class("app", "dev") + "---\n" + a_class("app", "prod"))
+        listing = files(path).listing()
+        assert ("prod", "app") == listing.choose("prod/app", path)
+        for name in (None, "app"):
+            with pytest.raises(RequestInvalidError, match="--class NAMESPACE/NAME"):
+                listing.choose(name, path)
+        with pytest.raises(RequestInvalidError, match=r"It contains: dev/app, prod/app\."):
+            listing.choose("test/app", path)
+
+    def test_a_broken_file_beside_a_good_one_is_a_problem_only_if_it_may_matter(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "good.yaml").write_text(a_class("app"))
+        (tmp_path / "bad.yaml").write_text("kind: [")
+        listing = files(tmp_path).listing()
+        assert ("shop", "app") == listing.choose("app", tmp_path)
+        (problem,) = listing.problems
+        assert "bad.yaml line 2 is not YAML" in problem
+        with pytest.raises(ClassInvalidError, match=r"bad\.yaml line 2 is not YAML"):
+            listing.choose("other", tmp_path)
+
+    @pytest.mark.parametrize(
+        ("text", "problem", "remedy"),
+        [
+            ("kind: SecretProviderclass\n", "only: SecretProviderclass", "Did you mean kind: Sec"),
+            ("kind: Pod\n---\nkind: Secret\n---\na: 1\n", "only: Pod, Secret, a document", "Use a"),
+            ("kind: List\nitems: [{kind: Pod}]\n", "only: Pod", "Use a"),
+            ("", "there is no SecretProviderClass in app.yaml", "Use a"),
+        ],
+    )
+    def test_without_one_the_kinds_that_were_found_are_named(
+        self, tmp_path: Path, text: str, problem: str, remedy: str
+    ) -> None:
+        (tmp_path / "app.yaml").write_text(text)
+        with pytest.raises(ClassInvalidError) as caught:
+            files(tmp_path).listing().choose(None, "app.yaml")
+        assert problem in caught.value.problem
+        assert remedy in caught.value.remedy
+
+    @pytest.mark.parametrize(
+        "text", ["a:\n  b: 1\n\tc: 2\n", "kind: X\nspec:\n\tprovider: azure\n"]
+    )
+    def test_a_tab_is_named(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "app.yaml").write_text(text)
+        (problem,) = files(tmp_path).listing().problems
+        assert "line 3 is not YAML: tabs are not allowed for indentation; use spaces" in problem
