@@ -26,7 +26,7 @@ _MIN_EDITED = 4
 """The shortest name in which one wrong letter is recognized."""
 _MAX_MISSPELLED = 64
 """Longer names are not compared; the comparison takes quadratic time."""
-_MAX_COMPARED = 1000
+_MAX_COMPARED = 200
 """Names that are compared with a required one."""
 
 

@@ -24,7 +24,10 @@ ADOPT_ANNOTATION = f"{ANNOTATION_PREFIX}adopt-secrets"
 _SPEC_NOTE = "it belongs to spec"
 ROOT = FieldTable(
     ("apiVersion", "kind", "metadata", "spec", "status"),
-    notes=dict.fromkeys(("provider", "parameters", "secretObjects"), _SPEC_NOTE),
+    notes={
+        **dict.fromkeys(("provider", "parameters", "secretObjects"), _SPEC_NOTE),
+        **dict.fromkeys(("name", "namespace", "labels", "annotations"), "it belongs to metadata"),
+    },
 )
 METADATA = FieldTable(
     (
@@ -44,12 +47,17 @@ METADATA = FieldTable(
         "ownerReferences",
         "selfLink",
         "clusterName",
-    )
+    ),
+    notes={
+        **dict.fromkeys(("provider", "parameters", "secretObjects"), _SPEC_NOTE),
+        "spec": "it belongs beside metadata",
+    },
 )
 ANNOTATIONS = FieldTable((ADOPT_ANNOTATION,))
 SPEC = FieldTable(
     ("provider", "parameters", "secretObjects"),
     synonyms={"params": "parameters", "secrets": "secretObjects"},
+    notes={"nodePublishSecretRef": "it belongs to the csi volume of the pod"},
     default_note="parameters of the provider belong to spec.parameters",
 )
 SECRET_OBJECT = FieldTable(
@@ -59,6 +67,7 @@ SECRET_OBJECT = FieldTable(
         "metadata": "labels and annotations belong directly to the entry",
         "namespace": "a Secret is created in the namespace of the SecretProviderClass",
         "optional": "a Secret whose objects are missing is never created",
+        **dict.fromkeys(("objectName", "key"), "it belongs to an item of data"),
     },
 )
 SECRET_DATA = FieldTable(
@@ -67,7 +76,13 @@ SECRET_DATA = FieldTable(
         **dict.fromkeys(("name", "object", "objectAlias", "fileName", "path"), "objectName"),
         **dict.fromkeys(("secretKey", "keyName"), "key"),
     },
-    notes={"optional": "an entry whose object is missing fails its Secret"},
+    notes={
+        "optional": "an entry whose object is missing fails its Secret",
+        **dict.fromkeys(
+            ("secretName", "type", "labels", "annotations"),
+            "it belongs to the entry of secretObjects, beside data",
+        ),
+    },
 )
 
 

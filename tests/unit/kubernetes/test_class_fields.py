@@ -62,6 +62,23 @@ def test_whole_class_has_no_unknown_field() -> None:
         ),
         ("  secretObjects:", "secretObjects:", "secretObjects has no effect: it belongs to spec"),
         ("  labels: {app", "  lables: {app", "metadata.lables: did you mean labels?"),
+        ("  labels: {app: web}", "  provider: x", "metadata.provider has no effect: it belongs to"),
+        ("spec:", "labels: {a: b}\nspec:", "labels has no effect: it belongs to metadata"),
+        (
+            "  - secretName: app",
+            "  - secretName: app\n    objectName: x",
+            "spec.secretObjects[0].objectName has no effect: it belongs to an item of data",
+        ),
+        (
+            "      key: password",
+            "      key: password\n      type: Opaque",
+            "spec.secretObjects[0].data[0].type has no effect: it belongs to the entry of",
+        ),
+        (
+            "  provider: vault",
+            "  provider: vault\n  nodePublishSecretRef: {}",
+            "spec.nodePublishSecretRef has no effect: it belongs to the csi volume of the pod",
+        ),
         (
             "keyferry.dev/adopt-secrets",
             "keyferry.dev/adopt-secret",

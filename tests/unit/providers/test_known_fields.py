@@ -169,6 +169,9 @@ def test_every_known_parameter_and_field_is_silent() -> None:
         ("azure", "region", "it is a parameter of the aws provider"),
         ("azure", f"{KUBELET_PREFIX}pod.name", "only kubelet may set it"),
         ("azure", "colour", "unknown field spec.parameters.colour"),
+        ("azure", "nodePublishSecretRef", "it belongs to the csi volume of the pod"),
+        ("azure", "rotationPollInterval", "flags of the driver configure rotation"),
+        ("vault", "kvVersion", "the secretPath of KV version 2 has data/ after the mount"),
         ("vault", "vaultRole", "did you mean roleName?"),
         ("vault", "vaultRoleName", "did you mean roleName?"),
         ("vault", "rolename", "did you mean roleName?"),
@@ -215,6 +218,10 @@ def test_unknown_parameter_is_explained(provider: str, name: str, expected: str)
         ("azure", "secretKey: x", "it is a field of the vault provider"),
         ("azure", "optional: true", "no object is optional"),
         ("azure", "jmesPath: []", "it is a field of the aws provider"),
+        ("azure", "keyvaultName: x", "move it to spec.parameters"),
+        ("vault", "vaultAddress: x", "move it to spec.parameters"),
+        ("vault", "version: 3", "unless secretPath ends with ?version=N"),
+        ("vault", "mountPath: kv", "secretPath begins with the mount path"),
         ("vault", "secretkey: password", "did you mean secretKey?"),
         ("vault", "secretkye: password", "did you mean secretKey?"),
         ("vault", "key: password", "did you mean secretKey?"),
@@ -255,6 +262,13 @@ def test_fields_that_hold_an_anchor_are_silent(
     found = warnings(provider, {"objects": objects})
     assert len(expected) == len(found)
     assert all(name in warning for name, warning in zip(expected, found, strict=True))
+
+
+def test_field_beside_array_belongs_to_an_entry() -> None:
+    """Wrong indentation."""
+    text = "array:\n- |\n  objectName: a\nobjectType: secret\n"
+    (warning,) = warnings("azure", {"objects": text})
+    assert warning.startswith("spec.parameters.objects.objectType has no effect: it is a field of")
 
 
 def test_key_beside_array_is_unknown() -> None:

@@ -19,6 +19,7 @@ from keyferry.providers.known_fields.names import (
     KUBELET_PREFIX,
     MISPLACED_PARAMETERS,
     OPTIONAL_NOTE,
+    PARAMETER_NOTE,
     VAULT_OBJECT_FIELDS,
     VAULT_PARAMETER_SUFFIXES,
     notes_of_other_products,
@@ -81,7 +82,17 @@ PARAMETERS = FieldTable(
         **MISPLACED_PARAMETERS,
     },
 )
-OBJECTS = FieldTable(("array",), synonyms={"objects": "array", "items": "array"})
+OBJECTS = FieldTable(
+    ("array",),
+    synonyms={"objects": "array", "items": "array"},
+    notes={
+        **dict.fromkeys(AZURE_PARAMETERS, PARAMETER_NOTE),
+        **dict.fromkeys(
+            AZURE_OBJECT_FIELDS, "it is a field of an entry; indent it below array: and '- |'"
+        ),
+        "secretObjects": "it belongs to spec, beside parameters",
+    },
+)
 OBJECT = FieldTable(
     AZURE_OBJECT_FIELDS,
     synonyms={
@@ -95,6 +106,7 @@ OBJECT = FieldTable(
         **dict.fromkeys(("history", "versionHistory"), "objectVersionHistory"),
     },
     notes={
+        **dict.fromkeys((*AZURE_PARAMETERS[:-1], "vaultName"), PARAMETER_NOTE),
         **dict.fromkeys(
             (name for name in VAULT_OBJECT_FIELDS if name not in AZURE_OBJECT_FIELDS),
             _VAULT_FIELD_NOTE,

@@ -112,16 +112,23 @@ _CREDENTIAL_NOTE = (
     "a SecretProviderClass holds no credentials; put it into a Secret and name that in"
     " nodePublishSecretRef of the volume"
 )
+OPTIONAL_NOTE = "no object is optional: a missing one fails the mount"
+PARAMETER_NOTE = "it is a parameter of the whole SecretProviderClass; move it to spec.parameters"
 MISPLACED_PARAMETERS = {
     "secretObjects": "it belongs to spec, beside parameters",
     "provider": "it belongs to spec, beside parameters",
     "providerName": "spec.provider of the SecretProviderClass names the provider",
-    "optional": "no object is optional: a missing one fails the mount",
+    "optional": OPTIONAL_NOTE,
+    "nodePublishSecretRef": "it belongs to the csi volume of the pod",
+    "secretProviderClass": "it belongs to volumeAttributes of the csi volume of the pod",
+    **dict.fromkeys(
+        ("rotationPollInterval", "enableSecretRotation", "rotation"),
+        "flags of the driver configure rotation, for all SecretProviderClasses",
+    ),
     **dict.fromkeys(
         ("clientSecret", "clientCertificate", "roleID", "secretID", "token", "vaultToken"),
         _CREDENTIAL_NOTE,
     ),
 }
 """Notes on parameters that belong elsewhere, whatever the provider."""
-OPTIONAL_NOTE = "no object is optional: a missing one fails the mount"
 ENTRY_NOTE = "it is a field of an entry of objects; indent it below objects: |"

@@ -19,6 +19,7 @@ from keyferry.providers.known_fields.names import (
     KUBELET_PREFIX,
     MISPLACED_PARAMETERS,
     OPTIONAL_NOTE,
+    PARAMETER_NOTE,
     VAULT_OBJECT_FIELDS,
     VAULT_PARAMETER_SUFFIXES,
     VAULT_PARAMETERS,
@@ -97,11 +98,16 @@ def _parameter_notes(known: Collection[str]) -> dict[str, str]:
         ),
         "vaultCAPem": f"{_OLD_NOTE}: mount the CA as a file and set vaultCACertPath to its path",
         "array": "objects is a list without array; indent its items below objects: |",
+        **dict.fromkeys(
+            ("kvVersion", "vaultKVVersion", "vaultKvEngineVersion"),
+            "no parameter selects it: the secretPath of KV version 2 has data/ after the mount",
+        ),
         **MISPLACED_PARAMETERS,
     }
     return {name: note for name, note in notes.items() if name not in known}
 
 
+_VERSION_NOTE = "the newest version is read, unless secretPath ends with ?version=N"
 _AZURE_NOTE = "it is a field of the azure provider"
 OBJECT = FieldTable(
     VAULT_OBJECT_FIELDS,
@@ -119,8 +125,22 @@ OBJECT = FieldTable(
         **dict.fromkeys(
             (name for name in AZURE_OBJECT_FIELDS if name not in VAULT_OBJECT_FIELDS), _AZURE_NOTE
         ),
-        "objectVersion": f"{_AZURE_NOTE}; the newest version is read, unless secretPath ends with"
-        " ?version=N",
+        "objectVersion": f"{_AZURE_NOTE}; {_VERSION_NOTE}",
+        "version": _VERSION_NOTE,
+        **dict.fromkeys(("engine", "mount", "mountPath"), "secretPath begins with the mount path"),
+        **dict.fromkeys(
+            (
+                "namespace",
+                "roleName",
+                *VAULT_PARAMETERS,
+                *(
+                    prefix + suffix
+                    for prefix in _ALL_PREFIXES
+                    for suffix in VAULT_PARAMETER_SUFFIXES
+                ),
+            ),
+            PARAMETER_NOTE,
+        ),
         "objectAlias": f"{_AZURE_NOTE}; here objectName is the path of the file",
         "objectPath": "it is called secretPath since version 0.1.0 of the vault provider",
         "jmesPath": "it is a field of the aws provider; secretKey: /outer/inner selects from nested"
