@@ -8,6 +8,7 @@ from tests.e2e.cluster.images import BUSYBOX
 from tests.e2e.cluster.installation import NAMESPACE, Installation
 from tests.e2e.cluster.manifests import MACHINE, VAULT
 from tests.e2e.cluster.namespace import new_namespace
+from tests.e2e.cluster.waiting import eventually
 from tests.fakes.devvault import DEFAULT_TENANT
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
@@ -107,3 +108,33 @@ async def test_driver_is_registered_and_ready(installed: Installation) -> None:
     assert 1 == len(ready["spec"]["containers"]), "one container per node"
     assert "registered with kubelet" in await installed.driver_log()
     assert NAMESPACE == ready["metadata"]["namespace"]
+
+
+async def test_healthy_driver_reports_no_problem(installed: Installation) -> None:
+    """No warning in its log and no event about its pod, after the first Secrets of namespaces."""
+    log = await installed.driver_log()
+    problems = [line for line in log.splitlines() if line[:1] in "WE"]
+    assert [] == [line for line in problems if "DEVELOPMENT" not in line]
+    found = await installed.kubectl.get(
+        "events", f"--namespace={NAMESPACE}", "--field-selector=type=Warning"
+    )
+    about = [each for each in found["items"] if each["involvedObject"]["name"].startswith("keyf")]
+    assert [] == [each["message"] for each in about]
+
+
+async def test_columns_of_kubectl_get(installed: Installation) -> None:
+    """The short names are known, and a refreshed volume says so."""
+    async with new_namespace(installed, "columns") as shop:
+        text = CLASS.format(name="db-password", client=MACHINE, vault=VAULT, tenant=DEFAULT_TENANT)
+        await shop.kubectl("apply", "--filename=-", stdin=text)
+        await shop.kubectl("apply", "--filename=-", stdin=POD.format(image=BUSYBOX))
+        await shop.ready(NAME)
+        classes = (await shop.kubectl("get", "spc", "--no-headers")).split()
+        assert ["azure-kvname", "azure", "sqlserver"] == classes[:3]
+
+        async def refreshed() -> bool | None:
+            row = (await shop.kubectl("get", "spcps", "--no-headers")).split()
+            assert [NAME, "azure-kvname"] == row[1:3]
+            return row[3] == "True" or None
+
+        await eventually(refreshed, "the first refresh")
