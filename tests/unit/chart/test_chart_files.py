@@ -120,6 +120,6 @@ def test_crds_have_columns_and_short_names() -> None:
             _, part, field, *_ = column["jsonPath"].replace("[", ".").split(".")
             assert part == "metadata" or field in schema[part]["properties"]
     assert {
-        ("spc",): ["Provider", "Secrets", "Age"],
+        ("spc",): ["Provider", "Age"],
         ("spcps",): ["Pod", "SecretProviderClass", "Refreshed", "Reason", "Age"],
     } == found
