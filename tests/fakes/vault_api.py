@@ -61,6 +61,7 @@ class VaultApi:
         redirect_to: target that all requests are redirected to; "" for none.
         scripted_responses: responses to the next requests: status and body.
         password_suffix: added to the passwords of new database users.
+        issue: returns what a new certificate of a name has in addition.
         close_connections: closes all open connections of a running vault.
     """
 
@@ -89,6 +90,7 @@ class VaultApi:
         self.values: dict[tuple[str, str], list[dict[str, Any] | None]] = {}
         self.namespace = ""
         self.created_count = 0
+        self.issue: Callable[[str], dict[str, str]] = lambda _: {}
 
     # --- what a test does -------------------------------------------------------------------------
 
@@ -220,7 +222,7 @@ class VaultApi:
                     "certificate": f"{name} {self.created_count}",
                     "expiration": int(self.wall) + 3600,
                 }
-                return {"data": data}
+                return {"data": data | self.issue(name)}
             case (("db" | "pki" | "kv1" | "kv2"), _):
                 raise VaultApiError(405, "1 error occurred:\n\t* unsupported operation\n\n")
             case _:
@@ -229,6 +231,8 @@ class VaultApi:
                 )
 
     def _read_kv2(self, mount: str, rest: list[str], version: str) -> dict[str, Any]:
+        if rest[:1] == ["metadata"] and (mount, "/".join(rest[1:])) in self.values:
+            return {"data": {"current_version": len(self.values[mount, "/".join(rest[1:])])}}
         if not rest or rest[0] != "data":
             text = "Invalid path for a versioned K/V secrets engine."
             raise VaultApiError(404, warnings=[text])

@@ -202,6 +202,9 @@ ELSEWHERE = {
     "vault hosts must be within the file's `keyVaultEndpoint`": (
         "unit/providers/azure/test_clouds.py::test_azure_stack_file_is_parsed"
     ),
+    "blanks around `clientid` and `clientsecret` are ignored": (
+        f"{PARAMS}::test_service_principal_is_read_from_the_secrets"
+    ),
     "the directive `%YAML 1.2` in `objects` is accepted": (
         "unit/formats/test_yaml_text.py::test_directives_are_allowed"
     ),

@@ -7,6 +7,7 @@ stack. The two builders are `yaml_text`, which keeps every scalar as text, and `
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -90,6 +91,29 @@ def walk_yaml(text: str | bytes, builder: NodeBuilder[N], limits: YamlLimits) ->
 def line_of(event: yaml.Event) -> int:
     """Return the line of an event, counted from 1."""
     return event.start_mark.line + 1 if event.start_mark else 1
+
+
+_NO_BLANK_AFTER_COLON = re.compile(r"\s*(- )?[A-Za-z][\w.-]*:(?!//)[^\s\"']")
+_NO_BLANK_BEFORE_COMMENT = re.compile(r"[^#]*[^\s#]#.*: ")
+
+
+def syntax_hint(text: str, line: int | None) -> str:
+    """Return what to do about a frequent mistake on or above a line that is not YAML; "" if none.
+
+    Args:
+        text: the whole text.
+        line: the line of the error, from 1.
+    """
+    if "{{" in text:
+        return "Render the template first, for example with 'helm template'."
+    lines = text.splitlines()[max((line or 1) - 2, 0) : line or 1]
+    if any("\t" in each[: len(each) - len(each.lstrip())] for each in lines):
+        return "Replace tabs by blanks at the beginning of the line."
+    if any(map(_NO_BLANK_AFTER_COLON.match, lines)):
+        return "Write a blank after ':'."
+    if any(map(_NO_BLANK_BEFORE_COMMENT.match, lines)):
+        return "Write a blank before '#', which otherwise begins no comment."
+    return ""
 
 
 def _events(text: str | bytes) -> Iterator[yaml.Event]:

@@ -22,7 +22,13 @@ import yaml
 
 from keyferry.errors import ClassInvalidError
 from keyferry.formats.go_values import YAML_NULLS, yaml_boolean, yaml_number, yaml_timestamp
-from keyferry.formats.yaml_events import YamlFault, YamlLimits, YamlWalkError, walk_yaml
+from keyferry.formats.yaml_events import (
+    YamlFault,
+    YamlLimits,
+    YamlWalkError,
+    syntax_hint,
+    walk_yaml,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -129,7 +135,12 @@ def read_yaml(text: str) -> YamlNode | None:
     try:
         roots = walk_yaml(text, _TextBuilder(), _LIMITS)
     except YamlWalkError as error:
-        raise _yaml_error(error) from None
+        raise _yaml_error(error, text) from None
+    except YamlError as error:
+        if "{{" in text:
+            remedy = syntax_hint(text, error.line)
+            raise YamlError(error.detail, remedy, line=error.line) from None
+        raise
     return roots[0] if roots else None
 
 
@@ -138,10 +149,11 @@ _SPLIT_REMEDY = "Split it over several SecretProviderClasses."
 _SYNTAX_REMEDY = "Fix the YAML on this line; check indentation and quotes."
 
 
-def _yaml_error(error: YamlWalkError) -> YamlError:
+def _yaml_error(error: YamlWalkError, text: str) -> YamlError:
     detail = error.detail or "it contains a control character"
+    syntax_remedy = syntax_hint(text, error.line) or _SYNTAX_REMEDY
     problem, remedy = {
-        YamlFault.SYNTAX: (f"not YAML: {detail}", _SYNTAX_REMEDY),
+        YamlFault.SYNTAX: (f"not YAML: {detail}", syntax_remedy),
         YamlFault.DEPTH: (f"nested deeper than {MAX_DEPTH} levels", "Flatten it."),
         YamlFault.NODES: (f"more than {MAX_NODES} values, aliases expanded", _SPLIT_REMEDY),
         YamlFault.ANCHOR: (

@@ -25,8 +25,10 @@ from keyferry.driver.request import PublishRequest, check_class, mount_call
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, VolumeKind
 from keyferry.driver.status.expiry_monitor import ExpiryMonitor
 from keyferry.driver.volumes.mounter import can_mount
+from keyferry.errors import KeyferryError
 from keyferry.kubernetes import PodRef
 from keyferry.kubernetes.files.store import ManifestsStore
+from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.net.http_client import HttpsSettings
 from keyferry.net.proxies import Proxies
 from keyferry.providers.api import (
@@ -142,7 +144,10 @@ class LocalEngine:
         spc = check_class(await self._read_class(request))
         provider = self._providers.resolve(spc.provider)
         named_files = await provider.named_files(spc.parameters)
-        result = await provider.mount(mount_call(request, spc))
+        try:
+            result = await provider.mount(mount_call(request, spc))
+        except KeyferryError as error:
+            raise with_placeholder_remedy(error, spc.parameters) from error.__cause__
         for warning in near_expiry_warnings(result.expiries, time.time()):
             console().warn(warning)
         return FetchedContent(spc, result.files, named_files)

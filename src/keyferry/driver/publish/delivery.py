@@ -15,6 +15,8 @@ from keyferry.driver.request import check_attributes, mount_call
 from keyferry.driver.volumes.atomic_writer import NO_CHANGES, FileChanges
 from keyferry.driver.volumes.volume_events import VolumePublished, VolumeRefreshed
 from keyferry.driver.volumes.volume_table import Volume
+from keyferry.errors import KeyferryError
+from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.kubernetes.pod_status import VersionChange, version_changes
 from keyferry.providers.auditing import audited, subject_of
 from keyferry.resilience.call_context import Purpose
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.operations import VolumeOperations
     from keyferry.driver.volumes.volume_events import VolumeEvents
     from keyferry.driver.volumes.volume_table import VolumeTable
-    from keyferry.errors import KeyferryError
     from keyferry.kubernetes import PodStatus, SecretProviderClass
     from keyferry.providers.api import MountCall, MountResult, StaleContent
     from keyferry.providers.expiry import Expiry
@@ -181,7 +182,10 @@ class ContentDelivery:
     ) -> tuple[MountResult, FileChanges]:
         subject = subject_of(call, spc.provider, is_refresh=call.purpose is Purpose.REFRESH)
         with audited(self._audit_log, subject, previous, clock=self._clock) as audit:
-            result = await resolved.mount(call)
+            try:
+                result = await resolved.mount(call)
+            except KeyferryError as error:
+                raise with_placeholder_remedy(error, spc.parameters) from error.__cause__
             audit.result = result
             if spc.secret_objects:
                 # Reports an invalid file name before any file is written.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
 from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import (
@@ -24,6 +24,7 @@ from keyferry.errors import (
 )
 from keyferry.formats.certs.material import KeyMaterial, MaterialKind, ParsedMaterial
 from keyferry.formats.certs.pem import CERTIFICATE, encode_block
+from keyferry.formats.encodings import encoding_mistake
 from keyferry.formats.volume_paths import path_conflict
 from keyferry.providers.api import MountResult
 from keyferry.providers.azure.objects import (
@@ -69,19 +70,20 @@ def decode(value: str, encoding: ObjectEncoding) -> bytes:
             try:
                 return binascii.a2b_base64(compact.encode("ascii"), strict_mode=True)
             except ValueError:
-                raise _decoding_error("base64") from None
+                raise _decoding_error(value, "base64") from None
         case ObjectEncoding.HEX:
             try:
                 return binascii.unhexlify(value.encode("ascii"))
             except ValueError:
-                raise _decoding_error("hex") from None
+                raise _decoding_error(value, "hex") from None
         case _:
             assert_never(encoding)
 
 
-def _decoding_error(encoding: str) -> ObjectUnusableError:
+def _decoding_error(value: str, encoding: Literal["base64", "hex"]) -> ObjectUnusableError:
+    mistake = encoding_mistake(value.encode(errors="replace"), encoding)
     return ObjectUnusableError(
-        f"the value is not valid {encoding}, but objectEncoding is {encoding}",
+        f"the value is not valid {encoding}, but objectEncoding is {encoding}: {mistake}",
         f"Remove objectEncoding to deliver the value as it is, or store {encoding} in the vault.",
     )
 

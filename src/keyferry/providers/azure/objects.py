@@ -283,8 +283,21 @@ def _parse_type(text: str) -> ObjectType:
     except ValueError:
         raise ClassInvalidError(
             f"Invalid vaultObjectTypes. Should be secret, key, or cert, not '{excerpt(text)}'",
-            "Set objectType to one of these, in lower case.",
+            _type_remedy(text),
         ) from None
+
+
+def _type_remedy(text: str) -> str:
+    folded = text.casefold()
+    if "/" in text or folded == "opaque":
+        return (
+            f"Set objectType: secret. '{excerpt(text)}' is a type of Kubernetes Secrets: write it "
+            "as type in spec.secretObjects."
+        )
+    meant = next((type_ for type_ in ObjectType if folded.startswith(type_.value)), None)
+    if meant is not None:
+        return f"Write objectType: {meant.value}."
+    return "Set objectType to one of these, in lower case."
 
 
 def _check_name(text: str) -> str:

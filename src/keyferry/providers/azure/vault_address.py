@@ -86,9 +86,27 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _vault_name_remedy(name: str) -> str:
+    if "." in name or "/" in name:
+        host = name.partition("://")[2] or name
+        label = host.partition("/")[0].partition(".")[0]
+        example = f": {label}" if _VAULT_NAME.fullmatch(label) else ""
+        return f"Set keyvaultName to the name of the vault, without https:// and domain{example}."
+    others = "".join(dict.fromkeys(_NOT_IN_VAULT_NAMES.findall(name)))
+    if others:
+        return (
+            f"Remove '{excerpt(others)}': the name of a vault has only letters, digits and hyphens."
+        )
+    return "Set keyvaultName to the name of the vault: az keyvault list --query [].name."
+
+
+_VAULT_NAME = re.compile(r"[-A-Za-z0-9]{3,24}")
+_NOT_IN_VAULT_NAMES = re.compile(r"[^-A-Za-z0-9]")
+
+
 def _check_vault_name(name: str) -> str:
     problem = f'failed to get vault: Invalid vault name: "{excerpt(name)}"'
-    remedy = "Set keyvaultName to the name of the vault, without a domain."
+    remedy = _vault_name_remedy(name)
     if not 3 <= len(name) <= 24:
         raise ClassInvalidError(f"{problem}, must be between 3 and 24 chars", remedy)
     if not re.fullmatch(r"[-A-Za-z0-9]+", name):

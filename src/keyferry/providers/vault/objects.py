@@ -193,10 +193,12 @@ class _Entry:
         match self.node:
             case YamlMap(entries):
                 return entries.get(name)
+            case YamlScalar(style=ScalarStyle.LITERAL | ScalarStyle.FOLDED):
+                remedy = "Remove the '|' after the '-': only entries of Azure are texts."
+                raise self._error("the entry is not a mapping", remedy)
             case _:
-                raise self._error(
-                    "the entry is not a mapping", "Write lines of the form 'field: value'."
-                )
+                remedy = "Write lines of the form 'field: value'."
+                raise self._error("the entry is not a mapping", remedy)
 
     def _scalar(self, name: str) -> YamlScalar | None:
         node = self._field(name)

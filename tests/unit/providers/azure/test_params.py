@@ -179,10 +179,10 @@ def test_azure_stack_file_is_part_of_the_mount() -> None:
 
 
 def test_service_principal_is_read_from_the_secrets() -> None:
-    """Key names are not case-sensitive; other keys are ignored."""
-    secrets = {"ClientID": "app", "CLIENTSECRET": " s3cret ", "x": "y"}
+    """Key names are not case-sensitive; other keys, and blanks at the ends, are ignored."""
+    secrets = {"ClientID": "app\n", "CLIENTSECRET": " s3cret\r\n", "x": "y"}
     identity = parse_mount(CLASS, secrets).identity
-    assert identity == ServicePrincipal("app", " s3cret ")
+    assert identity == ServicePrincipal("app", "s3cret")
     assert "s3cret" not in repr(identity)
 
 
@@ -194,6 +194,7 @@ def test_service_principal_is_read_from_the_secrets() -> None:
         ({"clientsecret": CANARY}, "could not find clientid in secrets"),
         ({"clientid": "app"}, "could not find clientsecret in secrets"),
         ({"clientid": "app", "clientsecret": ""}, "could not find clientsecret in secrets"),
+        ({"clientid": "app", "clientsecret": "\n"}, "could not find clientsecret in secrets"),
     ],
 )
 def test_incomplete_service_principal_is_rejected(

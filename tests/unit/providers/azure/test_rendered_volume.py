@@ -114,7 +114,8 @@ def test_every_failed_object_is_named() -> None:
         )
     assert caught.value.full_problem == (
         "failed to get objectType:secret, objectName:bad, objectVersion:: "
-        "the value is not valid hex, but objectEncoding is hex; also failed: key removed version v7"
+        "the value is not valid hex, but objectEncoding is hex: it contains characters that are "
+        "not hexadecimal digits; also failed: key removed version v7"
     )
     assert "secret bad" == caught.value.log_pairs()["object"]
 

@@ -180,8 +180,10 @@ def _service_principal(
             f"failed to get credentials, nodePublishSecretRef secret is not set{written}", remedy
         )
     folded = {key.casefold(): value for key, value in secrets.items()}
-    secret, certificate = folded.get("clientsecret", ""), folded.get("clientcertificate", "")
-    if not folded.get("clientid"):
+    # Entra ID issues no ID or secret with blanks at its ends; files and `echo` add line breaks.
+    client_id, secret = (folded.get(key, "").strip() for key in ("clientid", "clientsecret"))
+    certificate = folded.get("clientcertificate", "")
+    if not client_id:
         raise _missing_key_error("clientid", secrets)
     if secret and certificate:
         raise IdentityError(
@@ -189,11 +191,11 @@ def _service_principal(
             "Remove one of them from the Secret.",
         )
     if certificate:
-        password = folded.get("clientcertificatepassword", "")
-        return CertificatePrincipal(folded["clientid"], _decode_certificate(certificate), password)
+        password = folded.get("clientcertificatepassword", "").rstrip("\r\n")
+        return CertificatePrincipal(client_id, _decode_certificate(certificate), password)
     if not secret:
         raise _missing_key_error("clientsecret", secrets)
-    return ServicePrincipal(folded["clientid"], secret)
+    return ServicePrincipal(client_id, secret)
 
 
 def _missing_key_error(key: str, keys: Collection[str]) -> IdentityError:

@@ -14,10 +14,12 @@ import binascii
 import hmac
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import KeyferryError, ObjectUnusableError, combined, excerpt
+from keyferry.formats.encodings import encoding_mistake
 from keyferry.formats.go_json import JsonNumber, NotJsonError, text_bytes, write_json
 from keyferry.providers.api import MountResult
 from keyferry.providers.vault.objects import ValueEncoding
@@ -48,6 +50,8 @@ _AUTH_FIELDS = (
 )  # fmt: skip
 _WRAP_FIELDS = ("token", "accessor", "ttl", "creation_time", "creation_path", "wrapped_accessor")
 _MISSING = object()
+_MAX_COMPARED = 100
+"""Keys, and characters of a key, that are compared with a missing one."""
 
 
 def render(vault_object: VaultObject, response: VaultResponse, product: Product) -> bytes:
@@ -113,10 +117,12 @@ def _value_at_key(vault_object: VaultObject, data: Mapping[str, Json]) -> Json:
         value = _resolve_pointer(level, vault_object.key)
         if value is not _MISSING:
             return value  # type: ignore[return-value]
+    close = get_close_matches(vault_object.key[:_MAX_COMPARED], list(level)[:_MAX_COMPARED], n=1)
+    question = f"Did you mean '{excerpt(close[0])}'? " if close else ""
     raise ObjectUnusableError(
         f"{vault_object}: {vault_object.request.path} has no key '{excerpt(vault_object.key)}'; "
         f"its keys are: {_key_names(level)}",
-        "Correct secretKey. Write a key of nested JSON as /outer/inner.",
+        f"{question}Correct secretKey. Write a key of nested JSON as /outer/inner.",
     )
 
 
@@ -161,10 +167,12 @@ def _decode_value(vault_object: VaultObject, raw: bytes) -> bytes:
             case _:
                 assert_never(vault_object.encoding)
     except ValueError:
+        is_hex = vault_object.encoding is ValueEncoding.HEX
+        mistake = encoding_mistake(raw, "hex" if is_hex else "base64")
         raise ObjectUnusableError(
             f"{vault_object}: the value of '{excerpt(vault_object.key)}' at "
             f"{vault_object.request.path} "
-            f"is not valid {vault_object.encoding.value}",
+            f"is not valid {vault_object.encoding.value}: {mistake}",
             "Remove encoding, or store the value in that encoding.",
         ) from None
 

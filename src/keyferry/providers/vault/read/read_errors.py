@@ -48,6 +48,21 @@ def read_error(
         engine: secrets engine of the path; None if unknown.
         token: token of the request, which is never quoted.
     """
+    error = _read_error(status, errors, request, login, engine=engine, token=token)
+    if request.path.path != request.path.path.strip():
+        error.remedy = f"Remove the blanks around secretPath: '{excerpt(request.path.path)}'."
+    return error
+
+
+def _read_error(
+    status: int,
+    errors: tuple[str, ...],
+    request: ReadRequest,
+    login: Login,
+    *,
+    engine: SecretsEngine | None,
+    token: str,
+) -> VaultError:
     quotes = safe_to_quote(errors, secrets=(token,))
     vault_text = f": {'; '.join(quotes)}" if quotes else ""
     if correction := _correct_kv_path(request, engine, errors):
