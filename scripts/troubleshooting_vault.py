@@ -32,7 +32,7 @@ from keyferry.providers.vault.objects import parse_objects
 from keyferry.providers.vault.params import parse_mount
 from keyferry.providers.vault.product import VAULT
 from keyferry.providers.vault.read.content import render
-from keyferry.providers.vault.read.read_errors import SecretsEngine, read_error
+from keyferry.providers.vault.read.read_errors import Deletion, SecretsEngine, read_error
 from scripts.troubleshooting_table import Row, table
 
 if TYPE_CHECKING:
@@ -249,6 +249,13 @@ def _read_rows() -> Iterator[Row]:
         errors = (text,) if text else ()
         error = read_error(status, errors, found.request, _LOGIN, engine=engine)
         yield f"{when} ({status})", error.problem, error.remedy
+    (found,) = parse_objects("- {objectName: FILE, secretPath: MOUNT/data/PATH}")
+    for when, deletion in (
+        ("a deleted version", Deletion("VERSION", "TIME", destroyed=False)),
+        ("a destroyed version", Deletion("VERSION", "", destroyed=True)),
+    ):
+        error = read_error(404, (), found.request, _LOGIN, engine=kv2, deletion=deletion)
+        yield f"{when} (404)", error.problem, error.remedy
 
 
 def _key_rows() -> Iterator[Row]:

@@ -241,14 +241,14 @@ class VaultApi:
             raise VaultApiError(404)
         number = int(version or len(found))
         value = found[number - 1]
-        if value is None:
-            raise VaultApiError(404)
         metadata = {
             "created_time": "2026-01-01T00:00:00Z",
-            "deletion_time": "",
+            "deletion_time": "" if value is not None else "2026-01-02T00:00:00Z",
             "destroyed": False,
             "version": number,
         }
+        if value is None:
+            raise VaultApiError(404, data={"data": None, "metadata": metadata})
         return {"data": {"data": value, "metadata": metadata}}
 
     def _create_user(self, token: str, rest: list[str]) -> dict[str, Any]:

@@ -72,10 +72,16 @@ class FakeLease:
 class VaultApiError(Exception):
     """An error response with `errors`."""
 
-    def __init__(self, status: int, *errors: str, warnings: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        *errors: str,
+        warnings: list[str] | None = None,
+        data: dict[str, object] | None = None,
+    ) -> None:
         super().__init__(status)
         self.status = status
-        self.body: dict[str, object] = {"errors": list(errors)}
+        self.body: dict[str, object] = {"errors": list(errors)} if data is None else {"data": data}
         if warnings:
             self.body["warnings"] = warnings
 

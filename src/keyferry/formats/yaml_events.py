@@ -107,8 +107,6 @@ def syntax_hint(text: str, line: int | None) -> str:
     if "{{" in text:
         return "Render the template first, for example with 'helm template'."
     lines = text.splitlines()[max((line or 1) - 2, 0) : line or 1]
-    if any("\t" in each[: len(each) - len(each.lstrip())] for each in lines):
-        return "Replace tabs by blanks at the beginning of the line."
     if any(map(_NO_BLANK_AFTER_COLON.match, lines)):
         return "Write a blank after ':'."
     if any(map(_NO_BLANK_BEFORE_COMMENT.match, lines)):

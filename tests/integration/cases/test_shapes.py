@@ -269,7 +269,7 @@ async def test_vault_reads_what_yaml_v3_reads(world: World, objects: str) -> Non
         ("array:\n- >\n  objectName: secret1\n  objectType: secret\n", "'- |' instead of '- >'"),
         ("array:\n- |\n  objectName: {{ .Values.name }}\n", "Render the template first"),
         ("array:\n{{- range .Values.names }}\n- x\n", "Render the template first"),
-        ("array:\n- |\n\tobjectName: secret1\n", "Replace tabs by blanks"),
+        ("array:\n- |\n\tobjectName: secret1\n", "tabs are not allowed for indentation"),
         ("array:\n- |\n  objectName:secret1\n  objectType: secret\n", "Write a blank after ':'"),
         ("array: " + "[" * 200 + "]" * 200, "nested deeper than 64 levels"),
         ("array: " + "[" * 20_000, "nested deeper than 64 levels"),
@@ -343,7 +343,7 @@ async def test_scalars_that_kubectl_does_not_read_as_text_are_named(
     assert outcome.error.endswith(f"Put it in quotes: {remedy}")
 
 
-async def test_parameter_that_stands_twice_is_an_error_with_its_line(world: World) -> None:
+async def test_parameter_that_occurs_twice_is_an_error_with_its_line(world: World) -> None:
     """Kubectl would use the last one without a word."""
     text = AZURE.replace("keyvaultName: contoso\n", "keyvaultName: one\n    keyvaultName: two\n")
 

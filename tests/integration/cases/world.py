@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,9 @@ from keyferry.errors import KeyferryError
 from keyferry.kubernetes import PodRef
 from keyferry.providers.api import (
     POD_NAME,
-    POD_NAMESPACE,
     POD_UID,
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
-    SPC_ATTRIBUTE,
 )
 from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import ProviderSettings
@@ -53,6 +51,18 @@ spec:
       array:
 """
 """The beginning of a SecretProviderClass for Azure, without its entries."""
+VAULT_MANIFEST = """\
+apiVersion: secrets-store.csi.x-k8s.io/v1
+kind: SecretProviderClass
+metadata: {name: c}
+spec:
+  provider: vault
+  parameters:
+    vaultAddress: http://127.0.0.1:18200
+    vaultAuthMethod: approle
+    objects: |
+"""
+"""The same for Vault."""
 
 
 def manifest(*names: str, secrets: str = "", **fields: str) -> str:
@@ -143,8 +153,8 @@ class World:
         path = self.write(text)
         try:
             async with local_engine(self._options(path), secrets_dir=self.secrets_dir) as engine:
-                ((namespace, name),) = await engine.store.class_names()
-                result = await engine.publish(self._request(namespace, name))
+                request = await engine.request(str(self.target))
+                result = await engine.publish(self._of_pod(request))
         except KeyferryError as error:
             return Outcome(str(error))
         return self._outcome(
@@ -173,22 +183,20 @@ class World:
         netloc = self.vault.parameters["vaultAddress"].removeprefix("http://")
         return _ADDRESS.sub(rf"\1://{netloc}", text)
 
-    def _request(self, namespace: str, name: str) -> PublishRequest:
+    def _of_pod(self, request: PublishRequest) -> PublishRequest:
+        """Return the request for a pod with a service account and a `nodePublishSecretRef`."""
+        namespace = request.pod.namespace
         token = service_account_token(f"{namespace}/web", self.audience)
         context = {
-            SPC_ATTRIBUTE: name,
-            POD_NAMESPACE: namespace,
             POD_NAME: "web-0",
             POD_UID: "uid-of-web-0",
             SERVICE_ACCOUNT: "web",
             SERVICE_ACCOUNT_TOKENS: tokens_json(**{self.audience: token}),
         }
-        return PublishRequest(
-            target_path=str(self.target),
-            readonly=True,
+        return replace(
+            request,
             pod=PodRef(namespace, "web-0", "uid-of-web-0"),
-            class_name=name,
-            context=context,
+            context={**request.context, **context},
             secrets=self.secrets,
         )
 
@@ -213,10 +221,15 @@ class World:
 
 
 @asynccontextmanager
-async def running_world(folder: Path) -> AsyncIterator[World]:
-    """Run both vaults with the objects that the cases name."""
+async def running_world(folder: Path, *, system_assigned: bool = True) -> AsyncIterator[World]:
+    """Run both vaults with the objects that the cases name.
+
+    Args:
+        folder: an empty folder.
+        system_assigned: whether the machine has the identity by itself.
+    """
     async with running_devvault(folder) as azure, running_vault() as vault:
-        azure.add_managed_identity(CLIENT, tenant=TENANT, system_assigned=True)
+        azure.add_managed_identity(CLIENT, tenant=TENANT, system_assigned=system_assigned)
         for name in ("secret1", "secret2", "mixedcase", "db-user", "db-password"):
             azure.set_secret("contoso", name, f"value of {name}")
         azure.grant("contoso", CLIENT, "get", "list")
@@ -228,6 +241,11 @@ async def running_world(folder: Path) -> AsyncIterator[World]:
         odd |= {"flag": True, "float": 1, "empty": "", "nothing": None}
         vault.write("secret", "odd", odd)
         yield World(azure, vault, folder)
+
+
+def bundle(case: str, name: str = "bundle") -> bytes:
+    """Return the PKCS#12 of a case."""
+    return base64.b64decode((HERE / case / f"{name}.pfx.b64").read_text())
 
 
 def add_certificate(world: World) -> None:

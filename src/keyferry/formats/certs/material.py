@@ -13,6 +13,7 @@ from typing import assert_never
 from keyferry.errors import SecretDataError
 from keyferry.formats.certs.bundle import check_pem, check_pkcs12, pkcs12_to_pem, split_pem
 from keyferry.formats.certs.jwk import ec_public_key_pem, rsa_public_key_pem
+from keyferry.formats.certs.pkcs12 import decode_if_base64, is_pkcs12
 
 _SOURCE = "the object"
 
@@ -24,6 +25,8 @@ class MaterialKind(Enum):
     """PEM that is delivered as it is: check that key and certificates match."""
     PKCS12 = "pkcs12"
     """PKCS#12 that is delivered as it is: check that key and certificates match."""
+    PLAIN_PKCS12 = "plain-pkcs12"
+    """A plain secret that is delivered as PKCS#12: check that it is."""
     PKCS12_TO_PEM = "pkcs12-to-pem"
     RSA_KEY = "rsa-key"
     """The public key with the numbers n and e."""
@@ -107,6 +110,13 @@ def _parse(material: KeyMaterial) -> ParsedMaterial:
             return _with_parts(material, material.contents, ParsedMaterial())
         case MaterialKind.PKCS12:
             check_pkcs12(material.contents, _SOURCE)
+            return ParsedMaterial()
+        case MaterialKind.PLAIN_PKCS12:
+            if not is_pkcs12(decode_if_base64(material.contents)):
+                raise SecretDataError(
+                    "the value is not PKCS#12 in base64, but objectFormat is pkcs12",
+                    "Remove objectFormat; to decode base64 text, set objectEncoding: base64.",
+                )
             return ParsedMaterial()
         case MaterialKind.PKCS12_TO_PEM:
             bundle = pkcs12_to_pem(material.contents, _SOURCE, ordered=material.ordered)

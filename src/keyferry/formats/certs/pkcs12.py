@@ -44,6 +44,16 @@ def read_pkcs12(contents: bytes, source: str) -> tuple[PrivateKeyTypes | None, l
         ) from None
 
 
+def is_pkcs12(contents: bytes) -> bool:
+    """Whether `contents` are PKCS#12 bytes, with any password. No key is derived."""
+    try:
+        check_input_size(contents, "")
+        read_pfx(contents)
+    except (DerError, SecretDataError):
+        return False
+    return True
+
+
 def open_pkcs12(
     der: bytes, source: str, password: bytes | None
 ) -> tuple[PrivateKeyTypes | None, list[Certificate]]:

@@ -123,6 +123,9 @@ def material_of(
             return _bundle_material(content, vault_object, options)
         case PublicKey():
             return _public_key_material(content)
+        case KeyVaultSecret() if vault_object.format is ObjectFormat.PKCS12:
+            value = decode(content.value, ObjectEncoding.UTF8)
+            return KeyMaterial(MaterialKind.PLAIN_PKCS12, value)
         case KeyVaultSecret() | LeafCertificate():
             return None
         case _:
@@ -166,12 +169,9 @@ def _single_file(contents: bytes) -> Rendered:
 
 
 def _plain_bytes(secret: KeyVaultSecret, vault_object: KeyVaultObject) -> bytes:
-    if vault_object.format is ObjectFormat.PKCS12:
-        raise ObjectUnusableError(
-            "it does not belong to a certificate, so it is not available as PKCS#12",
-            "Remove objectFormat; to decode base64 text, set objectEncoding: base64.",
-        )
-    return decode(secret.value, vault_object.encoding)
+    # PKCS#12 is base64 text in the vault, also without a certificate, as App Service stores it.
+    is_pkcs12 = vault_object.format is ObjectFormat.PKCS12
+    return decode(secret.value, ObjectEncoding.BASE64 if is_pkcs12 else vault_object.encoding)
 
 
 def _bundle_material(

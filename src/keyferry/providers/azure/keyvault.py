@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from keyferry.errors import VaultError
+from keyferry.errors import KeyferryError, VaultError
 from keyferry.net.http_body import uncounted
 from keyferry.net.http_client import JsonRequest
 from keyferry.net.http_responses import ErrorResponse
@@ -29,6 +29,7 @@ from keyferry.providers.azure.responses import (
     PageDocument,
     SecretDocument,
 )
+from keyferry.providers.azure.versions import ObjectDisabledError, disabled_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -126,6 +127,23 @@ class KeyVault:
 
     async def read(self, ref: ObjectRef, context: CallContext) -> Content:
         """Read one object."""
+        try:
+            return await self._read(ref, context)
+        except ObjectDisabledError as error:
+            if ref.version:
+                raise
+            raise await self._disabled_error(error, ref, context) from None
+
+    async def _disabled_error(
+        self, error: ObjectDisabledError, ref: ObjectRef, context: CallContext
+    ) -> ObjectDisabledError:
+        """Return the error for a current version that is disabled; other versions may help."""
+        try:
+            return disabled_error(error, await self.list_versions(ref, context))
+        except KeyferryError:
+            return disabled_error(error, None)
+
+    async def _read(self, ref: ObjectRef, context: CallContext) -> Content:
         url = self._object_url(ref, quote(ref.version, safe=""))
         action = f"read {ref} from vault {self._context.vault}"
         match ref.type:

@@ -22,6 +22,7 @@ from keyferry.providers.azure.auth.identity import (
     profile,
 )
 from keyferry.providers.azure.objects import ObjectRef, ObjectType
+from keyferry.providers.azure.versions import ObjectDisabledError
 
 if TYPE_CHECKING:
     from keyferry.net.http_responses import ErrorResponse
@@ -103,7 +104,7 @@ def _unauthorized(response: ErrorResponse, context: RequestContext) -> AccessDen
 def _forbidden(response: ErrorResponse, ref: ObjectRef, context: RequestContext) -> VaultError:
     inner = response.codes[-1] if response.codes else ""
     if inner.endswith("Disabled"):
-        return ObjectNotFoundError(
+        return ObjectDisabledError(
             f"{ref} is disabled in vault {context.vault}",
             f"Enable it: az keyvault {_NOUNS[ref.type]} set-attributes --vault-name "
             f"{context.vault} --name {ref.name} --enabled true",

@@ -97,7 +97,7 @@ def _vault_name_remedy(name: str) -> str:
         return (
             f"Remove '{excerpt(others)}': the name of a vault has only letters, digits and hyphens."
         )
-    return "Set keyvaultName to the name of the vault: az keyvault list --query [].name."
+    return "Set keyvaultName to the name of the vault, which has 3 to 24 characters."
 
 
 _VAULT_NAME = re.compile(r"[-A-Za-z0-9]{3,24}")

@@ -52,6 +52,32 @@ def choose_versions(
     return tuple(enabled[first : first + count])
 
 
+class ObjectDisabledError(ObjectNotFoundError):
+    """The requested version of an object, or its current one, is disabled."""
+
+
+def disabled_error(
+    error: ObjectDisabledError, listed: Iterable[ListedVersion] | None
+) -> ObjectDisabledError:
+    """Return the error for a current version that is disabled, with the version to use instead.
+
+    Args:
+        error: the error for the current version.
+        listed: all versions; None if the vault does not permit to list them.
+    """
+    enable = error.remedy.rstrip(".")
+    if listed is None:
+        return ObjectDisabledError(
+            error.problem, f"{enable}; or set objectVersion to an enabled version."
+        )
+    try:
+        (newest,) = choose_versions(listed, start="", count=1)
+    except ObjectNotFoundError as none:
+        return ObjectDisabledError(f"{error.problem}; {none.problem}", f"{enable}.")
+    problem = f"{error.problem}; its newest enabled version is {newest.version}"
+    return ObjectDisabledError(problem, f"{enable}; or set objectVersion: {newest.version}.")
+
+
 # --- Requests to the vault, and their outcomes ----------------------------------------------------
 
 

@@ -199,7 +199,7 @@ def test_mismatched_key_and_certificate_are_rejected() -> None:
             {"objectEncoding": "hex"},
             "is not valid hex",
         ),
-        (KeyVaultSecret("x", "v1"), {"objectFormat": "pkcs12"}, "does not belong to a certificate"),
+        (KeyVaultSecret("x", "v1"), {"objectFormat": "pkcs12"}, "the value is not PKCS#12"),
     ],
 )
 def test_content_that_contradicts_its_entry_is_rejected(

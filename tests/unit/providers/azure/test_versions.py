@@ -6,7 +6,11 @@ import pytest
 
 from keyferry.errors import ObjectNotFoundError
 from keyferry.providers.azure.responses import ListedVersion
-from keyferry.providers.azure.versions import choose_versions
+from keyferry.providers.azure.versions import (
+    ObjectDisabledError,
+    choose_versions,
+    disabled_error,
+)
 
 LISTED = tuple(
     ListedVersion(version, enabled=True, created_at=created)
@@ -59,3 +63,23 @@ def test_no_enabled_version_is_an_error() -> None:
     """There would be no file."""
     with pytest.raises(ObjectNotFoundError, match="no enabled version"):
         chosen(ListedVersion("x", enabled=False, created_at=60))
+
+
+@pytest.mark.parametrize(
+    ("listed", "problem", "remedy"),
+    [
+        (
+            LISTED,
+            "x is disabled; its newest enabled version is a",
+            "Enable; or set objectVersion: a.",
+        ),
+        ((), "x is disabled; it has no enabled version", "Enable."),
+        (None, "x is disabled", "Enable; or set objectVersion to an enabled version."),
+    ],
+)
+def test_error_for_a_disabled_version_names_the_newest_enabled_one(
+    listed: tuple[ListedVersion, ...] | None, problem: str, remedy: str
+) -> None:
+    """Without permission to list the versions, it names the parameter."""
+    found = disabled_error(ObjectDisabledError("x is disabled", "Enable."), listed)
+    assert (problem, remedy) == (found.problem, found.remedy)

@@ -277,6 +277,7 @@ def _machine_remedy(service: TokenService, identity: Identity, commands: Emulato
         case TokenService.IMDS | TokenService.ARC, _:
             client = emulator_principal(identity)
             who = "--system" if client == "system" else client
-            return f"Assign it: {commands.line('identity', 'add-managed', who)}"
+            choose = "Set userAssignedIdentityID, or assign" if client == "system" else "Assign"
+            return f"{choose} it: {commands.line('identity', 'add-managed', who)}"
         case _:
             return ""

@@ -5,6 +5,7 @@ Source: docs/reference/upstream-vault-provider.md#renewed-login
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -19,7 +20,7 @@ from keyferry.providers.vault.http.response import (
     VaultResponse,
     parse_response,
 )
-from keyferry.providers.vault.read.read_errors import SecretsEngine, read_error
+from keyferry.providers.vault.read.read_errors import Deletion, SecretsEngine, read_error
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -140,13 +141,22 @@ class VaultClient:
     async def _error_for(
         self, request: ReadRequest, token: VaultToken, response: RawResponse
     ) -> VaultError:
-        errors, engine = response.errors, None
+        errors, engine, deletion = response.errors, None, None
         if response.status == 404:
             errors += _parse_warnings(response.body)
+            deletion = _parse_deletion(response.body)
         if response.status in (403, 404):
             engine = await self._find_engine(request, token)
         login = self.session.login
-        return read_error(response.status, errors, request, login, engine=engine, token=token.value)
+        return read_error(
+            response.status,
+            errors,
+            request,
+            login,
+            engine=engine,
+            deletion=deletion,
+            token=token.value,
+        )
 
     async def _find_engine(self, request: ReadRequest, token: VaultToken) -> SecretsEngine | None:
         """Return the secrets engine of a path; None if the vault does not report it."""
@@ -168,6 +178,23 @@ class VaultClient:
         version = options.get("version") if isinstance(options, dict) else None
         is_v2 = version in ("2", JsonNumber("2"))
         return SecretsEngine(mount.strip("/"), engine_type, 2 if is_v2 else 1)
+
+
+def _parse_deletion(body: bytes) -> Deletion | None:
+    """Return what a 404 of KV version 2 says of a deleted version."""
+    try:
+        data = parse_response(body).data
+    except MalformedResponseError:
+        return None
+    metadata = data.get("metadata") if data else None
+    if not isinstance(metadata, Mapping):
+        return None
+    version, at = metadata.get("version"), metadata.get("deletion_time")
+    if not isinstance(version, JsonNumber):
+        return None
+    return Deletion(
+        str(version), at if isinstance(at, str) else "", metadata.get("destroyed") is True
+    )
 
 
 def _parse_warnings(body: bytes) -> tuple[str, ...]:

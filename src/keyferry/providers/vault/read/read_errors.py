@@ -29,6 +29,21 @@ class SecretsEngine:
     version: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A version of KV version 2 that was deleted.
+
+    Attributes:
+        version: its number.
+        at: when it was deleted, as the vault reports it; "" if unknown.
+        destroyed: whether its content cannot be restored.
+    """
+
+    version: str
+    at: str
+    destroyed: bool
+
+
 def read_error(
     status: int,
     errors: tuple[str, ...],
@@ -36,6 +51,7 @@ def read_error(
     login: Login,
     *,
     engine: SecretsEngine | None,
+    deletion: Deletion | None = None,
     token: str = "",
 ) -> VaultError:
     """Return the error for a rejected read that must not be retried.
@@ -46,8 +62,11 @@ def read_error(
         request: the request.
         login: login of the pod.
         engine: secrets engine of the path; None if unknown.
+        deletion: the deleted version that the response describes, or None.
         token: token of the request, which is never quoted.
     """
+    if status == 404 and deletion is not None:
+        return _deleted(request, login, engine, deletion)
     error = _read_error(status, errors, request, login, engine=engine, token=token)
     if request.path.path != request.path.path.strip():
         error.remedy = f"Remove the blanks around secretPath: '{excerpt(request.path.path)}'."
@@ -170,6 +189,23 @@ def _not_found(
         f"there is no secret at {request}{excerpt(query)} in {login.server} (404{vault_text})",
         f"Correct secretPath. The secret may also have been deleted{place}, or lack this version: "
         f"{_inspect_commands(request, engine, login.server.command)}.",
+    )
+
+
+def _deleted(
+    request: ReadRequest, login: Login, engine: SecretsEngine | None, deletion: Deletion
+) -> ObjectNotFoundError:
+    number = excerpt(deletion.version)
+    when = f" at {excerpt(deletion.at)}" if deletion.at and not deletion.destroyed else ""
+    verb = "destroyed" if deletion.destroyed else "deleted"
+    mount, _, path = request.path.path.partition("/data/")
+    mount = engine.path if engine else mount
+    undelete = f"{login.server.command} kv undelete -mount={mount} -versions={number} {path}"
+    return ObjectNotFoundError(
+        f"version {number} of the secret at {request} was {verb}{when} in {login.server} (404)",
+        "Write a new version."
+        if deletion.destroyed
+        else f"Restore it: {excerpt(undelete)}; or write a new version.",
     )
 
 

@@ -9,7 +9,7 @@ from keyferry.providers.vault.auth.login import Login, PodInfo, TokenLogin
 from keyferry.providers.vault.auth.login_errors import login_error
 from keyferry.providers.vault.http.server import Address, Server
 from keyferry.providers.vault.objects import ReadRequest
-from keyferry.providers.vault.read.read_errors import SecretsEngine, read_error
+from keyferry.providers.vault.read.read_errors import Deletion, SecretsEngine, read_error
 
 LOGIN = Login(Server(Address("https://v/v1"), command="bao"), "token", TokenLogin("x"), PodInfo())
 
@@ -41,6 +41,36 @@ def test_denied_read_with_a_token_suggests_to_check_the_token() -> None:
     )
     assert "bao token lookup" in error.remedy
     assert 'path "a/b"' in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("deletion", "problem", "remedy"),
+    [
+        (
+            Deletion("3", "2026-01-02T00:00:00Z", destroyed=False),
+            "version 3 of the secret at kv/data/a/b was deleted at 2026-01-02T00:00:00Z in ",
+            "Restore it: bao kv undelete -mount=kv -versions=3 a/b; or write a new version.",
+        ),
+        (
+            Deletion("3", "2026-01-02T00:00:00Z", destroyed=True),
+            "version 3 of the secret at kv/data/a/b was destroyed in ",
+            "Write a new version.",
+        ),
+    ],
+)
+def test_deleted_version_is_named(deletion: Deletion, problem: str, remedy: str) -> None:
+    """The response of KV version 2 says which version it was, and when."""
+    request = ReadRequest(parse_api_path("kv/data/a/b"))
+    error = read_error(404, (), request, LOGIN, engine=None, deletion=deletion)
+    assert error.problem.startswith(problem)
+    assert error.remedy == remedy
+
+
+def test_blanks_around_a_path_are_named() -> None:
+    """The vault has no such path."""
+    request = ReadRequest(parse_api_path(" kv/data/a "))
+    error = read_error(403, ("permission denied",), request, LOGIN, engine=None)
+    assert error.remedy == "Remove the blanks around secretPath: ' kv/data/a '."
 
 
 def test_login_error_suggests_to_remove_v1_from_the_address() -> None:
