@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.cli.driver import DRIVER_FLAGS
-from keyferry.cli.provider_commands import provider_command
+from keyferry.cli.flags.provider_commands import provider_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

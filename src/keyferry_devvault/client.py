@@ -6,18 +6,16 @@ import socket
 import ssl
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import msgspec
 from aiohttp.abc import ResolveResult
 
 from keyferry.errors import PlatformError, Stage
 from keyferry.net.connector import KEEP_IDLE_SECONDS
 from keyferry.net.http_client import HttpsSettings
 from keyferry.providers.emulator import Emulator, EmulatorCommands
-from keyferry_devvault.folder import CONNECTION_FILE, is_running
+from keyferry_devvault.folder import is_running, read_connection
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,14 +31,6 @@ if TYPE_CHECKING:
 
 
 _PROBE_SECONDS = 1.0
-
-
-class _ConnectionFile(msgspec.Struct):
-    """The content of `connection.json` in the data folder of a running emulator."""
-
-    https: str
-    http: str
-    ca: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +61,11 @@ class DevRedirect:
         """
         if not is_running(folder):
             raise EmulatorCommands(folder).not_running_error()
-        path = folder / CONNECTION_FILE
         try:
-            connection = msgspec.json.decode(path.read_bytes(), type=_ConnectionFile)
-            return cls(
-                _parse_address(connection.https),
-                _parse_address(connection.http),
-                folder / connection.ca,
-            )
+            addresses, ca_file = read_connection(folder)
         except FileNotFoundError:  # it is starting or stopping
             raise EmulatorCommands(folder).not_running_error() from None
-        except (OSError, ValueError, msgspec.DecodeError) as error:
-            raise PlatformError(
-                f"{path} cannot be used: {error}",
-                "Restart the development vault; it writes this file when it starts.",
-                stage=Stage.REQUEST,
-            ) from error
+        return cls(addresses.https, addresses.http, ca_file)
 
     def connector(
         self,
@@ -200,16 +179,3 @@ def _resolve_result(host: str, address: tuple[str, int]) -> ResolveResult:
     return ResolveResult(
         hostname=host, host=address[0], port=address[1], family=0, proto=0, flags=0
     )
-
-
-def _parse_address(text: str) -> tuple[str, int]:
-    """Return (address, port) of `ADDRESS:PORT`.
-
-    Raises:
-        ValueError: the address is not a loopback address.
-    """
-    host, _, port = text.rpartition(":")
-    address = host.strip("[]")
-    if not ip_address(address).is_loopback:
-        raise ValueError(f"{text!r} is not a loopback address")
-    return address, int(port)

@@ -7,13 +7,13 @@ import os
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
 from keyferry.errors import PlatformError, Stage
 from keyferry.formats.private_files import write_private_file
-from keyferry_devvault.crypto.development_ca import CA_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +77,8 @@ def connection_file(folder: Path, addresses: BoundAddresses) -> Iterator[None]:
 
     It replaces a file that a killed process left.
     """
+    from keyferry_devvault.crypto.development_ca import CA_FILE
+
     path = folder / CONNECTION_FILE
     content = {
         "https": format_address(addresses.https),
@@ -91,6 +93,51 @@ def connection_file(folder: Path, addresses: BoundAddresses) -> Iterator[None]:
     finally:
         with suppress(OSError):
             path.unlink()
+
+
+class _ConnectionFile(msgspec.Struct):
+    """The content of `connection.json`."""
+
+    https: str
+    http: str
+    ca: str
+
+
+def read_connection(folder: Path) -> tuple[BoundAddresses, Path]:
+    """Return the addresses in `connection.json`, and the file of the development CA.
+
+    Raises:
+        FileNotFoundError: there is no `connection.json`.
+        PlatformError: it is malformed, or names an address that is not loopback.
+    """
+    path = folder / CONNECTION_FILE
+    try:
+        connection = msgspec.json.decode(path.read_bytes(), type=_ConnectionFile)
+        addresses = BoundAddresses(
+            _parse_address(connection.https), _parse_address(connection.http)
+        )
+        return addresses, folder / connection.ca
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        raise PlatformError(
+            f"{path} cannot be used: {error}",
+            "Restart the development vault; it writes this file when it starts.",
+            stage=Stage.REQUEST,
+        ) from error
+
+
+def _parse_address(text: str) -> tuple[str, int]:
+    """Return (address, port) of `ADDRESS:PORT`.
+
+    Raises:
+        ValueError: the address is not a loopback address.
+    """
+    host, _, port = text.rpartition(":")
+    address = host.strip("[]")
+    if not ip_address(address).is_loopback:
+        raise ValueError(f"{text!r} is not a loopback address")
+    return address, int(port)
 
 
 def last_ports(folder: Path) -> tuple[int, int]:

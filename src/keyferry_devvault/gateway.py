@@ -63,7 +63,7 @@ class Gateway:
         tokens = AccessTokens(data.signing_keys)
         secrets = SecretsApi(data.secrets)
         keys = ObjectsApi(data.vault_keys, data.certificates)
-        certificates = ObjectsApi(data.certificates.certificates, data.certificates)
+        certificates = ObjectsApi(data.certificate_table, data.certificates)
         self._hints = data.hints
         self._fault_injection = data.fault_injection
         self._request_log = request_log

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import sys
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -13,10 +12,10 @@ import click
 from keyferry import __version__
 from keyferry.cli.commands import Group
 from keyferry.cli.failures import run_command
-from keyferry.providers.emulator import INSTALL_COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from importlib.metadata import EntryPoint
 
 _COMMANDS: Final = {
     "mount": ("keyferry.cli.mount", "Fetch the objects of a SecretProviderClass as files."),
@@ -44,7 +43,7 @@ class _LazyGroup(Group):
     """Imports only the command that runs, so that each process loads only what it needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_COMMANDS, *sorted(entry_points(group=_ENTRY_POINTS).names)]
+        return [*_COMMANDS, *sorted(_entry_points())]
 
     def summary(self, ctx: click.Context, name: str) -> str:
         if name in _COMMANDS:
@@ -55,13 +54,21 @@ class _LazyGroup(Group):
         if cmd_name in _COMMANDS:
             module, _ = _COMMANDS[cmd_name]
             return _without_gc(lambda: getattr(import_module(module), cmd_name))
-        for entry_point in entry_points(group=_ENTRY_POINTS, name=cmd_name):
+        if entry_point := _entry_points().get(cmd_name):
             return _without_gc(entry_point.load)
         if cmd_name in _EMULATOR_COMMANDS:
+            from keyferry.providers.emulator import INSTALL_COMMAND
+
             raise click.UsageError(
                 f"'keyferry {cmd_name}' is not installed. Run: {INSTALL_COMMAND}"
             )
         return None
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # takes 30 ms to import
+
+    return {entry.name: entry for entry in entry_points(group=_ENTRY_POINTS)}
 
 
 def _without_gc(load: Callable[[], click.Command]) -> click.Command:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
 
 import click
 
 from keyferry.cli.commands import command
 from keyferry.cli.console import console
-from keyferry.cli.local.engine import local_engine
 from keyferry.cli.local.options import LocalOptions, local_options
 from keyferry.errors import RequestInvalidError
 
@@ -30,13 +27,17 @@ def get(options: LocalOptions, object_name: str) -> None:
     OBJECT is the alias, the name or the path of an object. The value is written byte by byte; a
     newline follows it only on a terminal.
     """
+    import asyncio
+
     console().configure_logs()
     _write(asyncio.run(_get(options, object_name)), object_name)
 
 
 async def _get(options: LocalOptions, object_name: str) -> bytes:
+    from keyferry.cli.local.engine import local_engine
+
     async with local_engine(options) as engine:
-        request = await engine.request(f"/run/keyferry/get-{os.getpid()}")
+        request = await engine.request("/run/keyferry/get")
         content = await engine.fetch(request)
         return content.find(object_name).contents
 

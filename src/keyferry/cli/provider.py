@@ -2,52 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from keyferry.aio.clock import SystemClock
 from keyferry.cli.commands import FlagCommand
 from keyferry.cli.console import console
 from keyferry.cli.exit_codes import ExitCode
-from keyferry.cli.flags.go_flags import (
-    FlagError,
-    ParsedFlags,
-    completions,
-    help_text,
-    parse_flags,
-    warn_ignored,
-)
-from keyferry.cli.provider_commands import ProviderCommand, provider_command
-from keyferry.driver.children import all_jobs, open_emulator, parser_program
-from keyferry.isolation.child import ChildSupervisor
-from keyferry.isolation.parser_pool import ParserPool
-from keyferry.isolation.spawner import Role, Spawner
-from keyferry.net.grpc_server import serving_grpc, stop_signal
-from keyferry.net.http_client import HttpsSettings
-from keyferry.net.proxies import Proxies
-from keyferry.net.sockets import parse_endpoint
-from keyferry.net.status_server import serving_status
-from keyferry.process import protect_memory, raise_descriptor_limit, return_freed_memory
-from keyferry.providers.host import ProviderHost
+from keyferry.cli.flags.go_flags import FlagError, completions, help_text, parse_flags
+from keyferry.cli.flags.provider_commands import provider_command
 from keyferry.providers.registry import provider_names
-from keyferry.providers.server import HealthProbe, add_provider
-from keyferry.providers.settings import ProviderDependencies
-from keyferry.resilience.fetcher import Fetcher
-from keyferry.resilience.metrics import ResilienceMetrics
-from keyferry.telemetry.audit import open_audit_log
-from keyferry.telemetry.logs import configure_logs, get_logger
-from keyferry.telemetry.metrics import Metrics, ProviderMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_log = get_logger("provider")
 
 _HELP = f"""\
 Usage: keyferry provider NAME [flags]
@@ -102,58 +70,6 @@ def provider(arguments: tuple[str, ...]) -> None:
     elif parsed.values["version"]:
         print(command.version(parsed))
     else:
-        protect_memory()
-        raise_descriptor_limit()
-        return_freed_memory()
-        # Before the first thread and event loop.
-        spawner = Spawner({Role.PARSER: parser_program()})
-        try:
-            asyncio.run(_run(name, command, parsed, spawner=spawner))
-        finally:
-            spawner.close()
+        from keyferry.cli.provider_service import serve_provider
 
-
-async def _run(
-    name: str, command: ProviderCommand, flags: ParsedFlags, *, spawner: Spawner
-) -> None:
-    configure_logs(as_json=False, verbosity=0)
-    options = command.serve_options(flags)
-    configure_logs(as_json=options.log_as_json, verbosity=options.verbosity, quiet=options.log_off)
-    warn_ignored(flags)
-    stop = stop_signal()
-    endpoint = parse_endpoint(options.endpoint)
-    metrics = Metrics()
-    probe = HealthProbe(endpoint.address, options.health_timeout)
-    status = serving_status(
-        options.status_address,
-        metrics=metrics.read,
-        checks={options.health_path: probe.problem},
-        flag=options.status_address_flag,
-    )
-    clock = SystemClock()
-    parser = ParserPool(ChildSupervisor(spawner, Role.PARSER, metrics, clock), all_jobs, clock)
-    dev_vault = Path(options.dev_vault) if options.dev_vault else None
-    emulator = open_emulator(dev_vault) if dev_vault else None
-    https = HttpsSettings(proxies=Proxies.from_environment(os.environ))
-    deps = ProviderDependencies(
-        emulator.https if emulator else https,
-        options.settings,
-        Fetcher(options.resilience, metrics=ResilienceMetrics(metrics.registry)),
-        parser,
-        ProviderMetrics(metrics.registry),
-        emulator,
-    )
-    with open_audit_log(options.audit, metrics) as audit_log:
-        async with parser, ProviderHost.build((name,), deps) as host, probe, status:
-            await host.restore()
-            add = partial(
-                add_provider,
-                provider=host.get(name),
-                name=name,
-                audit_log=audit_log,
-                check_fields=partial(host.unknown_fields, name),
-            )
-            async with serving_grpc(endpoint, add):
-                _log.info("ready", provider=name, endpoint=endpoint.address)
-                await stop.wait()
-                _log.info("stopping: calls in flight finish first; a second signal stops at once")
+        serve_provider(name, command, parsed)

@@ -24,6 +24,7 @@ from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
 from keyferry.formats.volume_paths import MAX_ENTRIES, MAX_FILES
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.expiry import ExpiringLease, Expiry
+from keyferry.providers.known_fields import attributes
 from keyferry.resilience.call_context import Caller, Purpose
 from keyferry.resilience.freshness import RefreshSlot
 
@@ -35,13 +36,12 @@ API_VERSION = "v1alpha1"
 DEFAULT_FILE_MODE = 0o644
 """Mode that the driver requests for files without a mode in the SecretProviderClass."""
 
-SPC_ATTRIBUTE = "secretProviderClass"
-"""The attribute in which a pod names its SecretProviderClass."""
-POD_NAME = "csi.storage.k8s.io/pod.name"
-POD_NAMESPACE = "csi.storage.k8s.io/pod.namespace"
-POD_UID = "csi.storage.k8s.io/pod.uid"
-SERVICE_ACCOUNT = "csi.storage.k8s.io/serviceAccount.name"
-SERVICE_ACCOUNT_TOKENS = "csi.storage.k8s.io/serviceAccount.tokens"
+SPC_ATTRIBUTE = attributes.SPC_ATTRIBUTE
+POD_NAME = attributes.POD_NAME
+POD_NAMESPACE = attributes.POD_NAMESPACE
+POD_UID = attributes.POD_UID
+SERVICE_ACCOUNT = attributes.SERVICE_ACCOUNT
+SERVICE_ACCOUNT_TOKENS = attributes.SERVICE_ACCOUNT_TOKENS
 
 T = TypeVar("T")
 

@@ -16,7 +16,6 @@ from keyferry_devvault.cli.options import (
     open_data,
     read_secret_text,
 )
-from keyferry_devvault.entra.service_account_tokens import kubelet_tokens, service_account_token
 from keyferry_devvault.model import (
     CLUSTER_ISSUER,
     EXCHANGE_AUDIENCE,
@@ -257,6 +256,11 @@ def token(
     data: Path,
 ) -> None:
     """Issue a service-account token of the emulated cluster, as its API server does for kubelet."""
+    from keyferry_devvault.entra.service_account_tokens import (
+        kubelet_tokens,
+        service_account_token,
+    )
+
     seconds, now = int(parse_duration(lifetime)), time.time()
     if raw and len(audiences) != 1:
         raise RequestInvalidError("--raw prints one token", "Pass one --audience.")

@@ -118,7 +118,7 @@ def get(vault: str, name: str, version: str | None, data: Path) -> None:
     from keyferry_devvault.crypto.certificate_material import certificate_pem
 
     with open_data(data) as dev:
-        row = dev.certificates.certificates.get(vault, name, version)
+        row = dev.certificate_table.get(vault, name, version)
     click.echo(certificate_pem(base64.b64decode(row.document["cer"])), nl=False)
 
 

@@ -28,7 +28,7 @@ _COMMANDS = {ObjectKind.KEY: "key", ObjectKind.CERTIFICATE: "cert"}
 
 def table_of(dev: DevVaultData, kind: ObjectKind) -> ObjectTable:
     """Return the table of keys or certificates."""
-    return dev.vault_keys if kind is ObjectKind.KEY else dev.certificates.certificates
+    return dev.vault_keys if kind is ObjectKind.KEY else dev.certificate_table
 
 
 def store_of(dev: DevVaultData, kind: ObjectKind) -> ObjectTable | CertificateStore:

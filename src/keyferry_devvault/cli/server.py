@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from typing import TYPE_CHECKING
 
 import click
@@ -50,6 +48,8 @@ def devvault() -> None:
 @data_option
 def run(listen: str, quiet: bool, data: Path) -> None:
     """Serve vaults, the token endpoint of Entra ID (TLS) and IMDS (plain HTTP) until Ctrl-C."""
+    import asyncio
+
     address = _parse_listen_address(listen)
     with create_data(data) as dev:
         dev.identities.ensure_system_assigned()
@@ -76,7 +76,10 @@ for _command in (
 
 
 async def _serve(dev: DevVaultData, address: tuple[str, int], *, quiet: bool) -> None:
-    # Only this command needs the web server.
+    # Only this command needs an event loop and the web server.
+    import asyncio
+    import signal
+
     from keyferry_devvault.request_log import RequestLog, RequestRecord
     from keyferry_devvault.server import serve
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.request import urlopen
 
 import click
 import msgspec
@@ -12,8 +11,7 @@ from keyferry.cli.output import OutputFormat, counted, output_option, print_docu
 from keyferry.errors import PlatformError, Stage
 from keyferry_devvault.cli.faults import FaultInjection, fault_injection, print_fault_injection
 from keyferry_devvault.cli.options import data_option, hints_for, open_data
-from keyferry_devvault.client import DevRedirect
-from keyferry_devvault.folder import format_address, is_running
+from keyferry_devvault.folder import BoundAddresses, format_address, is_running, read_connection
 from keyferry_devvault.storage.data import DevVaultData, has_data
 
 if TYPE_CHECKING:
@@ -59,13 +57,13 @@ class _Status(msgspec.Struct, rename="camel"):
 
 
 def _status(folder: Path) -> _Status:
-    redirect = DevRedirect.read(folder) if is_running(folder) else None
+    addresses = _addresses(folder)
     shown = _Status(
-        running=redirect is not None,
+        running=addresses is not None,
         data=str(folder),
-        https=format_address(redirect.https) if redirect else None,
-        http=format_address(redirect.http) if redirect else None,
-        requests=_request_counts(format_address(redirect.http)) if redirect else {},
+        https=format_address(addresses.https) if addresses else None,
+        http=format_address(addresses.http) if addresses else None,
+        requests=_request_counts(format_address(addresses.http)) if addresses else {},
     )
     if has_data(folder):
         with open_data(folder) as dev:
@@ -75,13 +73,23 @@ def _status(folder: Path) -> _Status:
     return shown
 
 
+def _addresses(folder: Path) -> BoundAddresses | None:
+    """Return where the development vault listens; None if it is not running."""
+    if not is_running(folder):
+        return None
+    try:
+        return read_connection(folder)[0]
+    except FileNotFoundError:  # it is starting or stopping
+        return None
+
+
 def _vault_status(dev: DevVaultData, vault: str) -> _VaultStatus:
     return _VaultStatus(
         name=vault,
         tenant=dev.policies.tenant(vault) or "",
         secrets=len(dev.secrets.latest(vault)),
         keys=len(dev.vault_keys.latest(vault)),
-        certificates=len(dev.certificates.certificates.latest(vault)),
+        certificates=len(dev.certificate_table.latest(vault)),
         policies=len(dev.policies.of_vault(vault)),
     )
 
@@ -114,6 +122,8 @@ def status(output: OutputFormat, data: Path) -> None:
 
 
 def _request_counts(http: str) -> dict[str, int]:
+    from urllib.request import urlopen
+
     try:
         with urlopen(
             f"http://{http}/devvault/requests", timeout=_STATUS_TIMEOUT_SECONDS

@@ -7,11 +7,11 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from keyferry.errors import RequestInvalidError
-from keyferry_devvault.crypto.jwt import AppCertificate, JwtError, parse_app_certificate
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from keyferry_devvault.crypto.jwt import AppCertificate
     from keyferry_devvault.storage.database import Database
     from keyferry_devvault.storage.identities import IdentityTable
 
@@ -61,6 +61,8 @@ class CredentialTable:
         Raises:
             RequestInvalidError: the client is unknown, or `pem` has no certificate with an RSA key.
         """
+        from keyferry_devvault.crypto.jwt import JwtError, parse_app_certificate
+
         owner = self._identities.get(client_id).client_id
         try:
             parse_app_certificate(pem)
@@ -74,6 +76,7 @@ class CredentialTable:
 
     def certificates(self, client_id: str) -> tuple[AppCertificate, ...]:
         """Return the certificates of an app."""
+        from keyferry_devvault.crypto.jwt import parse_app_certificate
 
         def load(connection: sqlite3.Connection) -> tuple[AppCertificate, ...]:
             query = "SELECT pem FROM app_certificate WHERE client_id = ?"

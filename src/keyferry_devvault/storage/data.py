@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import stat
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from keyferry.errors import PlatformError, Stage
 from keyferry_devvault.command_hints import CommandHints
-from keyferry_devvault.crypto.certificate_material import Signer
-from keyferry_devvault.crypto.development_ca import load_or_create_ca
 from keyferry_devvault.model import ObjectKind
-from keyferry_devvault.storage.certificates import CertificateStore
-from keyferry_devvault.storage.credentials import CredentialTable
 from keyferry_devvault.storage.database import Database
 from keyferry_devvault.storage.faults import FaultInjectionTable
 from keyferry_devvault.storage.identities import IdentityTable
 from keyferry_devvault.storage.objects import ObjectTable
 from keyferry_devvault.storage.policies import PolicyTable
 from keyferry_devvault.storage.secrets import SecretTable
-from keyferry_devvault.storage.signing_keys import SigningKeys
 from keyferry_devvault.storage.vaults import VaultTable
 
 if TYPE_CHECKING:
@@ -27,11 +23,18 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from keyferry_devvault.crypto.certificate_material import Signer
+    from keyferry_devvault.storage.certificates import CertificateStore
+    from keyferry_devvault.storage.credentials import CredentialTable
+    from keyferry_devvault.storage.signing_keys import SigningKeys
+
 _DATABASE = "devvault.sqlite3"
 
 
 class DevVaultData:
     """The tables of one emulator, for use by one thread.
+
+    What needs `cryptography` is imported on first use: it takes longer than reading a secret.
 
     Attributes:
         folder: the data folder, with mode 0700.
@@ -39,12 +42,10 @@ class DevVaultData:
         vaults: the names of the vaults.
         secrets: the secrets of all vaults.
         vault_keys: the keys of all vaults.
-        certificates: the certificates of all vaults, with their keys and secrets.
+        certificate_table: the certificates of all vaults, without their keys and secrets.
         identities: identities, federated credentials and issuers.
-        credentials: the certificates of apps, and the pods of managed identities.
         policies: the access policies.
         fault_injection: latency, throttling, faults.
-        signing_keys: the keys that sign tokens.
     """
 
     def __init__(
@@ -70,28 +71,50 @@ class DevVaultData:
         self._database = Database(folder / _DATABASE)
         self.vaults = VaultTable(self._database, wall_time, self.hints)
         self.secrets = SecretTable(self._database, wall_time, self.vaults, self.hints)
-        self.vault_keys, certificates = (
+        self._wall_time = wall_time
+        self.vault_keys, self.certificate_table = (
             ObjectTable(self._database, wall_time, kind, vaults=self.vaults, hints=self.hints)
             for kind in (ObjectKind.KEY, ObjectKind.CERTIFICATE)
         )
-        self.certificates = CertificateStore(
-            self.secrets,
-            self.vault_keys,
-            certificates,
-            signer=self._ca_signer,
-            wall_time=wall_time,
-        )
         self.identities = IdentityTable(self._database, self.hints)
-        self.credentials = CredentialTable(self._database, self.identities)
         self.policies = PolicyTable(self._database, self.identities, self.vaults)
         self.fault_injection = FaultInjectionTable(self._database)
-        self.signing_keys = SigningKeys(self._database)
+
+    @cached_property
+    def certificates(self) -> CertificateStore:
+        """The certificates of all vaults, with their keys and secrets."""
+        from keyferry_devvault.storage.certificates import CertificateStore
+
+        return CertificateStore(
+            self.secrets,
+            self.vault_keys,
+            self.certificate_table,
+            signer=self._ca_signer,
+            wall_time=self._wall_time,
+        )
+
+    @cached_property
+    def credentials(self) -> CredentialTable:
+        """The certificates of apps, and the pods of managed identities."""
+        from keyferry_devvault.storage.credentials import CredentialTable
+
+        return CredentialTable(self._database, self.identities)
+
+    @cached_property
+    def signing_keys(self) -> SigningKeys:
+        """The keys that sign tokens."""
+        from keyferry_devvault.storage.signing_keys import SigningKeys
+
+        return SigningKeys(self._database)
 
     def close(self) -> None:
         """Close the database. Nothing may be called afterwards."""
         self._database.close()
 
     def _ca_signer(self) -> Signer:
+        from keyferry_devvault.crypto.certificate_material import Signer
+        from keyferry_devvault.crypto.development_ca import load_or_create_ca
+
         authority = load_or_create_ca(self.folder)
         return Signer(authority.certificate, authority.key)
 

@@ -6,7 +6,6 @@ import uuid
 from typing import TYPE_CHECKING
 
 from keyferry.errors import RequestInvalidError
-from keyferry_devvault.crypto.jwt import Jwks, JwtError, parse_jwks
 from keyferry_devvault.model import (
     DEFAULT_TENANT,
     FederatedCredential,
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from keyferry_devvault.command_hints import CommandHints
+    from keyferry_devvault.crypto.jwt import Jwks
     from keyferry_devvault.storage.database import Database
 
 SYSTEM = "system"
@@ -166,6 +166,8 @@ class IdentityTable:
         Raises:
             RequestInvalidError: `jwks` is not a set of usable public keys.
         """
+        from keyferry_devvault.crypto.jwt import JwtError, parse_jwks
+
         try:
             parse_jwks(jwks)
         except JwtError as error:
@@ -179,6 +181,7 @@ class IdentityTable:
 
     def issuer_keys(self, url: str) -> Jwks | None:
         """Return the keys of an issuer; None if it is unknown."""
+        from keyferry_devvault.crypto.jwt import parse_jwks
 
         def load(connection: sqlite3.Connection) -> Jwks | None:
             row = connection.execute("SELECT jwks FROM issuer WHERE url = ?", (url,)).fetchone()

@@ -1,1 +1,1 @@
-"""The parameters and fields that providers know, and what to say about others."""
+"""The parameters and fields that providers know, and what to say about others. [pure]"""

@@ -5,7 +5,7 @@ docs/reference/azure.md and docs/reference/vault.md list the same names; a test 
 
 from __future__ import annotations
 
-from keyferry.providers.api import (
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,

@@ -6,8 +6,8 @@ import pytest
 
 from keyferry.cli.driver import DRIVER_FLAGS
 from keyferry.cli.flags.go_flags import parse_flags
+from keyferry.cli.flags.provider_commands import provider_command
 from keyferry.cli.flags.restrictions import NODE_ADDRESSES_VARIABLE, class_restrictions
-from keyferry.cli.provider_commands import provider_command
 from keyferry.errors import PlatformError
 from keyferry.net.addresses import AddressPattern
 from keyferry.providers.registry import provider_names

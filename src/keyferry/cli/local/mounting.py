@@ -1,0 +1,125 @@
+"""Mounts and refreshes one volume for `keyferry mount`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from keyferry.cli.console import console
+from keyferry.cli.exit_codes import ExitCode, exit_code
+from keyferry.cli.failures import InterruptedBySignalError
+from keyferry.cli.local.engine import absolute_path, local_engine, local_publisher
+from keyferry.cli.local.files import secret_manifests, visible_files
+from keyferry.driver.request import UnpublishRequest
+from keyferry.driver.volumes.mounter import can_mount
+from keyferry.errors import KeyferryError
+from keyferry.providers.expiry import near_expiry_warnings
+from keyferry.telemetry.deduplicator import Deduplicator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from keyferry.cli.local.engine import LocalEngine
+    from keyferry.cli.local.options import LocalOptions
+    from keyferry.driver.publish.delivery import PublishResult
+    from keyferry.driver.request import PublishRequest
+
+
+@dataclass(frozen=True, slots=True)
+class MountJob:
+    """The arguments of `keyferry mount`."""
+
+    local: LocalOptions
+    target: Path
+    secrets_dir: Path | None
+
+
+async def mount_volume(job: MountJob, *, interval: float | None) -> None:
+    """Mount a volume, and refresh it until a signal arrives if `interval` is not None.
+
+    Args:
+        job: what to mount.
+        interval: seconds between two refreshes; None to exit after the mount.
+
+    Raises:
+        KeyferryError: the mount failed.
+        InterruptedBySignalError: a signal arrived before the volume was mounted.
+    """
+    async with local_engine(job.local, secrets_dir=job.secrets_dir) as engine:
+        request = await engine.request(absolute_path(job.target))
+        start = time.perf_counter()
+        published = await engine.publish(request)
+        deduplicator = Deduplicator()
+        _print_result(job, published, deduplicator, seconds=time.perf_counter() - start)
+        if interval is not None:
+            await _watch(engine, request, interval, deduplicator)
+    if published.secret_problems and interval is None:
+        raise click.exceptions.Exit(ExitCode.FAILED)
+
+
+async def _watch(
+    engine: LocalEngine, request: PublishRequest, interval: float, deduplicator: Deduplicator
+) -> None:
+    out = console()
+    out.note(f"refreshing every {interval:g} s; press Ctrl-C to stop (the files remain)")
+    while not await engine.stop.within(interval):
+        now = f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005 - local time for the terminal
+        try:
+            published = await engine.publish(request)
+        except KeyferryError as error:
+            out.failure(error, at=now, note="The files are unchanged.")
+            continue
+        except InterruptedBySignalError:
+            return
+        if published.masked_error:
+            out.failure(published.masked_error, at=now, note="The files are unchanged.")
+        for verb in ("added", "changed", "removed"):
+            for path in getattr(published.file_changes, verb):
+                out.report(f"{now} {verb} {path}")
+        _print_problems(published, deduplicator)
+
+
+async def unmount_volume(target: Path, secrets_dir: Path | None) -> None:
+    """Unmount `target`, and remove the Secrets in `secrets_dir`.
+
+    Raises:
+        KeyferryError: it is not a volume, or cannot be removed.
+    """
+    async with local_publisher(secrets_dir) as publisher:
+        await publisher.unpublish(UnpublishRequest(absolute_path(target)))
+
+
+def _print_result(
+    job: MountJob, published: PublishResult, deduplicator: Deduplicator, *, seconds: float
+) -> None:
+    out = console()
+    if published.masked_error:
+        out.failure(published.masked_error, note="The files are unchanged.")
+        raise click.exceptions.Exit(exit_code(published.masked_error))
+    where = "tmpfs" if can_mount() else "a private folder on disk; a tmpfs requires root"
+    out.report(f"mounted at {job.target} ({where}) in {seconds * 1000:.0f} ms:")
+    for file in visible_files(job.target):
+        out.report(f"  {file.path}  {file.mode:04o}  {len(file.contents)} bytes")
+    if job.secrets_dir:
+        failed = {problem.secret_name for problem in published.secret_problems}
+        for manifest in secret_manifests(job.secrets_dir):
+            if manifest.stem in failed:
+                continue
+            out.report(f"  Secret {manifest.stem}  {manifest}")
+    _print_problems(published, deduplicator)
+
+
+def _print_problems(published: PublishResult, deduplicator: Deduplicator) -> None:
+    out = console()
+    warnings = near_expiry_warnings(published.expiries, time.time())
+    if warnings and deduplicator.should_notify(warnings, time.monotonic()):
+        for sentence in warnings:
+            out.warn(sentence)
+    for sentence in published.secret_warnings:
+        out.warn(sentence)
+    for problem in published.secret_problems:
+        out.error(problem.message)
