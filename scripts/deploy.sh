@@ -2,7 +2,7 @@
 # Render charts/keyferry to deploy/keyferry.yaml for installations without Helm, or to the path given as argument, and copy its CRDs.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-helm=$("$root/scripts/cluster/build.sh" | tail -n 1)/helm
+helm=$("$root/scripts/tools.sh" helm)
 {
   echo "# Generated from charts/keyferry by scripts/deploy.sh. The CRDs are in the directory crds."
   "$helm" template keyferry "$root/charts/keyferry" --namespace kube-system --kube-version 1.34.0 --skip-tests |

@@ -131,6 +131,12 @@ ELSEWHERE = {
         "unit/driver/volumes/test_mounter.py::test_tmpfs_and_its_files_belong_to_the_group"
     ),
     "unpublish": ("unit/driver/volumes/test_mounter.py::test_similar_path_is_not_a_kubelet_path"),
+    "misspelt values of the Helm chart": (
+        "unit/chart/test_values_schema.py::test_a_misspelt_name_is_refused"
+    ),
+    "priority class of the driver": (
+        "e2e/cluster/test_chart.py::test_the_driver_is_critical_for_its_node"
+    ),
     "CSI socket": ("unit/net/test_sockets.py::test_socket_has_mode_0600_from_its_creation"),
     "how issuers are matched": "unit/formats/certs/test_chain.py::test_a_name_is_not_enough",
     "an incomplete chain": (

@@ -29,6 +29,16 @@ rejected unknown names before. */ -}}
 {{- if and (eq (default "" .Values.linux.dnsPolicy) "None") (not .Values.linux.dnsConfig) }}
 - "linux.dnsPolicy: None needs DNS servers: set linux.dnsConfig.nameservers."
 {{- end }}
+{{- if eq (.Values.linux.metricsAddr | splitList ":" | last) (toString (int .Values.livenessProbe.port)) }}
+- {{ printf "livenessProbe.port: linux.metricsAddr has the same port, %d: set another one." (int .Values.livenessProbe.port) | quote }}
+{{- end }}
+{{- range $path, $labels := dict "commonLabels" .Values.commonLabels "linux.podLabels" .Values.linux.podLabels }}
+{{- range list "app" "app.kubernetes.io/instance" }}
+{{- if hasKey (default dict $labels) . }}
+- {{ printf "%s: the label %s selects the Pods of the DaemonSet and cannot be changed: remove it." $path . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if regexMatch "(provider-azure|csi-secrets-store/driver|secrets-store/driver|vault-csi-provider|openbao-csi-provider)$" .Values.linux.image.repository }}
 - {{ printf "linux.image.repository: %s is an upstream image, which does not support Keyferry's flags: remove linux.image, or name a Keyferry image." .Values.linux.image.repository | quote }}
 {{- end }}

@@ -13,14 +13,20 @@
 {{- end -}}
 
 {{- define "keyferry.labels" -}}
-app.kubernetes.io/name: {{ include "keyferry.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- include "keyferry.labelsWith" (list . dict) -}}
+{{- end -}}
+
+{{- /* Labels of all objects with those of one, which replace others of the same name. Argument: context, labels. */ -}}
+{{- define "keyferry.labelsWith" -}}
+{{- $top := first . -}}
+{{- $own := dict
+  "app.kubernetes.io/name" (include "keyferry.name" $top)
+  "app.kubernetes.io/instance" $top.Release.Name
+  "app.kubernetes.io/version" $top.Chart.AppVersion
+  "app.kubernetes.io/managed-by" $top.Release.Service
+  "helm.sh/chart" (printf "%s-%s" $top.Chart.Name $top.Chart.Version | replace "+" "_")
+-}}
+{{- toYaml (merge dict (last . | default dict) ($top.Values.commonLabels | default dict) $own) -}}
 {{- end -}}
 
 {{- /* Labels that select the Pods of the driver. They cannot change in an upgrade. */ -}}

@@ -15,11 +15,25 @@ from tests.unit.chart.values import CHART
 Manifest = dict[str, Any]
 
 
+class StrictLoader(yaml.SafeLoader):
+    """A loader that accepts no repeated key, of which Kubernetes would use only one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the map of a node.
+
+        Raises:
+            AssertionError: it repeats a key.
+        """
+        keys = [self.construct_object(key) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), keys
+        return super().construct_mapping(node, deep)
+
+
 async def render(values: Manifest, *, kube: str = "1.34.0", chart: Path = CHART) -> list[Manifest]:
     """Render the chart with these values."""
     status, out, errors = await helm_template(values, kube, chart)
     assert 0 == status, errors
-    return [each for each in yaml.safe_load_all(out) if each]
+    return [each for each in yaml.load_all(out, StrictLoader) if each]
 
 
 async def refused(values: Manifest) -> str:

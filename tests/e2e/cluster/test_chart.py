@@ -204,7 +204,8 @@ async def test_values_of_upstream_become_flags() -> None:
     assert "system-node-critical" == spec["spec"]["priorityClassName"]
     mounts = {each["mountPath"]: each for each in main["volumeMounts"]}
     providers = {"/providers", "/more", "/most"}
-    assert {"/csi", "/registration", "/opt/kubelet/pods", "/leases", *providers} == {*mounts}
+    own = {"/csi", "/registration", "/opt/kubelet/pods", "/leases", "/leases-in-memory"}
+    assert own | providers == {*mounts}
     assert "Bidirectional" == mounts["/opt/kubelet/pods"]["mountPropagation"]
 
 

@@ -28,6 +28,14 @@ from tests.unit.chart.values import CHART, MISSPELT, MOVED, UPSTREAM, WRONG, def
         ),
         ({"versionHmac": {"enabled": False, "create": True}}, "remove versionHmac.create"),
         (
+            {"linux": {"metricsAddr": ":9808"}},
+            "livenessProbe.port: linux.metricsAddr has the same port",
+        ),
+        ({"linux": {"podLabels": {"app": "x"}}}, "linux.podLabels: the label app selects the Pods"),
+        ({"commonLabels": {"app.kubernetes.io/instance": "x"}}, "commonLabels: the label app.kub"),
+        ({"serviceAccount": {"create": False}}, "set serviceAccount.name"),
+        ({"linux": {"dnsPolicy": "None"}}, "set linux.dnsConfig.nameservers"),
+        (
             {"linux": {"image": {"repository": "registry.k8s.io/csi-secrets-store/driver"}}},
             "linux.image.repository",
         ),
@@ -62,6 +70,28 @@ async def test_all_problems_are_reported_at_once() -> None:
 async def test_values_of_upstream_are_accepted(values: Manifest) -> None:
     """Complete values of its charts, as they are."""
     assert "secrets-store" == container(await render(values))["name"]
+
+
+async def test_values_do_not_repeat_what_the_chart_sets() -> None:
+    """A label, a node label and a folder that the chart also has, as in upstream's charts."""
+    folder = "/etc/kubernetes/secrets-store-csi-providers"
+    manifests = await render(
+        {
+            "commonLabels": {"app.kubernetes.io/version": "2"},
+            "linux": {
+                "providersDir": folder,
+                "nodeSelector": {"kubernetes.io/os": "linux", "pool": "a"},
+                "podLabels": {"app.kubernetes.io/name": "secrets"},
+            },
+        },
+    )
+    template = one(manifests, "DaemonSet")["spec"]["template"]
+    assert {"kubernetes.io/os": "linux", "pool": "a"} == template["spec"]["nodeSelector"]
+    assert "secrets" == template["metadata"]["labels"]["app.kubernetes.io/name"]
+    assert {"2"} == {each["metadata"]["labels"]["app.kubernetes.io/version"] for each in manifests}
+    mounts = [each["mountPath"] for each in container(manifests)["volumeMounts"]]
+    assert 1 == mounts.count(folder)
+    assert len(mounts) == len(set(mounts)) == len(template["spec"]["volumes"])
 
 
 async def test_a_value_without_content_breaks_nothing() -> None:

@@ -121,6 +121,7 @@ WRONG: list[tuple[str, Values]] = [
     ("/syncSecret/namespaces/0", {"syncSecret": {"enabled": True, "namespaces": ["*"]}}),
     ("/syncSecret", {"syncSecret": True}),
     ("/tokenRequests/0", {"tokenRequests": ["aud"]}),
+    ("/tokenRequests", {"tokenRequests": [{"audience": "a"}, {"audience": "a"}]}),
     ("/tokenRequests/0", {"tokenRequests": [{"expirationSeconds": 600}]}),
     (
         "/tokenRequests/0/expirationSeconds",
