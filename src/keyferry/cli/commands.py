@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _COMMON = "Common options"
+_COMMON_OPTIONS = frozenset({"--debug", "--help", "--quiet", "--verbose"})
 SECTIONS = (
     "Input",
     "Output",
@@ -73,7 +74,7 @@ class _HelpWithSections(click.Command):
             record = parameter.get_help_record(ctx)
             if record is None or not isinstance(parameter, click.Option):
                 continue
-            title = getattr(parameter, "section", _COMMON)
+            title = _COMMON if _COMMON_OPTIONS & {*parameter.opts} else _section(parameter)
             sections.setdefault(title, []).append(record)
         for title in sorted(sections, key=_rank):
             if sections[title]:
@@ -94,7 +95,7 @@ class Command(_HelpWithSections):
 
 
 class FlagCommand(click.Command):
-    """A command that parses flags in the syntax of Go itself.
+    """A command that parses flags in the syntax of Go itself, and prints its own help.
 
     Args:
         flags: returns name and help of each flag, given the words before the incomplete one.
@@ -208,6 +209,10 @@ def common_options() -> list[click.Parameter]:
     ]
 
 
+def _section(parameter: click.Option) -> str:
+    return parameter.section if isinstance(parameter, Option) else "Options"
+
+
 def _rank(section: str) -> int:
     if section == _COMMON:
         return len(SECTIONS) + 1
@@ -228,7 +233,7 @@ def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 def _no_such_command(name: str, known: list[str]) -> str:
     message = f"No such command {name!r}."
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if close:
         return f"{message} Did you mean {' or '.join(map(repr, close))}?"
     return f"{message} Choose from: {', '.join(known)}."

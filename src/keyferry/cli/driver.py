@@ -230,10 +230,7 @@ def driver(flags: tuple[str, ...]) -> None:
         console().error(str(error), "Run 'keyferry driver --help' for the flags.")
         sys.exit(ExitCode.INVALID)
     if parsed.wants_help:
-        click.echo(
-            "Usage: keyferry driver [flags]\n\nRun the node daemon. "
-            f"Flags:\n\n{help_text(DRIVER_FLAGS)}"
-        )
+        click.echo(f"{_HELP}\nFlags:\n{help_text(DRIVER_FLAGS)}")
         return
     if parsed.values["version"]:
         details = {"BuildVersion": f"v{__version__}", "GitCommit": commit(), "BuildDate": ""}
@@ -249,6 +246,19 @@ def driver(flags: tuple[str, ...]) -> None:
     settings = settings_from(parsed)
     _check_start(settings)
     _run(settings)
+
+
+_HELP = """\
+Usage: keyferry driver [flags]
+
+Run the node daemon (CSI driver). It accepts the flags of the Secrets Store CSI Driver.
+
+Examples:
+  # on a node, as in the Helm chart
+  keyferry driver --endpoint=unix:///csi/csi.sock --nodeid=node-1 --enable-secret-rotation
+  # on a laptop, without root and Kubernetes
+  keyferry driver --endpoint=unix:///tmp/csi.sock --manifests=. --volumes=folder --isolation=none
+"""
 
 
 def _check_start(settings: DriverSettings) -> None:

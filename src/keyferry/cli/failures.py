@@ -75,6 +75,9 @@ def _report(error: Exception, console: Console, debug_command: str) -> int:
             code = ExitCode.SIGNAL + signal.SIGINT
         case click.exceptions.Abort():
             console.error("standard input ended before an answer")
+        case click.exceptions.NoArgsIsHelpError():
+            code = ExitCode.INVALID
+            click.echo(error.ctx.get_help(), err=True)
         case click.UsageError():
             code = error.exit_code
             console.error(_sentence(error), _usage_hint(error))
@@ -137,7 +140,7 @@ def _issue_tracker() -> str:
 
 
 def _broken_pipe() -> int:
-    """Return the exit code for a closed standard output, as in `... | head -1`."""
+    """Silence a closed standard output, as in `... | head -1`, and return the exit code."""
     # Else the interpreter complains when it flushes the stream.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return ExitCode.SIGNAL + signal.SIGPIPE
+    return ExitCode.FAILED  # as click does for output of its own

@@ -66,7 +66,13 @@ def provider(arguments: tuple[str, ...]) -> None:
         console().error(str(error), f"Run 'keyferry provider {name} --help' for the flags.")
         sys.exit(ExitCode.INVALID)
     if parsed.wants_help:
-        click.echo(f"Usage: keyferry provider {name} [flags]\n\n{help_text(command.flags)}")
+        click.echo(
+            f"Usage: keyferry provider {name} [flags]\n\n"
+            f"Serve the built-in provider {name} on a socket, for the upstream driver.\n\n"
+            "Examples:\n"
+            f"  keyferry provider {name} --endpoint=unix:///provider/{name}.sock\n\n"
+            f"Flags:\n{help_text(command.flags)}"
+        )
     elif parsed.values["version"]:
         print(command.version(parsed))
     else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keyferry.cli.commands import command
 from keyferry.cli.output import OutputFormat, output_option, print_list
 from keyferry.errors import RequestInvalidError
 from keyferry_devvault.cli.options import (
@@ -166,7 +167,7 @@ def list_identities(output: OutputFormat, data: Path) -> None:
     print_list(rows, {**columns, "FEDERATED": "subjects"}, output, empty="no identities")
 
 
-@click.command()
+@command()
 @click.argument("vault")
 @click.argument("principal", required=False)
 @click.option(
@@ -237,7 +238,7 @@ def list_issuers(output: OutputFormat, data: Path) -> None:
     print_list(rows, {"URL": "url"}, output, empty="no issuers")
 
 
-@click.command()
+@command()
 @click.option("--subject", required=True, help="system:serviceaccount:NAMESPACE:NAME")
 @click.option(
     "--audience", "audiences", multiple=True, default=(EXCHANGE_AUDIENCE,), show_default=True

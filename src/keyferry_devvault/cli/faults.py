@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from keyferry.cli.commands import command
 from keyferry.cli.output import OutputFormat, output_option, print_document
 from keyferry_devvault.cli.options import create_data, data_option
 from keyferry_devvault.model import Tuning
@@ -35,7 +36,7 @@ class FaultInjection(msgspec.Struct, rename="camel"):
     faults: list[str]
 
 
-@click.command()
+@command()
 @click.option("--latency", metavar="DURATION", help="Delay of each response of a vault: 20ms.")
 @click.option(
     "--throttle",

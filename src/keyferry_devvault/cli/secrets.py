@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keyferry.cli.commands import command
 from keyferry.cli.output import (
     OutputFormat,
     output_option,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command("set")
+@command("set")
 @click.argument("vault")
 @click.argument("name")
 @click.option(
@@ -83,7 +84,7 @@ def set_secret(
             )
 
 
-@click.command("get")
+@command("get")
 @click.argument("vault")
 @click.argument("name")
 @click.option("--version", metavar="ID", help="This version instead of the latest.")
@@ -110,7 +111,7 @@ def get_secret(
         print_details(_details(row) | {"value": "******** (--show-value prints it)"}, output)
 
 
-@click.command("list")
+@command("list")
 @click.argument("vault")
 @click.argument("name", required=False)
 @output_option
@@ -136,7 +137,7 @@ def list_secrets(vault: str, name: str | None, output: OutputFormat, data: Path)
     )
 
 
-@click.command("disable")
+@command("disable")
 @click.argument("vault")
 @click.argument("name")
 @click.option("--version", metavar="ID", help="This version instead of the latest.")
@@ -146,7 +147,7 @@ def disable_secret(vault: str, name: str, version: str | None, data: Path) -> No
     _set_enabled(data, vault, name, version, enabled=False)
 
 
-@click.command("enable")
+@command("enable")
 @click.argument("vault")
 @click.argument("name")
 @click.option("--version", metavar="ID", help="This version instead of the latest.")
@@ -156,7 +157,7 @@ def enable_secret(vault: str, name: str, version: str | None, data: Path) -> Non
     _set_enabled(data, vault, name, version, enabled=True)
 
 
-@click.command("delete")
+@command("delete")
 @click.argument("vault")
 @click.argument("name")
 @click.option(

@@ -9,6 +9,7 @@ import click
 from keyferry.errors import RequestInvalidError
 from keyferry_devvault.cli.access import identity, issuer, policy, token
 from keyferry_devvault.cli.certs import cert
+from keyferry_devvault.cli.examples import add_examples
 from keyferry_devvault.cli.faults import tune
 from keyferry_devvault.cli.keys import key
 from keyferry_devvault.cli.options import CommandGroup, create_data, data_option
@@ -73,6 +74,7 @@ for _command in (
     status,
 ):
     devvault.add_command(_command)
+add_examples(devvault)
 
 
 async def _serve(dev: DevVaultData, address: tuple[str, int], *, quiet: bool) -> None:

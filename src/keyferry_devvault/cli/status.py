@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from keyferry.cli.commands import command
 from keyferry.cli.output import OutputFormat, counted, output_option, print_document
 from keyferry.errors import PlatformError, Stage
 from keyferry_devvault.cli.faults import FaultInjection, fault_injection, print_fault_injection
@@ -109,7 +110,7 @@ def _print_status(shown: _Status, hints: CommandHints) -> None:
         click.echo(f"requests: {count:6} {kind}")
 
 
-@click.command()
+@command()
 @output_option
 @data_option
 def status(output: OutputFormat, data: Path) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from keyferry.cli.commands import command
 from keyferry.cli.local.files import visible_files
 from keyferry.errors import InternalError
 from keyferry.formats.kubernetes_yaml import parse_documents
@@ -37,7 +38,7 @@ POD = "nginx-secrets-store-inline"
 _MAX_YAML = 1 << 20
 
 
-@click.command()
+@command(examples=("keyferry demo", "keyferry demo --keep"))
 @click.option(
     "--keep",
     is_flag=True,

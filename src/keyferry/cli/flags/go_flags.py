@@ -130,16 +130,24 @@ def read_value(flag: GoFlag, text: str) -> FlagValue:
 
 
 def help_text(flags: Sequence[GoFlag]) -> str:
-    """Return one line per flag, then the names of the flags that have no effect."""
-    lines = [
-        f"  --{flag.name:<34} {flag.help}" + (f" (default {flag.default})" if flag.default else "")
-        for flag in flags
-        if not flag.ignored_because
-    ]
+    """Return name, type and help of each flag, then the names of flags that have no effect."""
+    lines = [_help_line(flag) for flag in flags if not flag.ignored_because]
     ignored = [f"--{flag.name}" for flag in flags if flag.ignored_because]
     if ignored:
         lines += ["", "Accepted for compatibility, without effect: " + ", ".join(ignored) + "."]
     return "\n".join(lines)
+
+
+def _help_line(flag: GoFlag) -> str:
+    kind = "" if flag.kind is FlagKind.BOOL else f" {flag.kind.value}"
+    label = f"  --{flag.name}{kind}"
+    default = f" (default {flag.default})" if flag.default else ""
+    gap = " " * (_HELP_COLUMN - len(label)) if len(label) < _HELP_COLUMN else f"\n{_HELP_INDENT}"
+    return f"{label}{gap}{flag.help}{default}"
+
+
+_HELP_COLUMN = 36
+_HELP_INDENT = " " * _HELP_COLUMN
 
 
 def completions(flags: Sequence[GoFlag]) -> list[tuple[str, str]]:
