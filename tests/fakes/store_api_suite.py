@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from keyferry.errors import SecretNotManagedError
 from keyferry.kubernetes.objects import ApplyOutcome
 from tests.fakes.store_suite import (
     ADOPTING_SECRET,
@@ -20,6 +21,7 @@ from tests.fakes.store_suite import (
     StoreContract,
     StorePeer,
     decoded_data,
+    later_adoption,
     later_claim,
     owner_uids,
 )
@@ -92,6 +94,16 @@ class ApiStoreContract(StoreContract):
         live = await peer.store.find_secret("shop", "db")
         assert live is not None
         assert live.adopted
+
+    async def test_adopted_secret_that_became_immutable(self, peer: ApiStorePeer) -> None:
+        """It is kept as it is; a change is refused, because only a new Secret could have it."""
+        await peer.put(THEIR_SECRET)
+        await peer.store.apply_secret(ADOPTING_SECRET)
+        await peer.patch_secret("shop", "db", {"immutable": True})
+        assert not (await peer.store.apply_secret(ADOPTING_SECRET)).changed
+        changed = replace(ADOPTING_SECRET, data={"user": b"you"}, claim=later_adoption())
+        with pytest.raises(SecretNotManagedError, match="is immutable"):
+            await peer.store.apply_secret(changed)
 
     async def test_secret_is_created_by_one_write(self, peer: ApiStorePeer) -> None:
         """It never exists without its owners."""

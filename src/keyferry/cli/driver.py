@@ -361,6 +361,11 @@ def _check_values(values: Mapping[str, FlagValue]) -> None:
             "--registration-dir requires --nodeid",
             "Set --nodeid to the Kubernetes name of this node.",
         )
+    if float(values["secret-grace-period"]) < 0:
+        raise SettingInvalidError(
+            "--secret-grace-period must not be negative",
+            "Set it to a duration such as 10m, or to 0.",
+        )
     if values["startup-taint"] and values["manifests"]:
         raise SettingInvalidError(
             "--startup-taint requires the Kubernetes API, and --manifests disables it",

@@ -55,13 +55,13 @@ class SecretChanged:
     """A Secret that is watched changed.
 
     Attributes:
-        unused: it is marked as unused.
+        unused_since: its mark as unused; "" without one.
         deleted: it was deleted, or lost its label.
     """
 
     namespace: str
     name: str
-    unused: bool = False
+    unused_since: str = ""
     deleted: bool = False
 
 

@@ -116,6 +116,8 @@ def plan_secret(desired: DesiredSecret, live: LiveSecret | None) -> SecretPlan:
             return Adopt()
     if ahead or (desired.type == live.type and _is_equal(desired, live)):
         return Keep()
+    if desired.adopted and live.immutable:
+        raise _immutable_error(desired)
     if not desired.adopted and (desired.type != live.type or live.immutable):
         return Recreate()
     if claim and same_class and not edited:
@@ -176,12 +178,16 @@ def _check_adoptable(desired: DesiredSecret, live: LiveSecret) -> None:
             " the type of a Secret cannot be changed",
             f"Set type: {live.type} in secretObjects, or choose another secretName.",
         )
-    if live.immutable:
-        raise SecretNotManagedError(
-            f"Secret {desired.namespace}/{desired.name} is not managed by Keyferry and is"
-            " immutable, so it cannot be adopted",
-            "Delete the Secret, or choose another secretName.",
-        )
+    if live.immutable and not live.adopted:
+        raise _immutable_error(desired)
+
+
+def _immutable_error(desired: DesiredSecret) -> SecretNotManagedError:
+    return SecretNotManagedError(
+        f"Secret {desired.namespace}/{desired.name} belongs to another client and is immutable, so"
+        " no keys can be added to it",
+        "Delete the Secret, or choose another secretName.",
+    )
 
 
 def _check_ownership(desired: DesiredSecret, live: LiveSecret) -> None:

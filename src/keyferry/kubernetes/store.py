@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from keyferry.kubernetes.cluster import ClusterView
     from keyferry.kubernetes.live_secret import LiveSecret
     from keyferry.kubernetes.objects import (
@@ -73,7 +71,7 @@ class ObjectStore(Protocol):
         name: str,
         expected: LiveSecret,
         *,
-        since: datetime,
+        since: str,
         owner: OwnerReference | None,
     ) -> bool:
         """Mark a Secret as unused if it equals `expected`; return False if it has changed.
@@ -82,7 +80,7 @@ class ObjectStore(Protocol):
             namespace: of the Secret.
             name: of the Secret.
             expected: the Secret as it was read.
-            since: when the last pod stopped using it.
+            since: when the last pod stopped using it, the value of the annotation.
             owner: its SecretProviderClass, to be added as an owner; None to add none.
         """
 

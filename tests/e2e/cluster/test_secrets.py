@@ -80,8 +80,11 @@ async def test_a_secret_survives_replaced_pods(shop: Namespace) -> None:
     await shop.delete("deployment", "cert")
     for name in ("db", "cert"):
         await shop.wait("delete", f"secret/{name}")
+        await shop.says("SecretDeleted", f"secret {name} was deleted by Kubernetes")
     await shop.delete("pod", "bare")
     await shop.says("SecretUnused", "no pod uses secret bare any more; it is deleted after 10m")
+    kept = shop.installed.cluster.kubelet_root / "plugins/csi-secrets-store/unused-secrets.json"
+    assert '"bare"' in kept.read_text()
     await shop.delete("secretproviderclass", "bare")
     await shop.wait("delete", "secret/bare")
 

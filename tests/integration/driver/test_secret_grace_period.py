@@ -176,6 +176,7 @@ async def test_secret_of_a_deleted_deployment_is_not_recreated(
     await wait_until(
         lambda: node.store.cluster.secret_resource_version(NAMESPACE, "db") is not None, "the watch"
     )
+    api.requests.clear()
     api.remove("replicasets", NAMESPACE, "web-1")
     await wait_until(
         lambda: node.store.cluster.secret_resource_version(NAMESPACE, "db") is None, "the deletion"
@@ -186,6 +187,7 @@ async def test_secret_of_a_deleted_deployment_is_not_recreated(
     await clock.advance(GRACE)
     await node.settle()
     assert (1, 1) == (changes(api, "ADDED"), changes(api, "DELETED"))
+    assert 1 == api.requests.count("get secrets")
     assert [
         "SecretProviderClass web: secret db was deleted by Kubernetes with the owners of its pods"
     ] == await node.events("SecretDeleted")
@@ -376,6 +378,27 @@ async def test_secret_is_kept_for_pods_of_other_nodes(
     assert ["SecretProviderClassPodStatus web-b-shop-web"] == node.owners("db")
     await end_pod(other, "web-b")
     await clock.advance(GRACE + 1)
+    await wait_until(lambda: node.secret("db") is None, "the Secret to be deleted")
+
+
+async def test_grace_period_begins_with_the_mark_of_the_last_node(
+    node: Node, other: Node, api: KubeApiServer, clock: ManualClock
+) -> None:
+    """The first node, which had marked the Secret earlier, does not delete it too early."""
+    await start_pod(node, "web-a")
+    await end_pod(node, "web-a")
+    await clock.advance(GRACE - 60)
+    node.store.cluster.watch_secrets(frozenset())  # it misses what the other node does
+    await start_pod(other, "web-b")
+    await end_pod(other, "web-b")
+    for place in (node, other):
+        await place.settle()
+    await clock.advance(GRACE - 60)
+    for place in (node, other):
+        await place.settle()
+    assert node.secret("db") is not None
+    assert 0 == changes(api, "DELETED")
+    await clock.advance(61)
     await wait_until(lambda: node.secret("db") is None, "the Secret to be deleted")
 
 

@@ -222,10 +222,9 @@ class SecretController:
         if key in self._volumes.secret_keys():
             if not self._is_unchanged(key):
                 self._queue.add(key)
-        elif not event.unused:
+        elif not event.unused_since:
             self._unused.forget(key)
-        elif key not in self._unused and self._unused.grace_period > 0:
-            self._unused.observe(key)
+        elif self._unused.grace_period > 0 and self._unused.observe(key, event.unused_since):
             self._queue.add(key, after=self._unused.remaining(key))
 
     def _on_spc_changed(

@@ -177,6 +177,8 @@ class SecretGarbageCollector:
         if not present.unused_since or key not in unused or unused.is_provisional(key):
             marked = await self._mark(key, present, spc, unused, provisional=False)
             return After(unused.remaining(key)) if marked else False
+        # Another node may have used and marked it since then: its period begins with that mark.
+        unused.observe(key, present.unused_since)
         if remaining := unused.remaining(key):
             return After(remaining)
         if pending:
@@ -202,8 +204,9 @@ class SecretGarbageCollector:
         owner = None
         if spc is not None and spc.uid and not present.adopted:
             owner = OwnerReference(POD_STATUS_API_VERSION, _CLASS_KIND, spc.name, spc.uid)
-        since = unused.since(key)
-        marked = await self._store.mark_secret_unused(*key, present, since=since, owner=owner)
+        marked = await self._store.mark_secret_unused(
+            *key, present, since=unused.mark(key), owner=owner
+        )
         if not marked:
             unused.forget(key)
         elif spc is not None and not provisional:

@@ -15,7 +15,7 @@ import asyncio
 import json
 import random
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keyferry.formats.fields import Field, FieldTypeError
@@ -42,13 +42,15 @@ class _Entry:
 
     Attributes:
         deadline: monotonic seconds.
+        mark: the mark in the cluster from which it is counted.
         since: when its last pod stopped using it, by the clock of this node; None if another node
             marked it.
         provisional: its last pod still terminates.
     """
 
     deadline: float
-    since: datetime | None
+    mark: str
+    since: datetime | None = None
     provisional: bool = False
 
 
@@ -96,22 +98,24 @@ class UnusedSecrets:
         entry = self._entries.get(key)
         return max(0.0, entry.deadline - self._clock.monotonic()) if entry else 0.0
 
-    def since(self, key: NamespacedName) -> datetime:
-        """Return when the last pod stopped using a Secret that this node marked."""
-        since = self._entries[key].since
-        assert since is not None
-        return since
+    def mark(self, key: NamespacedName) -> str:
+        """Return the mark from which the grace period of a Secret is counted; "" if it is not."""
+        entry = self._entries.get(key)
+        return entry.mark if entry else ""
 
     async def start(self, key: NamespacedName, *, provisional: bool = False) -> None:
-        """Start the grace period of a Secret that this node marks."""
-        deadline = self._clock.monotonic() + self.grace_period
-        self._entries[key] = _Entry(deadline, self._clock.wall(), provisional)
+        """Start the grace period of a Secret that this node marks with the result of `mark`."""
+        deadline, since = self._clock.monotonic() + self.grace_period, self._clock.wall()
+        self._entries[key] = _Entry(deadline, _mark(since), since, provisional)
         await self._save()
 
-    def observe(self, key: NamespacedName) -> None:
-        """Track a Secret that another node marked."""
+    def observe(self, key: NamespacedName, mark: str) -> bool:
+        """Track a Secret with this mark. Returns whether another node set it, and it is new."""
+        if self.mark(key) == mark:
+            return False
         wait = OTHER_NODE_MARGIN_SECONDS + self.grace_period * (1.0 + self._jitter())
-        self._entries.setdefault(key, _Entry(self._clock.monotonic() + wait, None))
+        self._entries[key] = _Entry(self._clock.monotonic() + wait, mark)
+        return True
 
     def forget(self, key: NamespacedName) -> None:
         """Stop tracking a Secret: a pod uses it again, or it does not exist any more."""
@@ -128,7 +132,7 @@ class UnusedSecrets:
             # Whatever the clock says, between 0 and one grace period has elapsed.
             elapsed = min(max((now - since).total_seconds(), 0.0), self.grace_period)
             deadline = self._clock.monotonic() + self.grace_period - elapsed
-            self._entries.setdefault(key, _Entry(deadline, now - timedelta(seconds=elapsed)))
+            self._entries.setdefault(key, _Entry(deadline, _mark(since), since))
 
     async def _save(self) -> None:
         if self._file is None:
@@ -145,6 +149,10 @@ class UnusedSecrets:
                         file=str(self._file),
                         error=error.strerror or type(error).__name__,
                     )
+
+
+def _mark(since: datetime) -> str:
+    return since.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def _write(file: Path, marked: Mapping[NamespacedName, datetime]) -> None:

@@ -57,7 +57,7 @@ class _SecretVersion:
     namespace: str
     name: str
     resource_version: str
-    unused: bool
+    unused_since: str
 
 
 _SecretWatch: TypeAlias = "tuple[Reflector[_SecretVersion], asyncio.Task[None]]"
@@ -260,7 +260,7 @@ class ClusterCache:
             SecretChanged(
                 version.namespace,
                 version.name,
-                unused=after is not None and after.unused,
+                unused_since=after.unused_since if after else "",
                 deleted=after is None,
             )
         )
@@ -296,7 +296,7 @@ def _secret_version(manifest: Manifest) -> _SecretVersion | None:
             metadata["namespace"].text(),
             metadata["name"].text(),
             metadata["resourceVersion"].text(),
-            bool(metadata["annotations"][UNUSED_SINCE_ANNOTATION].text()),
+            metadata["annotations"][UNUSED_SINCE_ANNOTATION].text(),
         )
     except FieldTypeError:
         return None

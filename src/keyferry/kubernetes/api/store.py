@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from datetime import UTC
 from typing import TYPE_CHECKING, assert_never, cast
 
 from keyferry.aio.tasks import spawn
@@ -66,7 +65,6 @@ from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from datetime import datetime
     from pathlib import Path
 
     from keyferry.aio.clock import Clock
@@ -335,11 +333,11 @@ class KubeStore:
         name: str,
         expected: LiveSecret,
         *,
-        since: datetime,
+        since: str,
         owner: OwnerReference | None,
     ) -> bool:
         """Mark a Secret as unused if it is still `expected`. Returns False if it changed."""
-        patch = unused_patch(expected, since.astimezone(UTC).isoformat(timespec="seconds"), owner)
+        patch = unused_patch(expected, since, owner)
         try:
             await self._api.strategic_merge(SecretResource, namespace, name, patch)
         except (ApiNotFoundError, ApiConflictError):

@@ -152,7 +152,7 @@ class ManifestsStore:
         name: str,
         expected: LiveSecret,
         *,
-        since: datetime,
+        since: str,
         owner: OwnerReference | None,
     ) -> bool:
         """Return True: there is no grace period without a cluster."""

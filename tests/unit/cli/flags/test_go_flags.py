@@ -207,11 +207,24 @@ def test_rotation_and_health_checks_are_off_by_default() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "seconds"),
+    [([], 600.0), (["--secret-grace-period=0"], 0.0), (["--secret-grace-period=90s"], 90.0)],
+)
+def test_grace_period_of_secrets_survives_a_restart(arguments: list[str], seconds: float) -> None:
+    """Its file is beside the CSI socket, in a folder that outlives the container."""
+    flags = ["--endpoint=unix:///csi/csi.sock", *arguments]
+    settings = settings_from(parse_flags(flags, DRIVER_FLAGS))
+    assert seconds == settings.secret_grace_period
+    assert Path("/csi/unused-secrets.json") == settings.unused_secrets_file
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--metrics-backend=statsd"], "unsupported metrics backend 'statsd'"),
         (["--max-call-recv-msg-size=0"], "--max-call-recv-msg-size is 0"),
         (["--volumes=disk"], "Set it to tmpfs or folder"),
+        (["--secret-grace-period=-1s"], "--secret-grace-period must not be negative"),
         (
             ["--provider-health-check", "--provider-health-check-interval=0"],
             "--provider-health-check-interval must be greater than 0",

@@ -72,12 +72,14 @@ async def test_mark_of_another_node_waits_longer_than_that_node(
 ) -> None:
     """So that node acts first; the nodes after it do not act at once."""
     unused = unused_secrets(clock, jitter=jitter)
-    unused.observe(KEY)
+    assert unused.observe(KEY, "mark 1")
     wait = GRACE + OTHER_NODE_MARGIN_SECONDS + jitter * GRACE
     assert wait == unused.remaining(KEY)
     clock.now += 100
-    unused.observe(KEY)
+    assert not unused.observe(KEY, "mark 1")
     assert wait - 100 == unused.remaining(KEY)
+    assert unused.observe(KEY, "mark 2")
+    assert wait == unused.remaining(KEY)
 
 
 @pytest.mark.parametrize(
@@ -103,10 +105,23 @@ async def test_period_continues_after_a_restart(
     assert {KEY} == again.tracked()
 
 
+async def test_own_mark_is_not_one_of_another_node(clock: Clock, file: Path) -> None:
+    """The watch reports it, also to the next process."""
+    unused = unused_secrets(clock, file)
+    await unused.start(KEY)
+    mark = unused.mark(KEY)
+    assert "2030-01-01T12:00:00+00:00" == mark
+    assert not unused.observe(KEY, mark)
+    again = unused_secrets(clock, file)
+    await again.load()
+    assert not again.observe(KEY, mark)
+    assert GRACE == again.remaining(KEY)
+
+
 async def test_mark_of_another_node_is_not_restored(clock: Clock, file: Path) -> None:
     """The watch reports it again."""
     unused = unused_secrets(clock, file)
-    unused.observe(("shop", "other"))
+    unused.observe(("shop", "other"), "mark 1")
     await unused.start(KEY)
     again = unused_secrets(clock, file)
     await again.load()
