@@ -263,6 +263,10 @@ class StoreUnavailableError(StoreError):
     """The store is unavailable; a retry may succeed."""
 
 
+class StorePermissionError(StoreError):
+    """The Kubernetes API denies a permission to Keyferry."""
+
+
 class SecretNotManagedError(StoreError):
     """A Secret with this name exists that Keyferry does not manage."""
 

@@ -36,6 +36,8 @@ _OBJECTS = re.compile(
 )
 KEYFERRY_FIELDS = {"conditions", "lastRefreshTime"}
 
+OVER_QUOTA = "exceeded quota: q, requested: secrets=1, used: secrets=0, limited: secrets=0"
+
 
 class KubeApiServer:
     """A running API server, and the actions of users and of the platform.
@@ -46,6 +48,7 @@ class KubeApiServer:
         requests: each as `VERB plural`, with the verb of RBAC.
         user_agents: the User-Agent headers of the requests.
         forbidden: requests without a permission, as `VERB plural`.
+        over_quota: requests that a ResourceQuota rejects, as `VERB plural`.
         refusals: the errors of further requests, by `VERB plural`.
         upstream_crds: the CRD of pod statuses lacks the fields that Keyferry adds.
         max_page: the greatest number of objects in a page.
@@ -63,6 +66,7 @@ class KubeApiServer:
         self.requests: list[str] = []
         self.user_agents: set[str] = set()
         self.forbidden: set[str] = set()
+        self.over_quota: set[str] = set()
         self.refusals: dict[str, StatusError] = {}
         self.upstream_crds = False
         self.max_page = 500
@@ -153,6 +157,8 @@ class KubeApiServer:
         verb = verb_of(request, name)
         self.requests.append(f"{verb} {plural}")
         self.user_agents.add(request.headers.get("User-Agent", ""))
+        if f"{verb} {plural}" in self.over_quota:
+            raise StatusError(403, "Forbidden", f'{plural} "{name}" is forbidden: {OVER_QUOTA}')
         if f"{verb} {plural}" in self.forbidden:
             raise permission_error(verb, plural, namespace, name)
         if refusal := self.refusals.get(f"{verb} {plural}"):

@@ -23,7 +23,7 @@ PAGES = {
 
 HERE = "compat/test_over_time.py"
 LIFECYCLE = "integration/driver/test_volume_lifecycle.py"
-GRACE = "integration/driver/test_secret_grace_period.py"
+GRACE = "integration/driver/secret_lifetime/test_secret_grace_period.py"
 REFRESH = "integration/driver/test_refresh.py"
 AZURE = "integration/azure"
 IDENTITIES = "integration/azure_identities"

@@ -201,6 +201,9 @@ class SecretController:
                 self._on_secret_changed(event)
             case Reconnected():
                 self._queue.retry_failed()
+                # Perhaps a permission was granted.
+                for key in self._reconciler.failing():
+                    self._queue.add(key)
             case _:
                 assert_never(event)
 

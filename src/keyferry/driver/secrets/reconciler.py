@@ -37,6 +37,7 @@ from keyferry.errors import (
     SecretConflictError,
     SecretNotManagedError,
     StoreError,
+    StorePermissionError,
     StoreUnavailableError,
 )
 from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult, SecretClaim
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import Pod, SecretProviderClass
     from keyferry.telemetry.metrics import SecretMetrics
 
+PERMISSION_SECONDS = 300.0
+"""How often a Secret is retried that Keyferry has no permission for."""
 DELETED_SECONDS = 1.0
 """How long a deleted Secret of pods with owners is not recreated; four times longer after each."""
 MAX_DELETED_SECONDS = 60.0
@@ -222,8 +225,8 @@ class SecretReconciler:
             wait = max(wait, DELETED_WITH_PODS_SECONDS)
         return max(0.0, deleted_at + wait - self._clock.monotonic())
 
-    async def _ensure(self, key: NamespacedName, usage: Usage) -> bool:
-        """Write a Secret that volumes use; False when it must be requeued.
+    async def _ensure(self, key: NamespacedName, usage: Usage) -> bool | After:
+        """Write a Secret that volumes use; False or `After` when it must be requeued.
 
         If several SecretProviderClasses name it, it is written for one of them:
 
@@ -246,6 +249,9 @@ class SecretReconciler:
             if other is not owner:
                 problems[other.name] = _conflict_error(key, owner_name)
         await self._report_problems(key, usage, problems)
+        if isinstance(error, StorePermissionError):
+            # The watch of Secrets reports when it is permitted again; every node may be affected.
+            return After(PERMISSION_SECONDS)
         # A conflict ends with an event (an edit of a class, a deleted Secret), not with time.
         return not isinstance(error, StoreError) or isinstance(
             error, SecretConflictError | SecretNotManagedError

@@ -14,7 +14,7 @@ import httpx2
 import msgspec
 from lightkube.core.exceptions import ApiError
 
-from keyferry.errors import StoreError, StoreUnavailableError
+from keyferry.errors import StoreError, StorePermissionError, StoreUnavailableError
 from keyferry.kubernetes.rejection import Rejection, RejectionKind, parse_rejection
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ class ApiGoneError(ApiStatusError):
 
 class NamespaceTerminatingError(ApiStatusError):
     """The namespace is being deleted, so nothing can be created in it (403)."""
+
+
+class ApiPermissionError(ApiStatusError, StorePermissionError):
+    """A Role or ClusterRole does not permit the request (403)."""
 
 
 class ApiUnreachableError(StoreUnavailableError):
@@ -121,8 +125,9 @@ def error_for_status(
         return kind(f"{problem}: {rejection.problem}", rejection.remedy(_namespace(name)))
     if code == 403:
         remedy = _rbac_remedy(verb, resource, name)
-        if rejection is None:
-            remedy = f"{remedy} If the permission exists, an admission plugin denied the request."
+        if rejection is not None:
+            return ApiPermissionError(problem, remedy)
+        remedy = f"{remedy} If the permission exists, an admission plugin denied the request."
     return kind(problem, remedy)
 
 

@@ -1,262 +1,25 @@
-"""How long a Secret exists: real drivers, an emulated API and its garbage collector.
-
-Each test watches the Secret `db` and fails if it is deleted when it must not be.
-"""
+"""A Secret of pods without an owner, and an adopted one, are kept for a grace period."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 
-import pytest
-
 from keyferry.driver.secrets.controller import MAX_RETRY_SECONDS
+from keyferry.driver.secrets.reconciler import PERMISSION_SECONDS
 from tests.fakes.clock import ManualClock
 from tests.fakes.driver import NAMESPACE
-from tests.fakes.kube_api import KubeApiServer, running_api
-from tests.fakes.kube_gc import collecting_garbage
+from tests.fakes.kube_api import KubeApiServer
 from tests.fakes.kube_node import Node, running_node, scripted_class, secret_object, wait_until
-
-CLASSES = "secretproviderclasses"
-GRACE = 600.0
-
-Advance = Callable[[float], Awaitable[None]]
-
-
-@pytest.fixture
-async def api(mount_home: Path) -> AsyncIterator[KubeApiServer]:
-    async with running_api(mount_home) as running, collecting_garbage(running):
-        running.put(CLASSES, scripted_class("web", secret_object("db", "a")))
-        yield running
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def start(
-    mount_home: Path, api: KubeApiServer, clock: ManualClock
-) -> Callable[[str], AbstractAsyncContextManager[Node]]:
-    """Start a node, or its driver again."""
-
-    def run(name: str) -> AbstractAsyncContextManager[Node]:
-        home = mount_home / name
-        home.mkdir(exist_ok=True)
-        return running_node(home, api, name, secret_grace_period=GRACE, clock=clock)
-
-    return run
-
-
-Start = Callable[[str], AbstractAsyncContextManager[Node]]
-
-
-@pytest.fixture
-async def node(start: Start) -> AsyncIterator[Node]:
-    async with start("node-1") as running:
-        yield running
-
-
-@pytest.fixture
-async def other(start: Start, node: Node) -> AsyncIterator[Node]:
-    async with start("node-2") as running:
-        yield running
-
-
-def create_owner(api: KubeApiServer, name: str) -> None:
-    """Create a ReplicaSet."""
-    metadata = {"name": name, "namespace": NAMESPACE, "uid": f"uid-of-{name}"}
-    api.put("replicasets", {"metadata": metadata})
-
-
-def changes(api: KubeApiServer, kind: str, name: str = "db") -> int:
-    """Return the number of watch events of a Secret, such as DELETED."""
-    return sum(
-        1
-        for _, event, key, _, _ in api.objects.history
-        if event == kind and key == ("secrets", NAMESPACE, name)
-    )
-
-
-async def start_pod(node: Node, pod: str, *, owner: str = "") -> None:
-    node.schedule(pod, "web", owner=owner)
-    await node.publish("web", pod)
-
-
-async def end_pod(node: Node, pod: str, *, owner: str = "") -> None:
-    """End a pod as kubelet does: its volume is unmounted before it is deleted."""
-    node.schedule(pod, "web", owner=owner, phase="Running", terminating=True)
-    await wait_until(
-        lambda: getattr(node.store.cluster.local_pod(NAMESPACE, pod), "terminating", False),
-        "the pod to terminate",
-    )
-    await node.unpublish(pod)
-    node.api.remove("pods", NAMESPACE, pod)
-    await wait_until(
-        lambda: not [s for s in node.store.cluster.local_pod_statuses() if s.pod.name == pod],
-        "the pod status to be collected",
-    )
-    await node.settle()
-
-
-async def test_secret_survives_a_replaced_pod_of_a_stateful_set(
-    node: Node, api: KubeApiServer
-) -> None:
-    """The only pod ends before the next one starts."""
-    create_owner(api, "db")
-    await start_pod(node, "db-0", owner="db")
-    await end_pod(node, "db-0", owner="db")
-    await start_pod(node, "db-0", owner="db")
-    assert (1, 0) == (changes(api, "ADDED"), changes(api, "DELETED"))
-
-
-async def test_secret_survives_a_recreate_rollout(node: Node, api: KubeApiServer) -> None:
-    """The new ReplicaSet becomes an owner; the old one may be deleted then."""
-    create_owner(api, "web-1")
-    await start_pod(node, "web-a", owner="web-1")
-    await end_pod(node, "web-a", owner="web-1")
-    create_owner(api, "web-2")
-    await start_pod(node, "web-b", owner="web-2")
-    api.remove("replicasets", NAMESPACE, "web-1")
-    await wait_until(lambda: node.owners("db") == ["ReplicaSet web-2"], "the old owner to go")
-    assert (1, 0) == (changes(api, "ADDED"), changes(api, "DELETED"))
-
-
-async def test_secret_survives_scale_to_zero_as_long_as_its_owner(
-    node: Node, api: KubeApiServer, clock: ManualClock
-) -> None:
-    """Like upstream. Kubernetes deletes it with the ReplicaSet, even if a pod still runs."""
-    create_owner(api, "web-1")
-    await start_pod(node, "web-a", owner="web-1")
-    await end_pod(node, "web-a", owner="web-1")
-    await clock.advance(10 * GRACE)
-    await node.settle()
-    assert 0 == changes(api, "DELETED")
-    await start_pod(node, "web-b", owner="web-1")
-    assert (1, 0) == (changes(api, "ADDED"), changes(api, "DELETED"))
-    await end_pod(node, "web-b", owner="web-1")
-    api.remove("replicasets", NAMESPACE, "web-1")
-    await wait_until(lambda: node.secret("db") is None, "the garbage collector")
-
-
-async def test_secret_survives_a_node_drain(node: Node, other: Node, api: KubeApiServer) -> None:
-    """The pod ends on one node before it starts on the other."""
-    create_owner(api, "web-1")
-    await start_pod(node, "web-a", owner="web-1")
-    await end_pod(node, "web-a", owner="web-1")
-    await start_pod(other, "web-b", owner="web-1")
-    await node.settle()
-    assert (1, 0) == (changes(api, "ADDED"), changes(api, "DELETED"))
-
-
-async def test_secret_survives_a_driver_restart_without_pods(
-    start: Start, api: KubeApiServer
-) -> None:
-    """The owner exists all the time."""
-    create_owner(api, "web-1")
-    async with start("node-1") as node:
-        await start_pod(node, "web-a", owner="web-1")
-        await end_pod(node, "web-a", owner="web-1")
-    async with start("node-1") as node:
-        await wait_until(lambda: node.driver.engine.volumes.restored, "the restart")
-        await start_pod(node, "web-b", owner="web-1")
-    assert (1, 0) == (changes(api, "ADDED"), changes(api, "DELETED"))
-
-
-async def test_secret_of_a_deleted_deployment_is_not_recreated(
-    node: Node, api: KubeApiServer, clock: ManualClock
-) -> None:
-    """The garbage collector may delete the Secret long before the pods terminate."""
-    create_owner(api, "web-1")
-    pods = ("web-a", "web-b", "web-c")
-    for pod in pods:
-        await start_pod(node, pod, owner="web-1")
-    await wait_until(
-        lambda: node.store.cluster.secret_resource_version(NAMESPACE, "db") is not None, "the watch"
-    )
-    api.requests.clear()
-    api.remove("replicasets", NAMESPACE, "web-1")
-    await wait_until(
-        lambda: node.store.cluster.secret_resource_version(NAMESPACE, "db") is None, "the deletion"
-    )
-    for pod in pods:
-        await clock.advance(0.4)
-        await end_pod(node, pod, owner="web-1")
-    await clock.advance(GRACE)
-    await node.settle()
-    assert (1, 1) == (changes(api, "ADDED"), changes(api, "DELETED"))
-    assert 1 == api.requests.count("get secrets")
-    assert [
-        "SecretProviderClass web: secret db was deleted by Kubernetes with the owners of its pods"
-    ] == await node.events("SecretDeleted")
-
-
-async def test_secret_deleted_with_its_owners_is_one_event(
-    node: Node, other: Node, api: KubeApiServer
-) -> None:
-    """However many nodes had pods that used it."""
-    create_owner(api, "web-1")
-    places = ((node, "web-a"), (other, "web-b"))
-    for place, pod in places:
-        await start_pod(place, pod, owner="web-1")
-    api.remove("replicasets", NAMESPACE, "web-1")
-    for place, pod in places:
-        await wait_until(
-            lambda place=place: (  # type: ignore[misc]
-                place.store.cluster.secret_resource_version(NAMESPACE, "db") is None
-            ),
-            "the deletion",
-        )
-        await end_pod(place, pod, owner="web-1")
-    await other.store.drain()
-    assert 1 == len(await node.events("SecretDeleted"))
-
-
-async def test_deleted_secret_of_a_live_deployment_is_recreated(
-    node: Node, api: KubeApiServer, clock: ManualClock
-) -> None:
-    """One second after somebody deleted it; for a new pod, at once."""
-    create_owner(api, "web-1")
-    await start_pod(node, "web-a", owner="web-1")
-    await wait_until(
-        lambda: node.store.cluster.secret_resource_version(NAMESPACE, "db") is not None, "the watch"
-    )
-    api.remove("secrets", NAMESPACE, "db")
-    await wait_until(
-        lambda: node.store.cluster.secret_resource_version(NAMESPACE, "db") is None, "the deletion"
-    )
-    await node.settle()
-    assert node.secret("db") is None
-    await clock.advance(1.1)
-    await wait_until(lambda: node.secret("db") is not None, "the Secret")
-    await wait_until(
-        lambda: node.store.cluster.secret_resource_version(NAMESPACE, "db") is not None, "the watch"
-    )
-    api.remove("secrets", NAMESPACE, "db")
-    await wait_until(
-        lambda: node.store.cluster.secret_resource_version(NAMESPACE, "db") is None, "the deletion"
-    )
-    await start_pod(node, "web-b", owner="web-1")
-    assert node.secret("db") is not None
-
-
-async def test_secret_goes_with_its_deployment_after_its_class(
-    node: Node, api: KubeApiServer
-) -> None:
-    """A deleted SecretProviderClass changes nothing for running pods."""
-    create_owner(api, "web-1")
-    await start_pod(node, "web-a", owner="web-1")
-    api.remove(CLASSES, NAMESPACE, "web")
-    await wait_until(lambda: not node.store.cluster.classes(NAMESPACE), "the class to be deleted")
-    await end_pod(node, "web-a", owner="web-1")
-    assert 0 == changes(api, "DELETED")
-    api.remove("replicasets", NAMESPACE, "web-1")
-    await wait_until(lambda: node.secret("db") is None, "the garbage collector")
-
-
-# --- pods without an owner: Kubernetes would delete the Secret with the pod -----------------------
+from tests.fakes.secret_lifetime import (
+    CLASSES,
+    GRACE,
+    Start,
+    changes,
+    create_owner,
+    end_pod,
+    start_pod,
+)
 
 
 async def test_secret_survives_a_replaced_bare_pod(
@@ -475,11 +238,27 @@ async def test_failing_secret_is_retried_within_half_a_minute(
 ) -> None:
     """However long it has failed: there is no event for a raised quota."""
     assert 30.0 == MAX_RETRY_SECONDS
-    api.forbidden.add("patch secrets")
+    api.over_quota.add("patch secrets")
     async with running_node(mount_home, api, clock=clock, driver_backoff=lambda _: 300.0) as node:
         await start_pod(node, "web-a")
-        api.forbidden.clear()
+        api.over_quota.clear()
         await clock.advance(MAX_RETRY_SECONDS)
+        await wait_until(lambda: node.secret_values("db") == {"value": "1"}, "the Secret")
+
+
+async def test_granted_permission_is_noticed_by_the_watch(
+    mount_home: Path, api: KubeApiServer, clock: ManualClock
+) -> None:
+    """The Secrets are not retried meanwhile: all nodes of a cluster may lack the permission."""
+    refused = {f"{verb} secrets" for verb in ("get", "list", "watch", "patch")}
+    api.forbidden |= refused
+    async with running_node(mount_home, api, clock=clock) as node:
+        await start_pod(node, "web-a")
+        requests = api.requests.count("get secrets")
+        await clock.advance(PERMISSION_SECONDS - 1)
+        await node.settle()
+        assert requests == api.requests.count("get secrets")
+        api.forbidden -= refused
         await wait_until(lambda: node.secret_values("db") == {"value": "1"}, "the Secret")
 
 
