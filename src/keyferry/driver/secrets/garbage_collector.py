@@ -20,6 +20,7 @@ from keyferry.driver.status.events import (
     secret_unused,
 )
 from keyferry.errors import ClassInvalidError, ClassNotFoundError
+from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.kubernetes.names import object_name_problem
 from keyferry.kubernetes.object_codec import POD_STATUS_API_VERSION, POD_STATUS_KIND
 from keyferry.kubernetes.objects import OwnerReference
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 MAX_PODS_CHECKED = 100
 """The maximum number of pods to check; if there are more, the Secret is kept."""
+MAX_REMEMBERED = 1000
+"""How many Secrets are remembered that pods of this node used."""
 PENDING_POD_SECONDS = 60.0
 """How often a Secret is checked that a pod waits for which does not run yet."""
 
@@ -64,20 +67,30 @@ class SecretGarbageCollector:
         self._store = store
         self._unused = unused if unused is not None and unused.grace_period > 0 else None
         self._tracked = unused
-        self._absent: set[NamespacedName] = set()
+        self._absent: BoundedDict[NamespacedName, None] = BoundedDict(MAX_REMEMBERED)
         """Secrets that did not exist when they were last released."""
+        self._kept: BoundedDict[NamespacedName, str] = BoundedDict(MAX_REMEMBERED)
+        """The SecretProviderClasses of Secrets that Kubernetes deletes with their owners."""
         self._deleted: dict[NamespacedName, str] = {}
-        """The SecretProviderClasses of Secrets that were deleted while pods used them."""
+        """The SecretProviderClasses of Secrets that somebody else deleted."""
 
     def in_use(self, key: NamespacedName) -> None:
         """Note that a pod of this node uses the Secret."""
         self._forget(key)
-        self._absent.discard(key)
-        self._deleted.pop(key, None)
+        for known in (self._absent, self._kept, self._deleted):
+            known.pop(key, None)
 
-    def note_deleted(self, key: NamespacedName, owner_class: str) -> None:
-        """Note that a Secret was deleted while pods of this node used it."""
-        self._deleted[key] = owner_class
+    def note_deleted(self, key: NamespacedName, owner_class: str) -> bool:
+        """Note that a Secret was deleted; return whether `release` must report it.
+
+        Args:
+            key: the Secret.
+            owner_class: its SecretProviderClass, if pods of this node use it; else "".
+        """
+        owner_class = owner_class or self._kept.pop(key, "")
+        if owner_class:
+            self._deleted[key] = owner_class
+        return bool(owner_class)
 
     async def release(self, key: NamespacedName, *, terminating: bool) -> bool | After:
         """End the Secret `key`, which no running pod of this node uses.
@@ -124,7 +137,7 @@ class SecretGarbageCollector:
             return None
         present = await self._store.find_secret(*key)
         if present is None:
-            self._absent.add(key)
+            self._absent[key] = None
             return None
         return present if present.managed and present.owner_class else None
 
@@ -148,6 +161,7 @@ class SecretGarbageCollector:
         """Cases 4 and 5 of `release`."""
         if not present.adopted and (_has_lasting_owner(present) or (not spc and present.owners)):
             self._forget(key)
+            self._kept[key] = present.owner_class
             return True
         if terminating:
             return key in unused or await self._mark(key, present, spc, unused, provisional=True)
@@ -226,7 +240,7 @@ class SecretGarbageCollector:
             return False
         self._forget(key)
         if not present.adopted:
-            self._absent.add(key)
+            self._absent[key] = None
         _log.info(
             "adopted Secret released" if present.adopted else "Secret deleted",
             secret=ObjectName(*key),

@@ -153,11 +153,15 @@ class SecretReconciler:
             if any(isinstance(each.error, SecretNotManagedError) for each in problems.values())
         )
 
-    def note_deleted(self, key: NamespacedName) -> None:
-        """Note that the Secret was deleted, by a user or with its owners."""
+    def note_deleted(self, key: NamespacedName) -> bool:
+        """Note that the Secret was deleted, by a user or with its owners.
+
+        Returns:
+            Whether it must be reconciled.
+        """
         if key in self._synced_pods:
             self._deleted_at[key] = self._clock.monotonic()
-            self._garbage_collector.note_deleted(key, self._owner_classes.get(key, ""))
+        return self._garbage_collector.note_deleted(key, self._owner_classes.get(key, ""))
 
     def failing(self) -> set[NamespacedName]:
         """Return the Secrets that could not be synced."""

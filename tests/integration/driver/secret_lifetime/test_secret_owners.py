@@ -173,3 +173,24 @@ async def test_secret_goes_with_its_deployment_after_its_class(
     assert 0 == changes(api, "DELETED")
     api.remove("replicasets", NAMESPACE, "web-1")
     await wait_until(lambda: node.secret("db") is None, "the garbage collector")
+
+
+async def test_secret_deleted_while_its_last_pod_terminates_is_reported(
+    node: Node, api: KubeApiServer
+) -> None:
+    """Kubernetes deletes the pods and the Secret of a StatefulSet in any order."""
+    create_owner(api, "db")
+    await start_pod(node, "db-0", owner="db")
+    node.schedule("db-0", "web", owner="db", phase="Running", terminating=True)
+    await wait_until(
+        lambda: getattr(node.store.cluster.local_pod(NAMESPACE, "db-0"), "terminating", False),
+        "the pod to terminate",
+    )
+    await node.settle()
+    api.remove("replicasets", NAMESPACE, "db")
+    await wait_until(lambda: node.secret("db") is None, "the garbage collector")
+    await wait_until(
+        lambda: node.store.cluster.secret_resource_version(NAMESPACE, "db") is None, "the deletion"
+    )
+    await node.settle()
+    assert 1 == len(await node.events("SecretDeleted"))
