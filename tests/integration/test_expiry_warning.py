@@ -142,7 +142,7 @@ async def test_the_command_warns_and_succeeds(tmp_path: Path, ends: Ends) -> Non
     )
     assert (0, [f"warning: {words}" for words in ends.sentences]) == (
         done.exit_code,
-        done.stderr.splitlines(),
+        done.stderr.splitlines()[1:],  # after the notice that this is a development vault
     )
     assert "canary" == (target / "ending").read_text()
     await run_cli("unmount", target)
@@ -161,6 +161,7 @@ async def test_the_command_does_not_repeat_a_warning_with_every_refresh(
     assert process.stderr is not None
     try:
         async with asyncio.timeout(50):
+            assert b"DEVELOPMENT ONLY" in await process.stderr.readline()
             first = [(await process.stderr.readline()).decode() for _ in ends.sentences]
             asked = ends.vault.count(RequestKind.SECRET)
             while ends.vault.count(RequestKind.SECRET) < asked + 20:  # noqa: ASYNC110
