@@ -8,11 +8,16 @@ import re
 import signal
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.mounts import mounted_below
+
+RECORDING = Path(__file__).parents[2] / "docs" / "images" / "demo.svg"
+CHANGING = re.compile(r"keyferry-demo[-\w]*|\b\d+\b|sha256 [0-9a-f]{8}")
+"""Numbers, and the random parts of what the demo prints."""
 
 
 @pytest.fixture
@@ -104,6 +109,17 @@ async def test_demo_works_with_a_long_temporary_path(tmp_path: Path, stage: dict
     assert 0 == done.exit_code, done.stdout + done.stderr
     assert "DEMO=/tmp/keyferry-demo-" in done.stdout
     assert [] == list(long.iterdir())
+
+
+async def test_the_recording_shows_what_the_demo_prints(stage: dict[str, str]) -> None:
+    """After a change of the demo, `make recording` makes it again. Long lines are wrapped in it."""
+    done = await run_cli("demo", env=stage)
+    recorded = ET.parse(RECORDING).iter("{http://www.w3.org/2000/svg}text")
+    shown = {CHANGING.sub("", text.text or "").rstrip() for text in recorded}
+    printed = [line for line in done.stdout.splitlines() if line and len(line) <= 100]
+    lines = [line.replace(stage["TMPDIR"], "/tmp") for line in printed]
+    assert 40 < len(lines)
+    assert [] == [line for line in lines if CHANGING.sub("", line).rstrip() not in shown]
 
 
 async def _kept(stage: dict[str, str]) -> tuple[Path, list[str]]:

@@ -1,4 +1,7 @@
-"""docs/getting-started.md: the commands for a machine without a cluster, and their output."""
+"""docs/getting-started.md: the commands for a machine without a cluster, and their output.
+
+tests/e2e/test_walk.py runs the whole page, with the installation, as an ordinary user.
+"""
 
 from __future__ import annotations
 
@@ -59,10 +62,12 @@ def shows(output: tuple[str, ...], text: str) -> bool:
 @pytest.mark.usefixtures("mount_home")
 async def test_the_commands_print_what_the_page_shows(tmp_path: Path) -> None:
     """The emulator in one terminal, everything else in the other; nothing stays mounted."""
-    setup, enter, serve, *work = commands()
-    assert 'export PATH="$PWD/.venv/bin:$PATH"' == setup.line
+    enter, activate, again, serve, *work, leave = commands()
     assert f"mkdir -p {FOLDER} && cd {FOLDER}" == enter.line
+    assert "source ~/keyferry/bin/activate" == activate.line
+    assert f"cd {FOLDER}" == again.line
     assert SERVE == serve.line
+    assert f"cd && rm -r {FOLDER}" == leave.line
     (name,) = _FILE.findall(section())
     (manifest,) = (text for _, language, text in _BLOCK.findall(section()) if language == "yaml")
     (tmp_path / name).write_text(dedent(manifest))
@@ -82,10 +87,10 @@ async def test_the_commands_print_what_the_page_shows(tmp_path: Path) -> None:
                 cwd=tmp_path,
                 env=environment,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
             )
-            out, err = await shell.communicate()
-            assert 0 == shell.returncode, f"{command.line}: {err.decode()}"
+            out, _ = await shell.communicate()
+            assert 0 == shell.returncode, f"{command.line}: {out.decode()}"
             assert shows(command.output, out.decode()), f"{command.line}:\n{out.decode()}"
     finally:
         vault.send_signal(signal.SIGINT)

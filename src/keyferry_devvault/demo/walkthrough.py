@@ -129,7 +129,8 @@ class _Walkthrough:
             if self._environment.tmpfs
             else "You are not root: the volume is a private folder on disk, not a tmpfs."
         )
-        self._print(f"\nDEMO={self._environment.folder}", fg="cyan")
+        self._print("")
+        self._print(f"DEMO={self._environment.folder}", fg="cyan")
         if not keep:
             self._print("The demo removes this folder when it ends.")
 
@@ -250,7 +251,8 @@ class _Walkthrough:
     @contextmanager
     def _step(self, title: str) -> Iterator[None]:
         self._step_count += 1
-        self._print(f"\n{self._step_count}. {title}", bold=True)
+        self._print("")
+        self._print(f"{self._step_count}. {title}", bold=True)
         start = time.perf_counter()
         yield
         self._print(f"  took {(time.perf_counter() - start) * 1000:.0f} ms", fg="green")
