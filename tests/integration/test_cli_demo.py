@@ -154,7 +154,7 @@ async def test_every_printed_command_of_a_kept_demo_works(
         set_variable = f"DEMO={folder}"
         stop = f"keyferry demo --stop {folder}"
         assert {set_variable, stop} < set(commands)
-        assert 12 == len(commands)
+        assert 13 == len(commands)
         outputs = {}
         for command in commands:
             status, outputs[command] = await _shell(f"{set_variable}\n{command}", stage)

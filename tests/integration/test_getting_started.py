@@ -80,7 +80,7 @@ async def test_the_commands_print_what_the_page_shows(tmp_path: Path) -> None:
         assert vault.stdout
         async with asyncio.timeout(100):
             await vault.stdout.readline()
-        assert 8 == len(work)
+        assert 10 == len(work)
         for command in work:
             shell = await asyncio.create_subprocess_exec(
                 *("bash", "-euc", command.line),

@@ -245,6 +245,9 @@ class _Walkthrough:
         mount = f"mount {environment.spc} {environment.folder}/by-hand"
         self._print_command(f"keyferry {mount} --dev-vault {environment.vault}")
         self._print_command(f"keyferry unmount {environment.folder}/by-hand")
+        self._print_command(
+            f"keyferry get {environment.spc} SECRET_1 --dev-vault {environment.vault}"
+        )
         self._print("Stop everything and remove the folder:")
         self._print(f"  $ keyferry demo --stop {environment.folder}", fg="cyan")
 
