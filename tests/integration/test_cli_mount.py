@@ -14,7 +14,7 @@ import yaml
 from keyferry.cli.flags.providers import PROVIDER_FLAGS
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.cli import run_cli, start_cli
-from tests.fakes.devvault import CertificateSpec, DevVault, running_devvault
+from tests.fakes.devvault import CertificateSpec, DevVault, Hang, running_devvault
 from tests.fakes.mounts import mounted_below
 
 TENANT = "11111111-0000-4000-8000-000000000000"
@@ -394,3 +394,17 @@ async def test_mount_has_every_provider_flag() -> None:
     listed = [flag.name for flag in PROVIDER_FLAGS if not flag.name.startswith("openbao-")]
     assert [] == [name for name in listed if f"--{name} " not in shown]
     assert "for OpenBao, write --openbao- in place of --vault-" in shown
+
+
+@pytest.mark.parametrize("words", [("mount", "target"), ("get", "db-password")])
+async def test_timeout_names_what_was_awaited(
+    tmp_path: Path, vault: DevVault, words: tuple[str, str]
+) -> None:
+    """With the exit code of an outage; nothing is left."""
+    vault.add_fault("/metadata", Hang(), times=None)
+    dev = ("--dev-vault", "devvault", "--timeout", "1s")
+    done = await run_cli(words[0], _class(tmp_path), words[1], *dev, cwd=tmp_path)
+    assert (4, "") == (done.exit_code, done.stdout)
+    assert "within 1 s (--timeout); it was waiting for a token from 169.254.169.254" in done.stderr
+    assert "keyferry devvault tune --clear --data devvault" in done.stderr
+    assert not (tmp_path / "target").exists()

@@ -167,7 +167,7 @@ async def test_exit_code_is_that_of_the_command(tmp_path: Path, vault: DevVault,
 @pytest.mark.parametrize(
     ("arguments", "code", "error", "hint"),
     [
-        (("nothere.yaml", "true"), 125, "nothere.yaml cannot be read: No such file", "Name a YAML"),
+        (("nothere.yaml", "true"), 125, "nothere.yaml cannot be read: no such file", "Name a YAML"),
         (("app.yaml",), 125, "no command is given", "keyferry run CLASS.yaml -- COMMAND"),
         (("app.yaml", "ls", "-l"), 125, "no such option '-l'", "For an option of the command,"),
         (("app.yaml", "--env", "X", "true"), 125, "--env: 'X' is not NAME=OBJECT", "Write, for"),

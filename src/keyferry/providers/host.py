@@ -11,9 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
 from keyferry.aio.large_inputs import LargeInputParser
-from keyferry.errors import SettingInvalidError
+from keyferry.errors import SettingInvalidError, Stage
+from keyferry.providers.api import POD_NAME
 from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.registry import PROVIDERS
+from keyferry.resilience.call_context import Purpose
+from keyferry.resilience.waiting import SLOW_SECONDS, reporting_slow_wait
+from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
     from keyferry.providers.registry import ProviderRow
     from keyferry.providers.settings import ProviderDependencies
     from keyferry.resilience.fetcher import Fetcher
+    from keyferry.resilience.waiting import Wait
+
+_log = get_logger("provider")
 
 
 class BuiltInProviders(Protocol):
@@ -162,7 +169,8 @@ class ProviderHost:
 
     async def mount(self, name: str, call: MountCall) -> MountResult:
         """Call `mount` of the provider `name`; see `BuiltInProviders`."""
-        result = await self._providers[name].mount(call)
+        with reporting_slow_wait(partial(_log_wait, name, call), SLOW_SECONDS):
+            result = await self._providers[name].mount(call)
         if self._fetcher is None:
             return result
         slots = self._fetcher.refresh_slots(call.target_path)
@@ -233,3 +241,16 @@ def check_names(names: Iterable[str]) -> None:
             f"--builtin-providers: unknown provider {unknown[0]!r}",
             f"Available: {', '.join(known)}.",
         )
+
+
+def _log_wait(provider: str, call: MountCall, wait: Wait | None) -> None:
+    """Log what a mount waits for; a refresh delays no pod, so it is a detail."""
+    log = _log.info if call.purpose is Purpose.FIRST else _log.debug
+    log(
+        "a mount takes long",
+        pod=ObjectName(call.tenant, call.attributes.get(POD_NAME, "")),
+        provider=provider,
+        seconds=SLOW_SECONDS,
+        stage=(wait.stage if wait else Stage.VAULT).value,
+        waitingFor=str(wait) if wait else "a request of another pod",
+    )

@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from keyferry.errors import Stage
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -136,6 +138,7 @@ class CallContext:
         caller: on whose behalf the host is called.
         ignores_circuit: whether the request is sent even if the circuit breaker of the tenant is
             open.
+        stage: what the request is for, in messages: IDENTITY for a token or a login, else VAULT.
     """
 
     endpoint: Endpoint
@@ -144,6 +147,7 @@ class CallContext:
     deadline: float | None = None
     caller: Caller = KEYFERRY
     ignores_circuit: bool = False
+    stage: Stage = Stage.VAULT
 
     @classmethod
     def new(
@@ -154,6 +158,7 @@ class CallContext:
         mode: str = "",
         caller: Caller = KEYFERRY,
         ignores_circuit: bool = False,
+        stage: Stage = Stage.VAULT,
     ) -> CallContext:
         """Return the context of a new call; the endpoint of a text is `endpoint_of` it."""
         if isinstance(endpoint, str):
@@ -164,6 +169,7 @@ class CallContext:
             CallPriority(purpose),
             caller=caller,
             ignores_circuit=ignores_circuit,
+            stage=stage,
         )
 
     @property

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 from keyferry.errors import VaultError
 from keyferry.net.retryable import RetryableFailure
 from keyferry.resilience.call_context import BEST_EFFORT_SECONDS
-from keyferry.resilience.retry import GiveUp, Wait, decide_retry
+from keyferry.resilience.retry import GiveUp, decide_retry
+from keyferry.resilience.retry import Wait as WaitForRetry
+from keyferry.resilience.waiting import waiting_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from keyferry.resilience.call_context import CallContext
+    from keyferry.resilience.limits.host_limiter import HostLimiter
     from keyferry.resilience.limits.host_limiters import HostLimiters
+    from keyferry.resilience.waiting import Wait
 
 T = TypeVar("T")
 
@@ -57,8 +61,18 @@ class RetryingTransport:
             KeyferryError: the error of the last attempt. Errors that `attempt` raises are not
                 retried.
         """
+        limiter = self._limiters.get(context.endpoint, context.caller.tenant)
+        with waiting_for(context.stage, limiter.host) as wait:
+            return await self._send(attempt, context, limiter, wait)
+
+    async def _send(
+        self,
+        attempt: Callable[[float], Awaitable[T | RetryableFailure]],
+        context: CallContext,
+        limiter: HostLimiter,
+        wait: Wait,
+    ) -> T:
         tenant = context.caller.tenant
-        limiter = self._limiters.get(context.endpoint, tenant)
         clock, settings, policy = limiter.clock, limiter.settings, limiter.settings.retry
         now = arrived_at = clock.monotonic()
         deadline = arrived_at + settings.call_timeout
@@ -78,6 +92,7 @@ class RetryingTransport:
             if not isinstance(outcome, RetryableFailure):
                 return outcome
             tries += 1
+            wait.problem = outcome.error.problem
             now = clock.monotonic()
             if outcome.is_throttled:
                 if limiter.backoff_until(tenant) >= deadline:
@@ -87,7 +102,7 @@ class RetryingTransport:
             left, jitter = deadline - now, limiter.random()
             decision = decide_retry(policy, failures=failures, time_left=left, jitter=jitter)
             match decision:
-                case Wait(seconds):
+                case WaitForRetry(seconds):
                     await clock.sleep(seconds)
                     now = clock.monotonic()
                 case GiveUp():

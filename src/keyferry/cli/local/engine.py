@@ -15,6 +15,7 @@ from keyferry.cli.console import console
 from keyferry.cli.local.content import FetchedContent
 from keyferry.cli.local.inputs import read_credentials, read_tokens
 from keyferry.cli.local.options import STDIN
+from keyferry.cli.local.progress import with_progress
 from keyferry.cli.local.signals import StopSignal
 from keyferry.cli.local.unknown_fields import UnknownFieldWarnings
 from keyferry.driver.children import open_emulator
@@ -38,6 +39,7 @@ from keyferry.providers.api import (
     SERVICE_ACCOUNT_TOKENS,
     SPC_ATTRIBUTE,
 )
+from keyferry.providers.emulator import EmulatorCommands
 from keyferry.providers.expiry import near_expiry_warnings
 from keyferry.providers.host import ProviderHost
 from keyferry.providers.registry import provider_names
@@ -126,6 +128,7 @@ class LocalEngine:
 
         Raises:
             KeyferryError: the mount failed.
+            ConnectionFailedError: it took longer than --timeout.
             InterruptedBySignalError: a signal arrived.
         """
         await self._read_class(request)
@@ -170,7 +173,10 @@ class LocalEngine:
 
     async def _call_vault(self, work: Coroutine[None, None, T]) -> T:
         """Wait for `work`, which sends requests to vaults; every command waits here."""
-        return await self.stop.interrupts(work)
+        folder = self._options.dev_vault
+        emulator = EmulatorCommands(folder) if folder else None
+        waiting = with_progress(work, timeout=self._options.timeout, emulator=emulator)
+        return await self.stop.interrupts(waiting)
 
 
 @asynccontextmanager

@@ -74,6 +74,7 @@ class LocalOptions:
         dev_vault: data folder of the emulator that replaces all clouds, or None.
         settings: settings of the providers.
         vault_qps: maximum requests per second to one vault; 0 means no limit.
+        timeout: seconds after which a fetch fails; None for no limit.
     """
 
     spc_file: Path
@@ -84,6 +85,7 @@ class LocalOptions:
     dev_vault: Path | None
     settings: ProviderSettings
     vault_qps: float
+    timeout: float | None = None
 
 
 def local_options(command: F) -> F:
@@ -107,6 +109,7 @@ def local_options(command: F) -> F:
                 hmac_key_folder=values.get("secrets_dir"),
             ),
             vault_qps=values.pop("vault_qps"),
+            timeout=values.pop("timeout"),
         )
         return command(options=options, **values)
 
@@ -163,6 +166,13 @@ _CREDENTIAL_OPTIONS = (
         metavar="NUMBER",
         section="Vault requests",
         help="Maximum requests per second to one vault; 0 means no limit.",
+    ),
+    option(
+        "--timeout",
+        type=DurationParam(),
+        metavar="DURATION",
+        section="Vault requests",
+        help="Fail with exit code 4 if the objects are not fetched within this time, such as 10s.",
     ),
 )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.tasks import shielded
-from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError
+from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError, Stage
 from keyferry.formats.bounded_dict import FairBoundedDict
 from keyferry.net.retryable import RetryableFailure
 from keyferry.providers.azure.auth.challenge import TokenTarget, parse_challenge, token_target
@@ -163,6 +163,7 @@ class CachedToken:
                 self._source_factory.endpoint(details.token_service, request.cloud),
                 mode=details.mode.value,
                 caller=caller,
+                stage=Stage.IDENTITY,
             ),
         )
         lifetime = max(token.expires_at - self._clock.wall().timestamp(), 0.0)
