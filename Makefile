@@ -39,12 +39,12 @@ docs: $(DOCS_VENV)/.docs ## Build the documentation site in site/. Needs only Py
 fuzz: $(VENV)/.dev ## Run the fuzz tests with 10,000 cases per test (fewer for slow tests) instead of 100.
 	@$(BIN)/python -m pytest tests/fuzz $(SIDE_BY_SIDE) --hypothesis-profile=$(FUZZ_PROFILE) -o timeout=1200 $(TEST_FLAGS)
 
-check: $(VENV)/.dev docs ## Check formatting, lint, types, import layers, generated stubs and the documentation.
+check: $(VENV)/.dev docs ## Check formatting, lint, types, import layers, generated stubs, the documentation and the files of the chart.
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/python -m mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > /dev/null || $(BIN)/lint-imports
-	@$(BIN)/python -m pytest -q tests/unit/test_architecture.py tests/unit/test_citations.py tests/unit/test_words.py
+	@$(BIN)/python -m pytest -q tests/unit/test_architecture.py tests/unit/test_citations.py tests/unit/test_words.py tests/unit/chart/test_chart_files.py
 	@scripts/proto.sh --check
 
 fix: $(VENV)/.dev ## Format the code and apply the fixes of the linter.
