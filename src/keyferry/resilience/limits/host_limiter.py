@@ -416,7 +416,11 @@ class HostLimiter:
         if opened and isinstance(verdict := self._circuits.verdict(circuit, now), Reject):
             connection, tenant = circuit
             _log.warning(
-                "circuit breaker opened", host=self.host, namespace=tenant, **error.log_pairs()
+                "circuit breaker opened",
+                host=self.host,
+                namespace=tenant,
+                nextRequest=self._wall_time(verdict.next_probe_at),
+                **error.log_pairs(),
             )
             self.scheduler.fail(
                 tenant, connection, lambda: self._unavailable_error(verdict, circuit, now)
@@ -467,7 +471,6 @@ class HostLimiter:
             stage=last.stage,
         )
         error.add_detail(f"since {self._wall_time(verdict.failing_since)}")
-        error.add_detail(f"open until {self._wall_time(verdict.next_probe_at)}")
         error.is_outage = self._circuits.is_outage(circuit[0], now)
         return error
 

@@ -105,7 +105,9 @@ async def test_open_circuit_says_what_the_host_did_but_not_to_whom() -> None:
             host.responses = [RetryableFailure(error)]
             with captured_log() as log:
                 await fail(host, tenant)
-            assert 1 == log.getvalue().count(f'namespace="{tenant}" stage="connect"')
+            assert 1 == log.getvalue().count(
+                f'"circuit breaker opened" host="{host.limiter.host}" namespace="{tenant}"'
+            )
             assert f"secret of {tenant}" in log.getvalue()
             with pytest.raises(VaultUnavailableError) as caught:
                 await host.request(tenant=tenant)
