@@ -420,3 +420,38 @@ def test_missing_vault_field_names_the_misspelled_one(
 def test_empty_azure_list_stays_an_error_of_its_own() -> None:
     """Nothing resembles array."""
     assert () == read_entries("colour: red")
+
+
+# --- Further documents of `objects` ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("provider", "start"), [("azure", "array: []"), ("vault", "[]")])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("{0}\n---\nx: y\n", 2),
+        ("{0}\n# c\n...\nx\n", 3),
+        ("{0}\n---\n---\nx: y\n", 2),
+        ("%YAML 1.1\n---\n{0}\n--- x\n", 4),
+    ],
+)
+def test_content_after_the_first_document_is_reported(
+    provider: str, start: str, text: str, line: int
+) -> None:
+    """Upstream ignores it, and so does a mount."""
+    assert (
+        "spec.parameters.objects.--- has no effect: only the first YAML document is read; "
+        f"remove line {line} or what follows it"
+    ) in warnings(provider, {"objects": text.format(start)})
+
+
+@pytest.mark.parametrize(
+    "text", ["{0}", "{0}\n---\n", "---\n{0}\n---\n# end\n", "{0}\n...\n", "%YAML 1.1\n---\n{0}"]
+)
+def test_markers_around_the_first_document_are_not_reported(text: str) -> None:
+    """A closing marker is no second document."""
+    assert [] == [
+        warning
+        for warning in warnings("vault", {"objects": text.format("[]")})
+        if "objects" in warning
+    ]

@@ -21,6 +21,7 @@ from keyferry.formats.certs.pem import (
     pem_blocks,
 )
 from keyferry.formats.certs.pkcs12 import open_pkcs12
+from keyferry.formats.certs.unrecognized import pem_damage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,6 +109,8 @@ def read_client_certificate(contents: bytes, password: bytes) -> ClientCertifica
 
     read = _read_pem if b"-----BEGIN" in contents else _read_pkcs12
     key, certificates = read(contents, password or None)
+    if key is None and (damage := pem_damage(contents)):
+        raise SecretDataError(f"it {damage.problem}", damage.remedy)
     if not isinstance(key, RSAPrivateKey):
         kind = "no private key" if key is None else "a private key that is not RSA"
         raise SecretDataError(f"it holds {kind}", "Put certificate and RSA private key into it.")

@@ -22,6 +22,7 @@ from keyferry.providers.known_fields.names import (
     PARAMETER_NOTE,
     VAULT_OBJECT_FIELDS,
     VAULT_PARAMETER_SUFFIXES,
+    ignored_documents,
     notes_of_other_products,
 )
 from keyferry.providers.known_fields.yaml_fields import find_in_yaml
@@ -227,6 +228,7 @@ def _unknown_fields(parameters: Mapping[str, str], path: str) -> Iterator[Unknow
         root = read_yaml(text)
     except YamlError:
         return  # the mount reports it
+    yield from ignored_documents(f"{path}.objects", text)
     if not isinstance(root, YamlMap):
         return
     yield from find_in_yaml(OBJECTS, f"{path}.objects", root, text)

@@ -5,6 +5,10 @@ docs/reference/azure.md and docs/reference/vault.md list the same names; a test 
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
+from keyferry.formats.unknown_fields import UnknownField
 from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
@@ -12,6 +16,9 @@ from keyferry.providers.known_fields.attributes import (
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 KUBELET_PREFIX = "csi.storage.k8s.io/"
 """The prefix of attributes that only kubelet may set."""
@@ -132,3 +139,26 @@ MISPLACED_PARAMETERS = {
 }
 """Notes on parameters that belong elsewhere, whatever the provider."""
 ENTRY_NOTE = "it is a field of an entry of objects; indent it below objects: |"
+
+
+_MARKER = re.compile(r"(---|\.\.\.)(\s|$)")
+
+
+def ignored_documents(path: str, text: str) -> Iterator[UnknownField]:
+    """Yield the first marker in the YAML `text` behind which content is ignored.
+
+    Args:
+        path: of the text, for messages.
+        text: YAML; only its first document is read, as upstream does.
+    """
+    started, marker = False, 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        content = "" if line.startswith("%") else line.partition("#")[0].strip()
+        if _MARKER.match(line):
+            marker = marker or (number if started else 0)
+            content = content[3:]
+        started = started or bool(content)
+        if marker and content:
+            note = f"only the first YAML document is read; remove line {marker} or what follows it"
+            yield UnknownField(path, "---", note=note)
+            return

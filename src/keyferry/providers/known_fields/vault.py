@@ -24,6 +24,7 @@ from keyferry.providers.known_fields.names import (
     VAULT_PARAMETER_SUFFIXES,
     VAULT_PARAMETERS,
     VAULT_SECRET_KEYS,
+    ignored_documents,
     notes_of_other_products,
 )
 from keyferry.providers.known_fields.yaml_fields import find_in_yaml
@@ -192,6 +193,7 @@ def _unknown_fields(
         root = read_yaml(text)
     except YamlError:
         return  # the mount reports it
+    yield from ignored_documents(f"{path}.objects", text)
     if isinstance(root, YamlList):
         for index, item in enumerate(root.present):
             if isinstance(item, YamlMap):

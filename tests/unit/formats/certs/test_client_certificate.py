@@ -80,6 +80,11 @@ BROKEN = b"-----BEGIN PRIVATE KEY-----\n" + base64.b64encode(CANARY.encode()) + 
 BAD = {
     "nothing": (b"", "", "neither PEM nor PKCS#12"),
     "no certificate and no key": (CANARY.encode(), "", "neither PEM nor PKCS#12"),
+    "lost line breaks": (
+        (key_pem(PKCS8) + LEAF.pem).replace(b"\n", b" "),
+        "",
+        "it holds PEM whose line breaks are lost",
+    ),
     "no key": (LEAF.pem, "", "no private key"),
     "PKCS#12 without a key": (as_pkcs12(locked=False, key=False), "", "no private key"),
     "no certificate": (key_pem(PKCS8), "", "no certificate that belongs to its private key"),
