@@ -97,6 +97,14 @@ _NO_BLANK_AFTER_COLON = re.compile(r"\s*(- )?[A-Za-z][\w.-]*:(?!//)[^\s\"']")
 _NO_BLANK_BEFORE_COMMENT = re.compile(r"[^#]*[^\s#]#.*: ")
 
 
+_ODD_BLANK = re.compile(r"[\u00a0\u1680\u2000-\u200f\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]")
+_BLOCK_START = re.compile(r"\s*- [|>][-+0-9]*\s*")
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
+
+
 def syntax_hint(text: str, line: int | None) -> str:
     """Return what to do about a frequent mistake on or above a line that is not YAML; "" if none.
 
@@ -107,6 +115,14 @@ def syntax_hint(text: str, line: int | None) -> str:
     if "{{" in text:
         return "Render the template first, for example with 'helm template'."
     lines = text.splitlines()[max((line or 1) - 2, 0) : line or 1]
+    if found := _ODD_BLANK.search("".join(lines)):
+        return f"Replace the character U+{ord(found[0]):04X} by an ordinary blank, or remove it."
+    if (
+        len(lines) > 1
+        and _BLOCK_START.fullmatch(lines[0])
+        and _indent(lines[1]) <= _indent(lines[0])
+    ):
+        return "Indent the lines below '- |' by more blanks than the '-'."
     if any(map(_NO_BLANK_AFTER_COLON.match, lines)):
         return "Write a blank after ':'."
     if any(map(_NO_BLANK_BEFORE_COMMENT.match, lines)):

@@ -265,7 +265,8 @@ def _parse_encoding(text: str, type_: str) -> ObjectEncoding:
 
 def _check_path(path: str) -> None:
     if not path:
-        raise ClassInvalidError("file name must not be empty", "Set objectName.")
+        remedy = "Set objectName, or remove the entry if it is empty."
+        raise ClassInvalidError("file name must not be empty", remedy)
     if path.startswith("/"):
         problem = f"file name must be a relative path, not '{excerpt(path)}'"
         raise ClassInvalidError(problem, "Remove the leading '/'.")
@@ -302,10 +303,11 @@ def _type_remedy(text: str) -> str:
 
 def _check_name(text: str) -> str:
     if not re.fullmatch(r"[0-9A-Za-z-]{1,127}", text):
-        raise ClassInvalidError(
-            "objectName is not a valid name of an object in a vault",
-            "Use 1 to 127 letters, digits and hyphens; set the file name with objectAlias.",
-        )
+        remedy = "Use 1 to 127 letters, digits and hyphens; set the file name with objectAlias."
+        odd = next((char for char in text if not char.isascii()), "")
+        if odd:
+            remedy = f"Remove the character U+{ord(odd):04X}. {remedy}"
+        raise ClassInvalidError("objectName is not a valid name of an object in a vault", remedy)
     return text
 
 

@@ -130,7 +130,14 @@ def _array_items(text: str) -> tuple[YamlNode, ...]:
         case YamlScalar(text=""):
             return ()
         case _:
+            if isinstance(array, YamlScalar) and array.style is not ScalarStyle.PLAIN:
+                raise _array_text_error(array.line)
             raise _document_error("array is not a list", line=array.line)
+
+
+def _array_text_error(line: int) -> ClassInvalidError:
+    problem = f"failed to yaml unmarshal objects, error: array is a text (line {line} of objects)"
+    return ClassInvalidError(problem, "Write array: without '|' or quotes, so that it is a list.")
 
 
 def _document_error(problem: str, *, line: int, remedy: str = "") -> ClassInvalidError:
