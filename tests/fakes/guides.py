@@ -8,15 +8,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 COMMAND_TIMEOUT_SECONDS = 50
 """The timeout of one command."""
 
-_KEYFERRY = f'keyferry() {{ "{sys.executable}" -m keyferry "$@"; }}'
-"""Return the path of `keyferry` in this environment, which may not be on PATH."""
+_PROGRAMS = Path(sys.executable).parent
+"""Where `keyferry` is in this environment."""
 
 
 def commands(guide: Path, heading: str) -> str:
@@ -39,7 +39,7 @@ def shell(
     The script stops at the first command that fails.
     """
     process = subprocess.Popen(
-        ["bash", "-e", "-o", "pipefail", "-c", f"{_KEYFERRY}\n{script}"],
+        ["bash", "-e", "-o", "pipefail", "-c", f"PATH={_PROGRAMS}:$PATH\n{script}"],
         cwd=folder,
         env=os.environ | environment,
         stdin=subprocess.PIPE,
@@ -53,7 +53,8 @@ def shell(
             yield process
         finally:
             # Background processes keep the group alive.
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def unmount(target: Path) -> None:

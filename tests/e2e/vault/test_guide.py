@@ -68,11 +68,12 @@ async def test_laptop_commands_of_the_guide_work(tmp_path: Path) -> None:
             with shell(tmp_path, script, environment) as process:
                 output, _ = process.communicate(timeout=COMMAND_TIMEOUT_SECONDS)
         finally:
-            unmount(tmp_path / "shop")
+            unmount(tmp_path / "shop" / "files")
         return output
 
     output = await asyncio.to_thread(run)
-    assert "Hello!unmounted shop" == output.splitlines()[-1], output
+    assert "Hello!unmounted shop/files" in output.splitlines(), output
+    assert not (tmp_path / "shop").exists()
 
 
 class Example:
