@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
@@ -19,6 +20,9 @@ from keyferry.errors import KeyferryError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_STORAGE_HINT = "Free space on its file system, or write to another one."
 
 
 class InterruptedBySignalError(Exception):
@@ -52,7 +56,8 @@ def run_command(command: click.Command, arguments: Sequence[str], *, name: str) 
     console = Console(debug="KEYFERRY_DEBUG" in os.environ)
     try:
         result = command.main(list(arguments), prog_name=name, standalone_mode=False, obj=console)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         return _broken_pipe()
     except Exception as error:  # noqa: BLE001 - the last resort
@@ -84,6 +89,9 @@ def _report(error: Exception, console: Console, debug_command: str) -> int:
         case click.ClickException():
             code = error.exit_code
             console.error(_sentence(error))
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG | errno.EIO):
+            about = error.filename or "the output"
+            console.error(f"{about} cannot be written: {error.strerror}", _STORAGE_HINT)
         case _:
             console.error(f"unexpected {_unexpected(error)}", _report_hint(debug_command))
     is_interrupted = code >= ExitCode.SIGNAL

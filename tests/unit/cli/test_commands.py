@@ -129,6 +129,15 @@ def test_unexpected_error_of_the_system_names_the_file() -> None:
     assert ": /etc/shadow: Permission denied\n" in result.stderr
 
 
+def test_full_disk_is_no_bug() -> None:
+    """The remedy is on this machine."""
+    result = failing(OSError(28, "No space left on device"), "-q", "fail")
+    assert result.stderr == (
+        "error: the output cannot be written: No space left on device\n"
+        "hint: Free space on its file system, or write to another one.\n"
+    )
+
+
 @pytest.mark.parametrize("words", [["--debug", "fail"], ["fail", "--debug"]])
 def test_debug_adds_the_traceback(words: list[str]) -> None:
     """Before or after the command."""

@@ -189,8 +189,9 @@ def _read_spc(path: Path) -> bytes | None:
     """
     if path == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
+            state = "a terminal" if sys.stdin else "closed"
             raise RequestInvalidError(
-                "CLASS.yaml is -, and standard input is a terminal",
+                f"CLASS.yaml is -, and standard input is {state}",
                 "Pipe a SecretProviderClass into this command, or name a file.",
             )
         return sys.stdin.buffer.read()
