@@ -70,7 +70,7 @@ class SecretGarbageCollector:
         self._absent: BoundedDict[NamespacedName, None] = BoundedDict(MAX_REMEMBERED)
         """Secrets that did not exist when they were last released."""
         self._kept: BoundedDict[NamespacedName, str] = BoundedDict(MAX_REMEMBERED)
-        """The SecretProviderClasses of Secrets that Kubernetes deletes with their owners."""
+        """The SecretProviderClasses of Secrets that existed when they were last released."""
         self._deleted: dict[NamespacedName, str] = {}
         """The SecretProviderClasses of Secrets that somebody else deleted."""
 
@@ -79,6 +79,10 @@ class SecretGarbageCollector:
         self._forget(key)
         for known in (self._absent, self._kept, self._deleted):
             known.pop(key, None)
+
+    def note_released(self, key: NamespacedName, owner_class: str) -> None:
+        """Note that pods of this node used a Secret until now, so it existed."""
+        self._kept[key] = owner_class
 
     def note_deleted(self, key: NamespacedName, owner_class: str) -> bool:
         """Note that a Secret was deleted; return whether `release` must report it.
@@ -161,7 +165,6 @@ class SecretGarbageCollector:
         """Cases 4 and 5 of `release`."""
         if not present.adopted and (_has_lasting_owner(present) or (not spc and present.owners)):
             self._forget(key)
-            self._kept[key] = present.owner_class
             return True
         if terminating:
             return key in unused or await self._mark(key, present, spc, unused, provisional=True)
@@ -235,6 +238,7 @@ class SecretGarbageCollector:
         spc: SecretProviderClass | None,
         reason: str,
     ) -> bool:
+        self._kept.pop(key, None)  # the watch may report the deletion before the API answers
         end = self._store.release_secret if present.adopted else self._store.delete_secret
         if not await end(*key, present):
             return False
@@ -253,7 +257,7 @@ class SecretGarbageCollector:
 
     async def _report_deleted(self, key: NamespacedName) -> None:
         """Report a Secret that was deleted, and whose pods then terminated."""
-        owner_class = self._deleted.pop(key, "")
+        owner_class = self._deleted.pop(key, "") or self._kept.pop(key, "")
         if not owner_class or key not in self._absent:
             return
         reason = "Kubernetes deleted it with its owners"

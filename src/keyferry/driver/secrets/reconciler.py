@@ -202,6 +202,8 @@ class SecretReconciler:
             return True
 
     async def _release(self, key: NamespacedName, usage: Usage) -> bool | After:
+        if key in self._synced_pods:
+            self._garbage_collector.note_released(key, self._owner_classes.get(key, ""))
         self._forget(key)
         if usage.unknown:
             return True

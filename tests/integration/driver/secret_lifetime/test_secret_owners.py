@@ -194,3 +194,18 @@ async def test_secret_deleted_while_its_last_pod_terminates_is_reported(
     )
     await node.settle()
     assert 1 == len(await node.events("SecretDeleted"))
+
+
+async def test_secret_deleted_before_its_last_pod_terminates_is_reported(
+    node: Node, api: KubeApiServer
+) -> None:
+    """The driver may learn of the pod before it learns of the Secret."""
+    create_owner(api, "db")
+    await start_pod(node, "db-0", owner="db")
+    await node.settle()
+    node.store.cluster.watch_secrets(frozenset())
+    api.remove("replicasets", NAMESPACE, "db")
+    await wait_until(lambda: node.secret("db") is None, "the garbage collector")
+    await end_pod(node, "db-0", owner="db")
+    assert 1 == len(await node.events("SecretDeleted"))
+    assert 1 == changes(api, "ADDED")
