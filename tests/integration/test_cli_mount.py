@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -408,3 +409,18 @@ async def test_timeout_names_what_was_awaited(
     assert "within 1 s (--timeout); it was waiting for a token from 169.254.169.254" in done.stderr
     assert "keyferry devvault tune --clear --data devvault" in done.stderr
     assert not (tmp_path / "target").exists()
+
+
+async def test_result_is_json_on_request(tmp_path: Path, vault: DevVault) -> None:
+    """Names, modes and sizes, never a value."""
+    del vault
+    words = (_class(tmp_path), "target", "--secrets-dir", "out", "--dev-vault", "devvault")
+    done = await run_cli("mount", *words, "-o", "json", cwd=tmp_path)
+    result = json.loads(done.stdout)
+    assert [{"path": "SECRET_1", "mode": "0640", "bytes": len(CANARY)}] == result["files"]
+    manifest = "out/secrets/default/app.yaml"
+    assert [{"namespace": "default", "name": "app", "manifest": manifest}] == result["secrets"]
+    assert CANARY not in done.stdout + done.stderr
+    refused = await run_cli("mount", *words, "-o", "yaml", "--watch", cwd=tmp_path)
+    assert (2, "") == (refused.exit_code, refused.stdout)
+    assert "-o yaml and --watch exclude each other" in refused.stderr

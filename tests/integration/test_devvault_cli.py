@@ -291,7 +291,7 @@ def test_the_status_shows_the_running_server(tmp_path: Path) -> None:
         output(tmp_path, "status")
         shown = output(tmp_path, "status")
         assert f"Running, data in {tmp_path}: https {address}:{port}" in shown
-        assert "vault contoso: 1 secret, 1 policy\n" in shown
+        assert "vault contoso: 1 secret, 1 policy, tenant " in shown
         assert "requests:      1 GET other" in shown
         assert "already running" in refusal(tmp_path, "run")
 

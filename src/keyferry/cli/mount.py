@@ -9,6 +9,7 @@ import click
 from keyferry.cli.commands import command, option
 from keyferry.cli.console import console
 from keyferry.cli.local.options import PATH, DurationParam, LocalOptions, local_options
+from keyferry.cli.output import OutputFormat, output_option
 from keyferry.cli.paths import PathKind, path_kind
 
 if TYPE_CHECKING:
@@ -43,8 +44,14 @@ if TYPE_CHECKING:
     section="Refresh",
     help="Refresh interval of --watch.",
 )
+@output_option
 def mount(
-    options: LocalOptions, target: Path, secrets_dir: Path | None, watch: bool, interval: float
+    options: LocalOptions,
+    target: Path,
+    secrets_dir: Path | None,
+    watch: bool,
+    interval: float,
+    output: OutputFormat,
 ) -> None:
     """Fetch the objects of a SecretProviderClass and mount them at TARGET.
 
@@ -59,8 +66,10 @@ def mount(
     source = click.get_current_context().get_parameter_source("interval")
     if not watch and source is not click.core.ParameterSource.DEFAULT:
         raise click.UsageError("--interval requires --watch")
+    if watch and output is not OutputFormat.TABLE:
+        raise click.UsageError(f"-o {output} and --watch exclude each other")
     console().configure_logs()
-    job = MountJob(options, target, secrets_dir)
+    job = MountJob(options, target, secrets_dir, output)
     asyncio.run(mount_volume(job, interval=interval if watch else None))
 
 

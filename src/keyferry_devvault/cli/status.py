@@ -41,7 +41,7 @@ class _VaultStatus(msgspec.Struct, rename="camel"):
         if self.certificates:
             counts.append(counted(self.certificates, "certificate"))
         counts.append(counted(self.policies, "policy", "policies"))
-        return f"vault {self.name}: {', '.join(counts)}"
+        return f"vault {self.name}: {', '.join(counts)}, tenant {self.tenant}"
 
 
 class _Status(msgspec.Struct, rename="camel"):

@@ -14,6 +14,7 @@ from keyferry.cli.exit_codes import ExitCode, exit_code
 from keyferry.cli.failures import InterruptedBySignalError
 from keyferry.cli.local.engine import absolute_path, local_engine, local_publisher
 from keyferry.cli.local.files import secret_manifests, visible_files
+from keyferry.cli.output import OutputFormat, counted, print_document
 from keyferry.driver.request import UnpublishRequest
 from keyferry.driver.volumes.mounter import can_mount
 from keyferry.errors import KeyferryError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keyferry.cli.local.engine import LocalEngine
+    from keyferry.cli.local.files import VisibleFile
     from keyferry.cli.local.options import LocalOptions
     from keyferry.driver.publish.delivery import PublishResult
     from keyferry.driver.request import PublishRequest
@@ -36,6 +38,7 @@ class MountJob:
     local: LocalOptions
     target: Path
     secrets_dir: Path | None
+    output: OutputFormat = OutputFormat.TABLE
 
 
 async def mount_volume(job: MountJob, *, interval: float | None) -> None:
@@ -100,17 +103,43 @@ def _print_result(
     if published.masked_error:
         out.failure(published.masked_error, note="The files are unchanged.")
         raise click.exceptions.Exit(exit_code(published.masked_error))
-    where = "tmpfs" if can_mount() else "a private folder on disk; a tmpfs requires root"
-    out.report(f"mounted at {job.target} ({where}) in {seconds * 1000:.0f} ms:")
-    for file in visible_files(job.target):
-        out.report(f"  {file.path}  {file.mode:04o}  {len(file.contents)} bytes")
-    if job.secrets_dir:
-        failed = {problem.secret_name for problem in published.secret_problems}
-        for manifest in secret_manifests(job.secrets_dir):
-            if manifest.stem in failed:
-                continue
+    failed = {problem.secret_name for problem in published.secret_problems}
+    manifests = secret_manifests(job.secrets_dir) if job.secrets_dir else []
+    manifests = [manifest for manifest in manifests if manifest.stem not in failed]
+    files = visible_files(job.target)
+    if job.output is not OutputFormat.TABLE:
+        print_document(_document(job, files, manifests, seconds), job.output)
+    else:
+        where = "tmpfs" if can_mount() else "a private folder on disk; a tmpfs requires root"
+        out.report(f"mounted at {job.target} ({where}) in {seconds * 1000:.0f} ms:")
+        for file in files:
+            out.report(f"  {file.path}  {file.mode:04o}  {counted(len(file.contents), 'byte')}")
+        for manifest in manifests:
             out.report(f"  Secret {manifest.stem}  {manifest}")
     _print_problems(published, deduplicator)
+
+
+def _document(
+    job: MountJob, files: list[VisibleFile], manifests: list[Path], seconds: float
+) -> dict[str, object]:
+    """Return what `-o json` prints; never the contents of a file."""
+    return {
+        "target": str(job.target),
+        "tmpfs": can_mount(),
+        "seconds": round(seconds, 3),
+        "files": [
+            {"path": file.path, "mode": f"{file.mode:04o}", "bytes": len(file.contents)}
+            for file in files
+        ],
+        "secrets": [
+            {
+                "namespace": manifest.parent.name,
+                "name": manifest.stem,
+                "manifest": str(manifest),
+            }
+            for manifest in manifests
+        ],
+    }
 
 
 def _print_problems(published: PublishResult, deduplicator: Deduplicator) -> None:
