@@ -26,6 +26,7 @@ from tests.e2e.vault.programs import server_programs
 OWN = (
     "test_chart",
     "test_chart_values",
+    "test_documented_installation",
     "test_kube_store",
     "test_api_server",
     "test_cluster",
