@@ -48,22 +48,21 @@ def fits(secret: dict[str, bytes]) -> bool:
 
 
 class Chain:
-    """A root, an intermediate that two roots signed, and two leaves of one key."""
+    """Two roots, an intermediate that both signed, and two leaves."""
 
-    def __init__(self, new_key: Callable[[], object]) -> None:
-        make = new_key
-        self.root = issue_certificate("root", make(), is_ca=True)  # type: ignore[arg-type]
-        self.old_root = issue_certificate("old root", make(), is_ca=True)  # type: ignore[arg-type]
-        key = make()
-        self.inner = issue_certificate("inner", key, self.root, is_ca=True)  # type: ignore[arg-type]
-        self.cross = issue_certificate("inner", key, self.old_root, is_ca=True)  # type: ignore[arg-type]
-        self.leaf = issue_certificate("leaf", make(), self.inner)  # type: ignore[arg-type]
-        self.other = issue_certificate("other", make(), self.inner)  # type: ignore[arg-type]
+    def __init__(self) -> None:
+        self.root = issue_certificate("root", new_ec_key(), is_ca=True)
+        self.old_root = issue_certificate("old root", new_ec_key(), is_ca=True)
+        key = new_ec_key()
+        self.inner = issue_certificate("inner", key, self.root, is_ca=True)
+        self.cross = issue_certificate("inner", key, self.old_root, is_ca=True)
+        self.leaf = issue_certificate("leaf", new_ec_key(), self.inner)
+        self.other = issue_certificate("other", new_ec_key(), self.inner)
 
 
-@pytest.fixture(scope="module", params=["EC", "RSA"])
-def chain(request: pytest.FixtureRequest) -> Chain:
-    return Chain({"EC": new_ec_key, "RSA": new_rsa_key}[request.param])
+@pytest.fixture(scope="module")
+def chain() -> Chain:
+    return Chain()
 
 
 def pem(*certificates: IssuedCertificate) -> bytes:

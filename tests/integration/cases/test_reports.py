@@ -370,6 +370,26 @@ async def test_equal_entries_are_one(world: World, entries: list[str]) -> None:
     assert {"same": {"k": b"value of secret1"}} == outcome.secrets
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("{objectName: SECRET1, key: k}", "Did you mean 'secret1'?"),
+        ("{objectName: secrt1, key: k}", "Did you mean 'secret1'?"),
+        ("{objectName: secret1}", "data[0] of secret 's' has no key. Set key."),
+        ("{key: k}", "objectName is empty"),
+        ("{objectName: secret1, key: a/b}", "key 'a/b' of secret 's' is not a valid key"),
+    ],
+)
+async def test_mistake_in_data_of_a_secret_is_named(world: World, data: str, words: str) -> None:
+    """The volume is mounted, and the event says what to change."""
+    secrets = f"[{{secretName: s, type: Opaque, data: [{data}]}}]"
+
+    outcome = await world.mount(manifest("secret1", secrets=secrets))
+
+    (problem,) = outcome.problems
+    assert words in problem
+
+
 async def test_secret_of_others_keeps_their_keys(world: World) -> None:
     """`adopted-secret`: with the annotation, keys and labels of others stay, also at the end."""
     path = world.secrets_dir / "secrets" / "default" / "argocd-secret.yaml"

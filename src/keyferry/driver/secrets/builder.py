@@ -72,7 +72,8 @@ def _not_found_error(
 ) -> ObjectNamesError:
     listed = _format_candidates(paths, {name.path: name.object_name for name in present})
     names = {*paths, *(alternative for name in present for alternative in name.aliases)}
-    close = difflib.get_close_matches(object_name, sorted(names), n=1)
+    same = [name for name in sorted(names) if name.casefold() == object_name.casefold()]
+    close = same or difflib.get_close_matches(object_name, sorted(names), n=1)
     if any(object_name == name.path or object_name in name.aliases for name in absent):
         remedy = (
             "It is new in the SecretProviderClass: wait for the next refresh or restart the pod."
@@ -217,7 +218,9 @@ def _check_fields(secret_object: SecretObject) -> None:
         raise SecretDataError(
             f"secret {name!r} has no data", "List at least one objectName with its key under data."
         )
-    for entry in secret_object.data:
+    for index, entry in enumerate(secret_object.data):
+        if not entry.key:
+            raise SecretDataError(f"data[{index}] of secret {name!r} has no key", "Set key.")
         if not _KEY.fullmatch(entry.key) or entry.key.startswith(".."):
             raise SecretDataError(
                 f"key {entry.key[:80]!r} of secret {name!r} is not a valid key of a Secret",

@@ -122,7 +122,10 @@ class TestAnyType:
             (replace(OPAQUE, name="My_Secret"), "secretName 'My_Secret' must consist of"),
             (replace(OPAQUE, type=""), "secret 'db' has no type"),
             (replace(OPAQUE, data=()), "secret 'db' has no data"),
-            (replace(OPAQUE, data=(SecretKeyMapping("SECRET_1", ""),)), "key '' of secret 'db'"),
+            (
+                replace(OPAQUE, data=(SecretKeyMapping("SECRET_1", ""),)),
+                "data[0] of secret 'db' has no key",
+            ),
             (
                 replace(OPAQUE, data=(SecretKeyMapping("SECRET_1", "a/b"),)),
                 "key 'a/b' of secret 'db'",
