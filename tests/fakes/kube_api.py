@@ -51,6 +51,7 @@ class KubeApiServer:
         over_quota: requests that a ResourceQuota rejects, as `VERB plural`.
         refusals: the errors of further requests, by `VERB plural`.
         upstream_crds: the CRD of pod statuses lacks the fields that Keyferry adds.
+        crds_read: set when a client has read the schemas of the CRDs.
         max_page: the greatest number of objects in a page.
         pages_expire: every further page has expired.
         concurrent_writes: manifests that another client applies just before the next writes.
@@ -69,6 +70,7 @@ class KubeApiServer:
         self.over_quota: set[str] = set()
         self.refusals: dict[str, StatusError] = {}
         self.upstream_crds = False
+        self.crds_read = asyncio.Event()
         self.max_page = 500
         self.pages_expire = False
         self.concurrent_writes: list[Mapping[str, Any]] = []
@@ -177,6 +179,7 @@ class KubeApiServer:
         return json_response(self._execute(verb, key, body, request))
 
     def _openapi(self) -> Mapping[str, Any]:
+        self.crds_read.set()
         fields = {"podName", "objects"} | (set() if self.upstream_crds else KEYFERRY_FIELDS)
         status = {"type": "object", "properties": {field: {} for field in fields}}
         schema = {"type": "object", "properties": {"status": status}}

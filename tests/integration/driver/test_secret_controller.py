@@ -438,6 +438,8 @@ async def test_missing_permission_is_reported_and_not_retried_without_pods(
 async def test_pending_pod_statuses_are_bounded(mount_home: Path) -> None:
     """The newest of each volume is kept, the oldest are dropped."""
     async with running_api(mount_home) as api, running_node(mount_home, api) as node:
+        await api.crds_read.wait()  # the last request of the start
+        await node.settle()
         await api.stop()
         statuses = node.driver.engine.status_writer
         for number in range(MAX_PENDING + 5):
