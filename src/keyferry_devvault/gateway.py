@@ -65,6 +65,7 @@ class Gateway:
         keys = ObjectsApi(data.vault_keys, data.certificates)
         certificates = ObjectsApi(data.certificate_table, data.certificates)
         self._hints = data.hints
+        self._fault_note = f"injected fault; remove all: {data.hints.line('tune', '--clear')}"
         self._fault_injection = data.fault_injection
         self._request_log = request_log
         self._wall_time = wall_time
@@ -105,6 +106,7 @@ class Gateway:
                 host_without_port(request.host), request.path
             )
             if action is not None and not isinstance(action, RespondStatus):
+                response = Response(NO_STATUS, note=self._fault_note)
                 await _inject_fault(request, action)
             elif action is not None:
                 response = self._fault_response(action)
@@ -174,7 +176,7 @@ class Gateway:
         return replace(
             failure,
             headers=headers,
-            note=f"injected fault; remove all: {self._hints.line('tune', '--clear')}",
+            note=self._fault_note,
         )
 
     async def _parse_request(self, request: web.BaseRequest) -> Request:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +229,15 @@ async def test_no_record_holds_a_value_or_a_token(tmp_path: Path) -> None:
         log = "\n".join(record.format_line() for record in vault.requests)
         assert "contoso.vault.azure.net /secrets/db 200" in log
         assert not any(text in log for text in ("canary", token, token.split(".")[2]))
+
+
+@pytest.mark.parametrize("action", [RespondStatus(503), CloseMidResponse()])
+async def test_an_injected_fault_is_logged_with_the_command_that_removes_it(
+    tmp_path: Path, action: RespondStatus | CloseMidResponse
+) -> None:
+    async with contoso(tmp_path) as (vault, client):
+        vault.add_fault("contoso.vault.azure.net", action)
+        with suppress(aiohttp.ClientError):
+            await fetch(client)
+    note = vault.requests[-1].note
+    assert f"keyferry devvault tune --clear --data {tmp_path / 'devvault'}" in note
