@@ -185,8 +185,10 @@ def test_the_placeholder_addresses_have_one_place_each() -> None:
 @pytest.fixture
 def without_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if only keyferry were installed."""
-    for module in ("keyferry.cli", "keyferry.providers.emulator"):
-        monkeypatch.setattr(f"{module}.entry_points", lambda **_: entry_points(group="none"))
+    monkeypatch.setattr("keyferry.cli._entry_points", dict)
+    monkeypatch.setattr(
+        "keyferry.providers.emulator.entry_points", lambda **_: entry_points(group="none")
+    )
 
 
 @pytest.mark.usefixtures("without_emulator")

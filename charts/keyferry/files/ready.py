@@ -54,7 +54,8 @@ def problem(pod: dict[str, dict[str, str]]) -> str:
         with urlopen(f"http://{host(address)}:{os.environ['PORT']}/readyz", timeout=5):
             return ""
     except HTTPError as error:
-        return error.read(1000).decode(errors="replace").strip() or f"HTTP {error.code}"
+        with error:
+            return error.read(1000).decode(errors="replace").strip() or f"HTTP {error.code}"
     except URLError as error:
         return f"/readyz does not respond: {error.reason}"
     except _FAILURES as error:

@@ -29,6 +29,8 @@ INHERITS_CONTEXT = {
     "aio/tasks.py": "ends with its caller, or is `spawn`",
     "aio/tenant_threads.py": "the call of one tenant",
     "aio/work_queue.py": "workers begin with the process; timers only sleep",
+    "cli/local/progress.py": "a command has one context",
+    "cli/local/signals.py": "a command has one context",
     "driver/registration.py": "begins with the process",
     "driver/rotation/rotator.py": "one refresh, which sets a context of its own",
     "driver/secrets/controller.py": "begins with the process",
