@@ -20,6 +20,7 @@ from keyferry.kubernetes.objects import OwnerReference
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.waiting import eventually
 from tests.fakes.kube_api import class_manifest
+from tests.fakes.log import captured_log
 from tests.fakes.store_api_suite import ApiStoreContract, ApiStorePeer
 from tests.fakes.store_suite import CLAIMED_SECRET, REFRESH_CONDITION, SECRET, STATUS, owner_uids
 
@@ -134,6 +135,17 @@ async def test_crds_of_upstream_accept_all_fields_but_those_of_keyferry(
             return "conditions" not in found["status"] or None
 
         await eventually(dropped, "the API server to use upstream's CRD")
+
+        async def reported() -> bool | None:
+            with captured_log() as log:
+                async with open_kube_store(
+                    cluster.server.kubeconfig, node="n", clock=SystemClock()
+                ) as started:
+                    await started.wait_synced()
+                    await asyncio.sleep(0.5)
+            return "the CRDs drop fields of pod statuses" in log.getvalue() or None
+
+        await eventually(reported, "a driver that starts to report the CRDs")
         await cluster.store.apply_pod_status(replace(STATUS, objects=()))
     finally:
         await cluster.server.kubectl("apply", f"--filename={path}")
@@ -165,7 +177,7 @@ async def test_secret_changes_are_watched_by_metadata_only(cluster: Cluster) -> 
     await cluster.patch_secret("shop", "db", unlabelled)
 
     async def reported() -> bool | None:
-        return SecretChanged("shop", "db") in events or None
+        return SecretChanged("shop", "db", deleted=True) in events or None
 
     await eventually(reported, "the watch to report the removed label")
     assert cluster.store.cluster.secret_resource_version("shop", "db") is None
