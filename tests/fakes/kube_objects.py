@@ -18,6 +18,7 @@ FlatObject = dict[KeyPath, Any]
 ObjectKey = tuple[str, str, str]
 """The plural, namespace and name of an object."""
 OWNERS = ("metadata", "ownerReferences")
+RESOURCE_VERSION = ("metadata", "resourceVersion")
 SERVER_FIELDS = {
     ("metadata", name) for name in ("resourceVersion", "uid", "creationTimestamp", "generation")
 }
@@ -124,9 +125,10 @@ class ObjectTracker:
     ) -> dict[str, Any]:
         """Merge the complete configuration of `manager`, as server-side apply does."""
         wanted = flatten(manifest)
-        version = wanted.pop(("metadata", "resourceVersion"), None)
+        version = wanted.pop(RESOURCE_VERSION, None)
         stored = self.stored.get(key, StoredObject({}))
-        if version not in {None, stored.values.get(("metadata", "resourceVersion"))}:
+        # As in the real API, the version is compared only with that of an existing object.
+        if key in self.stored and version not in {None, stored.values[RESOURCE_VERSION]}:
             raise modified_error(key)
         owned = {name: set(paths) for name, paths in stored.owned_paths.items()}
         theirs = {path for name, paths in owned.items() if name != manager for path in paths}
@@ -145,8 +147,8 @@ class ObjectTracker:
         """Apply a strategic merge patch: null deletes, owners are merged by uid."""
         self.manifest(key)
         stored, changes = self.stored[key], flatten(patch)
-        version = changes.pop(("metadata", "resourceVersion"), None)
-        if version not in {None, stored.values[("metadata", "resourceVersion")]}:
+        version = changes.pop(RESOURCE_VERSION, None)
+        if version not in {None, stored.values[RESOURCE_VERSION]}:
             raise StatusError(409, "Conflict")
         for path, value in changes.items():
             if path[:2] == OWNERS and value.get("$patch") == "delete":

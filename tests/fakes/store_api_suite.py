@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from keyferry.errors import SecretNotManagedError
-from keyferry.kubernetes.objects import ApplyOutcome
+from keyferry.kubernetes.objects import ApplyOutcome, OwnerReference
 from tests.fakes.store_suite import (
     ADOPTING_SECRET,
     CLAIM,
@@ -112,6 +113,18 @@ class ApiStoreContract(StoreContract):
         assert live is not None
         assert ["rs-uid"] == [owner.uid for owner in live.owners]
         assert not (await peer.store.apply_secret(CLAIMED_SECRET)).changed
+
+    async def test_concurrent_writes_of_one_secret_keep_all_owners(
+        self, peer: ApiStorePeer
+    ) -> None:
+        """Replicas of a Deployment start on many nodes at the same time; one node creates it."""
+        owners = [OwnerReference("v1", "Pod", f"web-{n}", f"uid-{n}") for n in range(8)]
+        results = await asyncio.gather(
+            *(peer.store.apply_secret(replace(SECRET, owners=(owner,))) for owner in owners)
+        )
+        found = await peer.read("Secret", "shop", "db")
+        assert sorted(owner.uid for owner in owners) == sorted(owner_uids(found))
+        assert 1 == [result.outcome for result in results].count(ApplyOutcome.CREATED)
 
     async def test_update_keeps_owners_of_other_nodes(self, peer: ApiStorePeer) -> None:
         """An apply names every owner that exists."""

@@ -14,11 +14,19 @@ from keyferry.aio.clock import SystemClock
 from keyferry.errors import StoreError
 from keyferry.kubernetes.api.client import MAX_CONCURRENT_WRITES
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
-from keyferry.kubernetes.objects import Event, EventType, PodRef, PodStatus
+from keyferry.kubernetes.object_codec import secret_manifest
+from keyferry.kubernetes.objects import Event, EventType, OwnerReference, PodRef, PodStatus
 from tests.fakes.kube_api import KubeApiServer, class_manifest, running_api
 from tests.fakes.kube_objects import StatusError
 from tests.fakes.log import captured_log
-from tests.fakes.store_suite import REFRESH_CONDITION, SECRET
+from tests.fakes.store_suite import (
+    CLAIMED_SECRET,
+    OTHER_REPLICA_SET,
+    REFRESH_CONDITION,
+    SECRET,
+    later_claim,
+    owner_uids,
+)
 
 
 @pytest.fixture
@@ -228,3 +236,22 @@ async def test_crds_of_upstream_are_logged_once(api: KubeApiServer, since: str) 
     (line,) = [line for line in log.getvalue().splitlines() if line.startswith("W")]
     assert 'fields="status.conditions, status.lastRefreshTime"' in line
     assert "kubectl apply --server-side --force-conflicts -f charts/keyferry/crds" in line
+
+
+async def test_owners_are_kept_if_another_node_creates_a_deleted_secret_first(
+    api: KubeApiServer, store: KubeStore
+) -> None:
+    """Between the two requests of a node that recreates it."""
+    key = "secrets", SECRET.namespace, SECRET.name
+    await store.apply_secret(replace(CLAIMED_SECRET, owners=(OTHER_REPLICA_SET,)))
+    api.objects.merge(key, {"immutable": True}, "hand")
+    api.patches_allowed.clear()
+    changed = replace(CLAIMED_SECRET, data={"x": b"2"}, claim=later_claim())
+    async with asyncio.TaskGroup() as group:
+        group.create_task(store.apply_secret(changed))
+        while key in api.objects.stored or not api.peak_concurrent_patches:  # noqa: ASYNC110 - the server sends no notification
+            await asyncio.sleep(0.01)
+        third = OwnerReference("apps/v1", "ReplicaSet", "web-3", "rs-uid-3")
+        api.objects.apply(key, secret_manifest(changed, (third,)), "keyferry", force=True)
+        api.patches_allowed.set()
+    assert ["rs-uid", "rs-uid-3", "rs-uid-7"] == sorted(owner_uids(api.get(*key)))

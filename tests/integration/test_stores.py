@@ -23,6 +23,8 @@ PLURALS = {
     "SecretProviderClassPodStatus": "secretproviderclasspodstatuses",
 }
 
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
 
 class Folder:
     """The store over a folder."""
@@ -58,7 +60,11 @@ class Cluster:
         self.store = store
 
     async def put(self, manifest: Mapping[str, Any]) -> None:
-        self._api.put(PLURALS[manifest["kind"]], manifest)
+        """Apply an object as kubectl does, which adds an annotation."""
+        metadata = manifest["metadata"]
+        annotations = {**metadata.get("annotations", {}), LAST_APPLIED: json.dumps(manifest)}
+        applied = {**manifest, "metadata": {**metadata, "annotations": annotations}}
+        self._api.put(PLURALS[manifest["kind"]], applied)
 
     async def read(self, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
         return self._api.get(PLURALS[kind], namespace, name)

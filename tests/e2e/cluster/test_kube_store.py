@@ -16,13 +16,12 @@ import yaml
 from keyferry.aio.clock import SystemClock
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
 from keyferry.kubernetes.cluster import ClusterEvent, SecretChanged
-from keyferry.kubernetes.objects import OwnerReference
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.waiting import eventually
 from tests.fakes.kube_api import class_manifest
 from tests.fakes.log import captured_log
 from tests.fakes.store_api_suite import ApiStoreContract, ApiStorePeer
-from tests.fakes.store_suite import CLAIMED_SECRET, REFRESH_CONDITION, SECRET, STATUS, owner_uids
+from tests.fakes.store_suite import CLAIMED_SECRET, REFRESH_CONDITION, STATUS
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -100,16 +99,6 @@ async def test_a_v1alpha1_secret_provider_class_is_read(cluster: Cluster) -> Non
     manifest = class_manifest("web")
     await cluster.put(manifest | {"apiVersion": "secrets-store.csi.x-k8s.io/v1alpha1"})
     assert "azure" == (await cluster.store.get_class("shop", "web")).provider
-
-
-async def test_concurrent_writes_of_one_secret_keep_all_owners(cluster: Cluster) -> None:
-    """Replicas of a Deployment start on many nodes at the same time."""
-    owners = [OwnerReference("v1", "Pod", f"web-{n}", f"uid-{n}") for n in range(8)]
-    await asyncio.gather(
-        *(cluster.store.apply_secret(replace(SECRET, owners=(owner,))) for owner in owners)
-    )
-    found = await cluster.read("Secret", "shop", "db")
-    assert sorted(owner.uid for owner in owners) == sorted(owner_uids(found))
 
 
 async def test_crds_of_upstream_accept_all_fields_but_those_of_keyferry(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import DesiredSecret, OwnerReference
 
 CLASS_KIND = "SecretProviderClass"
+_NO_VERSION = "1"
+"""A resourceVersion that no Secret has: the revision of an empty etcd."""
 
 
 def planned_owners(desired: DesiredSecret, live: LiveSecret | None) -> tuple[OwnerReference, ...]:
@@ -39,24 +41,36 @@ def planned_owners(desired: DesiredSecret, live: LiveSecret | None) -> tuple[Own
     )
 
 
-def applied_content(desired: DesiredSecret, live: LiveSecret | None) -> Manifest:
-    """Return the manifest for server-side apply.
+def applied_content(desired: DesiredSecret, live: LiveSecret) -> Manifest:
+    """Return the manifest for server-side apply to a Secret that must not change meanwhile.
 
     Args:
         desired: the Secret to write.
-        live: the existing Secret, which must not change meanwhile; None to create it.
+        live: the existing Secret.
     """
     # The owners of an adopted Secret belong to its creator.
     owners = () if desired.adopted else planned_owners(desired, live)
-    manifest = secret_manifest(desired, owners)
-    if live is None:
-        return manifest
-    return _with_resource_version(manifest, live)
+    return _with_resource_version(secret_manifest(desired, owners), live.resource_version)
 
 
-def recreated_content(desired: DesiredSecret, previous: LiveSecret) -> Manifest:
-    """Return the manifest for server-side apply after `previous` was deleted; it keeps owners."""
-    return secret_manifest(desired, planned_owners(desired, previous))
+def created_content(desired: DesiredSecret, previous: LiveSecret | None) -> Manifest:
+    """Return the manifest for server-side apply that only creates.
+
+    If another node has created the Secret meanwhile, an apply would remove the owners that the
+    other node has written, because the field manager is the same. The API server compares the
+    resourceVersion only with that of an existing object, so such an apply is a conflict.
+
+    Args:
+        desired: the Secret to create.
+        previous: the deleted Secret, whose owners are kept; None if there was none.
+    """
+    manifest = secret_manifest(desired, planned_owners(desired, previous))
+    return _with_resource_version(manifest, _NO_VERSION)
+
+
+def kept_owners_patch(desired: DesiredSecret, previous: LiveSecret) -> Manifest:
+    """Return the merge patch that adds the owners of a deleted Secret to its successor."""
+    return with_owners({}, planned_owners(desired, previous))
 
 
 def follow_up_patch(
@@ -97,7 +111,7 @@ def unused_patch(live: LiveSecret, since: str, owner: OwnerReference | None) -> 
     """
     annotated: Manifest = {"metadata": {"annotations": {UNUSED_SINCE_ANNOTATION: since}}}
     patch = with_owners(annotated, [owner] if owner else [])
-    return _with_resource_version(patch, live)
+    return _with_resource_version(patch, live.resource_version)
 
 
 def release_requests(namespace: str, name: str, live: LiveSecret) -> tuple[Manifest, Manifest]:
@@ -108,11 +122,11 @@ def release_requests(namespace: str, name: str, live: LiveSecret) -> tuple[Manif
     identity: Manifest = {"name": name, "namespace": namespace}
     patch: Manifest = {"metadata": {"annotations": {UNUSED_SINCE_ANNOTATION: None}}}
     return (
-        _with_resource_version(patch, live),
+        _with_resource_version(patch, live.resource_version),
         {"apiVersion": "v1", "kind": "Secret", "metadata": identity},
     )
 
 
-def _with_resource_version(manifest: Manifest, live: LiveSecret) -> Manifest:
+def _with_resource_version(manifest: Manifest, version: str) -> Manifest:
     metadata = Field(manifest)["metadata"].mapping()
-    return {**manifest, "metadata": {**metadata, "resourceVersion": live.resource_version}}
+    return {**manifest, "metadata": {**metadata, "resourceVersion": version}}

@@ -32,8 +32,9 @@ from keyferry.kubernetes.api.events import EventRecorder
 from keyferry.kubernetes.api.reflector import api_backoff
 from keyferry.kubernetes.api.secret_patch import (
     applied_content,
+    created_content,
     follow_up_patch,
-    recreated_content,
+    kept_owners_patch,
     release_requests,
     unused_patch,
 )
@@ -284,14 +285,18 @@ class KubeStore:
                 answer = _parse_live_secret(await self._api.apply(*at, content, force=True))
             case Create():
                 outcome = ApplyOutcome.CREATED
-                content = applied_content(desired, None)
+                content = created_content(desired, None)
                 answer = _parse_live_secret(await self._api.apply(*at, content, force=False))
             case Recreate():
                 assert live is not None
                 outcome = ApplyOutcome.RECREATED
                 await self._api.delete(*at, uid=live.uid, resource_version=live.resource_version)
-                content = recreated_content(desired, live)
-                answer = _parse_live_secret(await self._api.apply(*at, content, force=False))
+                content = created_content(desired, live)
+                try:
+                    answer = _parse_live_secret(await self._api.apply(*at, content, force=False))
+                except ApiConflictError:  # another node has created it, without these owners
+                    await self._api.strategic_merge(*at, kept_owners_patch(desired, live))
+                    raise
             case _:
                 assert_never(plan)
         patch = follow_up_patch(desired, answer, keep_data=isinstance(plan, Keep))
