@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import yaml
 
 from keyferry.formats.go_values import YAML_NULLS, yaml_number
-from keyferry.formats.yaml_events import YamlFault, YamlLimits, YamlWalkError, walk_yaml
+from keyferry.formats.yaml_events import (
+    YamlFault,
+    YamlLimits,
+    YamlWalkError,
+    syntax_hint,
+    walk_yaml,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,12 +62,14 @@ class KubernetesYamlError(Exception):
     Attributes:
         problem: what is wrong, without a value of the text.
         line: counted from 1; None if the whole text is meant.
+        remedy: what to change.
     """
 
-    def __init__(self, problem: str, line: int | None = None) -> None:
+    def __init__(self, problem: str, line: int | None = None, *, remedy: str) -> None:
         super().__init__(problem, line)
         self.problem = problem
         self.line = line
+        self.remedy = remedy
 
     def __str__(self) -> str:
         """Return line and problem, to follow the name of the file."""
@@ -106,23 +114,27 @@ def parse_documents(text: bytes, *, max_bytes: int) -> list[Document]:
         KubernetesYamlError: it is not YAML, a mapping repeats a key, or it exceeds a limit.
     """
     if len(text) > max_bytes:
-        raise KubernetesYamlError(f"is larger than {max_bytes} bytes")
+        raise KubernetesYamlError(f"is larger than {max_bytes} bytes", remedy=_SPLIT_REMEDY)
     try:
         roots = walk_yaml(text, _NodeBuilder(), YamlLimits(MAX_DEPTH, MAX_NODES))
         return [Document(_build_value(root), root) for root in roots]
     except YamlWalkError as error:
-        raise _yaml_error(error, _template_note(text)) from None
+        raise _yaml_error(error, text) from None
     except KubernetesYamlError as error:
-        raise KubernetesYamlError(error.problem + _template_note(text), error.line) from None
+        remedy = _template_remedy(text) or error.remedy
+        raise KubernetesYamlError(error.problem, error.line, remedy=remedy) from None
 
 
-def _template_note(text: bytes) -> str:
-    """Return a note for messages about text that a program should have rendered first."""
+_SPLIT_REMEDY = "Split it over several files."
+
+
+def _template_remedy(text: bytes) -> str:
+    """Return what to do with text that a program should have rendered first; "" for other text."""
     for number, line in enumerate(text.splitlines(), start=1):
         if b"{{" in line.partition(b"#")[0]:
             return (
-                f"; line {number} contains '{{{{': render the template first, "
-                "for example with 'helm template'"
+                f"Line {number} contains '{{{{': render the template first, "
+                "for example with 'helm template'."
             )
     return ""
 
@@ -160,15 +172,22 @@ class _NodeBuilder:
         return yaml.SequenceNode(f"{_TAG_PREFIX}seq", children, mark)
 
 
-def _yaml_error(error: YamlWalkError, note: str) -> KubernetesYamlError:
+def _yaml_error(error: YamlWalkError, text: bytes) -> KubernetesYamlError:
     detail = error.detail or "it contains bytes that are not text"
-    problem = {
-        YamlFault.SYNTAX: f"is not YAML: {detail}",
-        YamlFault.DEPTH: f"is nested deeper than {MAX_DEPTH} levels",
-        YamlFault.NODES: f"has more than {MAX_NODES} values, aliases expanded",
-        YamlFault.ANCHOR: "has an alias to an anchor that is not complete before it",
+    problem, remedy = {
+        YamlFault.SYNTAX: (
+            f"is not YAML: {detail}",
+            syntax_hint(text.decode(errors="replace"), error.line)
+            or ("Check indentation and quotes." if error.detail else "Write it in UTF-8."),
+        ),
+        YamlFault.DEPTH: (f"is nested deeper than {MAX_DEPTH} levels", "Flatten it."),
+        YamlFault.NODES: (f"has more than {MAX_NODES} values, aliases expanded", _SPLIT_REMEDY),
+        YamlFault.ANCHOR: (
+            "has an alias to an anchor that is not complete before it",
+            "Define the anchor with '&' before it, or put a value that begins with '*' in quotes.",
+        ),
     }[error.fault]
-    return KubernetesYamlError(problem + note, error.line)
+    return KubernetesYamlError(problem, error.line, remedy=_template_remedy(text) or remedy)
 
 
 # --- values ---------------------------------------------------------------------------------------
@@ -236,13 +255,19 @@ def _build_mapping(node: yaml.MappingNode) -> dict[str, Value]:
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
-            raise KubernetesYamlError("has a key that is itself a list or a mapping", line)
+            raise KubernetesYamlError(
+                "has a key that is itself a list or a mapping",
+                line,
+                remedy="Put a value that begins with '{' or '[' in quotes.",
+            )
         key = key_node.value
         if key_node.tag == f"{_TAG_PREFIX}merge":
             for source in _merge_sources(value_node, line):
                 merged = _build_mapping(source) | merged
         elif key in own:
-            raise KubernetesYamlError(f"has the key {key[:60]!r} twice in one mapping", line)
+            raise KubernetesYamlError(
+                f"has the key {key[:60]!r} twice in one mapping", line, remedy="Remove one of them."
+            )
         else:
             own[key] = _build_value(value_node)
     return merged | own
@@ -252,7 +277,11 @@ def _merge_sources(node: yaml.Node, line: int) -> list[yaml.MappingNode]:
     nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
     sources = [source for source in nodes if isinstance(source, yaml.MappingNode)]
     if len(sources) < len(nodes):
-        raise KubernetesYamlError("merges ('<<') something that is not a mapping", line)
+        raise KubernetesYamlError(
+            "merges ('<<') something that is not a mapping",
+            line,
+            remedy="Merge a mapping, or write out its fields.",
+        )
     return sources
 
 

@@ -97,6 +97,10 @@ _NO_BLANK_AFTER_COLON = re.compile(r"\s*(- )?[A-Za-z][\w.-]*:(?!//)[^\s\"']")
 _NO_BLANK_BEFORE_COMMENT = re.compile(r"[^#]*[^\s#]#.*: ")
 
 
+_RESERVED_START = re.compile(r"\s*(?:- )?[\w.-]+:\s+([@`%])")
+_SECOND_COLON = re.compile(r"\s*(- )?[\w.-]+:\s+[^\s\"'|>#{\[&*!][^#]*:(\s|$)")
+_OPEN_QUOTE = re.compile(r"\s*(- )?[\w.-]+:\s+\"[^\"]*")
+_FIELD = re.compile(r"\s*(- )?[\w.-]+:(\s|$)")
 _ODD_BLANK = re.compile(r"[\u00a0\u1680\u2000-\u200f\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]")
 _BLOCK_START = re.compile(r"\s*- [|>][-+0-9]*\s*")
 
@@ -112,22 +116,52 @@ def syntax_hint(text: str, line: int | None) -> str:
         text: the whole text.
         line: the line of the error, from 1.
     """
-    if "{{" in text:
-        return "Render the template first, for example with 'helm template'."
     lines = text.splitlines()[max((line or 1) - 2, 0) : line or 1]
+    return next(_hints(text, lines, line or 1), "")
+
+
+def _hints(text: str, lines: list[str], number: int) -> Iterator[str]:
+    """Yield what may help, the most certain first.
+
+    Args:
+        text: the whole text.
+        lines: the line of the error and the one above.
+        number: the number of the line of the error, from 1.
+    """
+    if "{{" in text:
+        yield "Render the template first, for example with 'helm template'."
+    if any("\t" in line[: len(line) - len(line.lstrip())] for line in lines):
+        yield "Indent with spaces instead of tabs."
     if found := _ODD_BLANK.search("".join(lines)):
-        return f"Replace the character U+{ord(found[0]):04X} by an ordinary blank, or remove it."
+        yield f"Replace the character U+{ord(found[0]):04X} by an ordinary blank, or remove it."
     if (
         len(lines) > 1
         and _BLOCK_START.fullmatch(lines[0])
         and _indent(lines[1]) <= _indent(lines[0])
     ):
-        return "Indent the lines below '- |' by more blanks than the '-'."
+        yield "Indent the lines below '- |' by more blanks than the '-'."
+    yield from _line_hints(lines)
+    if opened := _unclosed_quote(text):
+        yield f"Close the quote that begins on line {opened}."
+    if len(lines) > 1 and all(map(_FIELD.match, lines)):
+        yield f"Align lines {number - 1} and {number}: the fields of a mapping begin in one column."
+
+
+def _line_hints(lines: list[str]) -> Iterator[str]:
     if any(map(_NO_BLANK_AFTER_COLON.match, lines)):
-        return "Write a blank after ':'."
+        yield "Write a blank after ':'."
     if any(map(_NO_BLANK_BEFORE_COMMENT.match, lines)):
-        return "Write a blank before '#', which otherwise begins no comment."
-    return ""
+        yield "Write a blank before '#', which otherwise begins no comment."
+    if start := next(filter(None, map(_RESERVED_START.match, lines)), None):
+        yield f"Put the value in quotes: a plain value may not begin with '{start[1]}'."
+    if any(map(_SECOND_COLON.match, lines)):
+        yield "Put a value that contains ': ' in quotes."
+
+
+def _unclosed_quote(text: str) -> int | None:
+    """Return the last line with a value whose double quote is not closed, from 1."""
+    numbered = enumerate(text.splitlines(), start=1)
+    return max((n for n, line in numbered if _OPEN_QUOTE.fullmatch(line)), default=None)
 
 
 def _events(text: str | bytes) -> Iterator[yaml.Event]:

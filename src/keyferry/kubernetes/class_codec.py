@@ -18,6 +18,7 @@ from keyferry.kubernetes.class_fields import (
     missing_field,
     unknown_fields,
 )
+from keyferry.kubernetes.names import object_name_problem
 from keyferry.kubernetes.objects import SecretKeyMapping, SecretObject, SecretProviderClass
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ def parse_class(
             written, remedy = missing_field(root, METADATA_NAME, "Set metadata.name.")
             raise FieldTypeError(("metadata",), f"metadata.name is empty{written}", remedy)
         subject = f"{CLASS_KIND} {namespace or default_namespace}/{name}"
+        if invalid := object_name_problem(name):  # only a file can have it
+            raise FieldTypeError(
+                ("metadata", "name"), f"metadata.name {invalid}", "Choose a valid Kubernetes name."
+            )
         api_version = root["apiVersion"].text()
         if api_version not in CLASS_API_VERSIONS:
             remedy = f"Write apiVersion: {CLASS_API_VERSIONS[0]}."

@@ -19,7 +19,6 @@ from keyferry.formats.kubernetes_yaml import (
 )
 
 LIMIT = 1024 * 1024
-TEMPLATE = "{{': render the template first, for example with 'helm template'"
 
 
 def parsed(text: str) -> Value:
@@ -116,6 +115,9 @@ def test_repeated_key_is_an_error_with_its_line() -> None:
     assert ("has the key 'provider' twice in one mapping", 3) == (error.problem, error.line)
 
 
+TEMPLATE = "{{': render the template first, for example with 'helm template'."
+
+
 class TestProblems:
     @pytest.mark.parametrize(
         ("text", "expected", "line"),
@@ -131,17 +133,17 @@ class TestProblems:
             ("a:\n  <<: canary", "merges ('<<') something that is not a mapping", 2),
             (
                 'a: b\nc: {{ include "x" . }}',
-                f"has a key that is itself a list or a mapping; line 2 contains '{TEMPLATE}",
+                "has a key that is itself a list or a mapping",
                 2,
             ),
             (
                 "a: {{ .Values.canary }}\nb: c",
-                f"has a key that is itself a list or a mapping; line 1 contains '{TEMPLATE}",
+                "has a key that is itself a list or a mapping",
                 1,
             ),
             (
                 "a: b\n{{- if .c }}\nd: e",
-                f"is not YAML: could not find expected ':'; line 2 contains '{TEMPLATE}",
+                "is not YAML: could not find expected ':'",
                 3,
             ),
             (b"a: \xff", "is not YAML: it contains bytes that are not text", None),
@@ -155,6 +157,30 @@ class TestProblems:
         error = problem(text)
 
         assert (expected, line) == (error.problem, error.line)
+
+    @pytest.mark.parametrize(
+        ("text", "remedy"),
+        [
+            ("a: b\nc:d\ne: f", "Write a blank after ':'."),
+            ("a: @b", "Put the value in quotes: a plain value may not begin with '@'."),
+            ("a: b: c", "Put a value that contains ': ' in quotes."),
+            ('a: "b\nc: d\n', "Close the quote that begins on line 1."),
+            (
+                "x:\n  a: b\n   c: d",
+                "Align lines 2 and 3: the fields of a mapping begin in one column.",
+            ),
+            ("a:\n  b: 1\n\tc: 2\n", "Indent with spaces instead of tabs."),
+            ("a: 1\nb: 2\na: 3", "Remove one of them."),
+            (
+                "a: b\n{{- if .c }}\nd: e",
+                f"Line 2 contains '{TEMPLATE}",
+            ),
+            (b"a: \xff", "Write it in UTF-8."),
+            ("a: [1", "Check indentation and quotes."),
+        ],
+    )
+    def test_remedy_names_what_to_change(self, text: str | bytes, remedy: str) -> None:
+        assert remedy == problem(text).remedy
 
     def test_size_is_limited(self) -> None:
         """A text that is too large is not even parsed."""

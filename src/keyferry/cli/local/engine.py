@@ -101,7 +101,7 @@ class LocalEngine:
         listing = await self.store.list_classes()
         namespace, name = listing.choose(options.spc_name, file)
         for problem in listing.problems:
-            console().warn(problem)
+            console().warn(str(problem))
         digest = hashlib.sha256(target.encode(errors="surrogateescape")).hexdigest()
         pod = PodRef(namespace, f"local-{digest[:10]}", digest[:32])
         context = {

@@ -67,7 +67,7 @@ def _from_file(path: Path) -> SingleConfig:
             f"failed to read kubeconfig {path}: {error.strerror}", "Check --kubeconfig."
         ) from error
     except KubernetesYamlError as error:
-        raise StoreError(f"kubeconfig {path} {error}", f"Fix the YAML in {path}.") from None
+        raise StoreError(f"kubeconfig {path} {error}", error.remedy) from None
     except (ConfigError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
         # Not chained: the file contains credentials.
         raise StoreError(

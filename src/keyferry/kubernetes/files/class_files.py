@@ -32,7 +32,7 @@ from keyferry.kubernetes.class_codec import CLASS_KIND, class_not_found_error, p
 from keyferry.kubernetes.objects import SecretProviderClass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 MAX_FILE_BYTES = 1024 * 1024
 _MAX_LISTED = 10
@@ -54,7 +54,7 @@ class _ParsedFile:
     """The SecretProviderClasses of a file, and its problems as a whole."""
 
     entries: tuple[_ClassEntry, ...] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[ClassInvalidError, ...] = ()
     other_kinds: tuple[str, ...] = ()
 
 
@@ -70,7 +70,7 @@ class ClassListing:
 
     names: tuple[tuple[str, str], ...]
     other_kinds: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
+    problems: tuple[ClassInvalidError, ...] = ()
 
     def choose(self, name: str | None, file: object) -> tuple[str, str]:
         """Return namespace and name of one SecretProviderClass.
@@ -87,7 +87,7 @@ class ClassListing:
         if len(matches) == 1:
             return matches[0]
         if not matches and self.problems:
-            raise ClassInvalidError(_join_limited(self.problems), "Fix the YAML of these lines.")
+            raise _join_problems(self.problems)
         listed = _join_limited(f"{ns}/{each}" for ns, each in self.names)
         if not self.names:
             raise self._none_error(file)
@@ -207,7 +207,8 @@ class ClassFiles:
                     return file
                 text = stream.read(MAX_FILE_BYTES + 1)
         except OSError as error:
-            return _ParsedFile(problems=(f"{path} cannot be read: {error.strerror}",))
+            problem = f"{path} cannot be read: {error.strerror}"
+            return _ParsedFile(problems=(ClassInvalidError(problem, "Check its permissions."),))
         file = self._parse(path, text)
         self._cache[path] = (fingerprint, file)
         return file
@@ -217,13 +218,13 @@ class ClassFiles:
         try:
             documents = parse_documents(text, max_bytes=MAX_FILE_BYTES)
         except KubernetesYamlError as error:
-            return _ParsedFile(problems=(f"{path} {error}",))
+            return _ParsedFile(problems=(ClassInvalidError(f"{path} {error}", error.remedy),))
         for document in documents:
             for manifest, base in _classes_in(document):
                 try:
                     entries.append(self._parse_entry(path, document, manifest, base))
                 except ClassInvalidError as error:
-                    problems.append(str(error))
+                    problems.append(error)
         kinds = tuple(kind for document in documents for kind in _other_kinds(document.value))
         return _ParsedFile(tuple(entries), tuple(problems), kinds)
 
@@ -259,13 +260,19 @@ class ClassFiles:
         return _ClassEntry(namespace, name, place(()).removesuffix(": "), result)
 
     def _not_found_error(
-        self, namespace: str, name: str, entries: list[_ClassEntry], problems: list[str]
+        self,
+        namespace: str,
+        name: str,
+        entries: list[_ClassEntry],
+        problems: list[ClassInvalidError],
     ) -> ClassNotFoundError | ClassInvalidError:
         prefix = f"failed to get secretproviderclass {namespace}/{name}: "
         if problems:
+            joined = _join_problems(problems)
+            problem = f"{prefix}{joined.problem}, and no other file contains it"
             return ClassInvalidError(
-                f"{prefix}{_join_limited(problems)}, and no other file contains it",
-                "Fix the YAML if the file is to contain the SecretProviderClass.",
+                problem,
+                f"{joined.remedy} This matters if the file is to contain the SecretProviderClass.",
             )
         elsewhere = sorted({entry.namespace for entry in entries if entry.name == name})
         here = sorted({entry.name for entry in entries if entry.namespace == namespace})
@@ -317,6 +324,14 @@ def _fingerprint(status: os.stat_result) -> _Fingerprint:
         return status.st_mtime_ns, status.st_size, status.st_ino
     # A pipe, as in `mount <(envsubst < spc.yaml)`, can be read only once.
     return 0, 0, status.st_ino
+
+
+def _join_problems(problems: Sequence[ClassInvalidError]) -> ClassInvalidError:
+    """Return one error for problems of files; with several, each remedy follows its problem."""
+    if len(problems) == 1:
+        return ClassInvalidError(problems[0].problem, problems[0].remedy)
+    listed = _join_limited(str(problem).rstrip(".") for problem in problems)
+    return ClassInvalidError(listed, "Correct these lines.")
 
 
 def _join_limited(texts: Iterable[str]) -> str:

@@ -160,7 +160,7 @@ def _read_manifest(path: Path) -> Value:
     try:
         documents = parse_documents(text, max_bytes=MAX_FILE_BYTES)
     except KubernetesYamlError as error:
-        raise StoreError(f"{path} {error}", "Fix the YAML, or remove the file.") from None
+        raise StoreError(f"{path} {error}", f"{error.remedy} Or remove the file.") from None
     return documents[0].value if documents else None
 
 

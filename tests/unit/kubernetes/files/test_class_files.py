@@ -181,7 +181,8 @@ class TestBrokenFiles:
         assert (
             f"failed to get secretproviderclass shop/web: {path} line 3 is not YAML: "
             "did not find expected ',' or ']', and no other file contains it. "
-            "Fix the YAML if the file is to contain the SecretProviderClass."
+            "Check indentation and quotes. "
+            "This matters if the file is to contain the SecretProviderClass."
         ) == str(error)
 
     def test_too_large_a_file_is_not_parsed(self, tmp_path: Path) -> None:
@@ -295,7 +296,7 @@ class TestChoosing:
         listing = files(tmp_path).listing()
         assert ("shop", "app") == listing.choose("app", tmp_path)
         (problem,) = listing.problems
-        assert "bad.yaml line 2 is not YAML" in problem
+        assert "bad.yaml line 2 is not YAML" in problem.problem
         with pytest.raises(ClassInvalidError, match=r"bad\.yaml line 2 is not YAML"):
             listing.choose("other", tmp_path)
 
@@ -323,4 +324,7 @@ class TestChoosing:
     def test_a_tab_is_named(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "app.yaml").write_text(text)
         (problem,) = files(tmp_path).listing().problems
-        assert "line 3 is not YAML: tabs are not allowed for indentation; use spaces" in problem
+        assert (
+            "line 3 is not YAML: tabs are not allowed for indentation; use spaces"
+            in problem.problem
+        )
