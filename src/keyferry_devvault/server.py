@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -112,8 +113,9 @@ async def _listen(
     try:
         await web.TCPSite(runner, address, port, ssl_context=context).start()
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error  # asyncio's text repeats more
         raise PlatformError(
-            f"the development vault cannot listen on {address}:{port}: {error.strerror}",
+            f"the development vault cannot listen on {address}:{port}: {reason}",
             "Choose another port with --listen, or 0 for a free one.",
         ) from error
     bound = runner.addresses[0]

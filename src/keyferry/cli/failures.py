@@ -108,7 +108,7 @@ def _usage_hint(error: click.UsageError) -> str:
     if isinstance(error, HintedUsageError):
         return error.hint
     if error.ctx is None:
-        return ""
+        return "Run the command with --help for its options and examples."
     return f"Run '{error.ctx.command_path} --help' for the options and examples."
 
 

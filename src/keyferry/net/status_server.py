@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -74,8 +75,9 @@ async def _listen(runner: web.AppRunner, address: str, flag: str) -> None:
     try:
         await web.TCPSite(runner, host or None, port).start()
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error  # asyncio's text repeats more
         raise PlatformError(
-            f"failed to serve status on {address!r}: {error.strerror or error}",
+            f"failed to serve status on {address!r}: {reason}",
             f"Stop the process that uses the port, or set another one with {flag}.",
             stage=Stage.REQUEST,
         ) from error

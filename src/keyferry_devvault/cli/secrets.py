@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keyferry.cli.commands import command
+from keyferry.cli.failures import HintedUsageError
 from keyferry.cli.output import (
     OutputFormat,
     output_option,
@@ -31,9 +32,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+class _WithoutValues(click.Argument):
+    """Refuses a value on the command line, and does not repeat it as click would."""
+
+    def make_metavar(self, ctx: click.Context) -> str:
+        """Return no placeholder for the usage line."""
+        del ctx
+        return ""
+
+    def process_value(self, ctx: click.Context, value: object) -> tuple[str, ...]:
+        """Refuse any value."""
+        del ctx
+        if value:
+            raise HintedUsageError(
+                "the value is not taken as an argument, which other processes can read",
+                "Leave it out: a prompt asks for it. Or pass it on stdin, or with --value-file.",
+            )
+        return ()
+
+
 @command("set")
 @click.argument("vault")
 @click.argument("name")
+@click.argument("values", nargs=-1, cls=_WithoutValues, expose_value=False)
 @click.option(
     "--value-file", metavar="FILE", help="Read the value from FILE, unmodified; - is stdin."
 )

@@ -151,4 +151,6 @@ def _print_problems(published: PublishResult, deduplicator: Deduplicator) -> Non
     for sentence in published.secret_warnings:
         out.warn(sentence)
     for problem in published.secret_problems:
-        out.error(problem.message)
+        name, cause = problem.secret_name, problem.error
+        named = cause.problem if name in cause.problem else f"secret {name}: {cause.problem}"
+        out.error(named, cause.remedy)

@@ -229,7 +229,8 @@ def _misspelled_field(entry: Entry, remedy: str) -> tuple[str, str]:
 
 def _parse_format(text: str, type_: str) -> ObjectFormat:
     if text.casefold() not in ("", "pem", "pfx", "pkcs12"):
-        raise ClassInvalidError(f"invalid objectFormat: {excerpt(text)}, should be PEM or PFX")
+        problem = f"invalid objectFormat: {excerpt(text)}, should be PEM or PFX"
+        raise ClassInvalidError(problem, "Set objectFormat to pem, pfx or pkcs12, or remove it.")
     is_secret = type_ == ObjectType.SECRET.value
     # Upstream's comparison is case-sensitive here: for keys and certificates "PFX" is accepted and
     # ignored. Existing SecretProviderClasses with it must continue to work.
@@ -260,7 +261,8 @@ def _parse_encoding(text: str, type_: str) -> ObjectEncoding:
         return ObjectEncoding(text.casefold())
     except ValueError:
         problem = f"invalid objectEncoding: {excerpt(text)}, should be hex, base64 or utf-8"
-        raise ClassInvalidError(problem) from None
+        remedy = "Set objectEncoding to one of these, or remove it to keep the value as it is."
+        raise ClassInvalidError(problem, remedy) from None
 
 
 def _check_path(path: str) -> None:
