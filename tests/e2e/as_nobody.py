@@ -26,14 +26,19 @@ _ON_FIRST_USE = (
 """Modules that libraries import only on first use."""
 
 
-def become_nobody() -> None:
-    """Import all modules, then drop all privileges permanently."""
+def import_everything() -> None:
+    """Import all modules that a command may need."""
     for package in (keyferry, keyferry_devvault):
         for module in walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
                 import_module(module.name)
     for name in _ON_FIRST_USE:
         import_module(name)
+
+
+def become_nobody() -> None:
+    """Import all modules, then drop all privileges permanently."""
+    import_everything()
     nobody = pwd.getpwnam("nobody")
     os.setgroups([])
     os.setgid(nobody.pw_gid)
