@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError, ObjectUnusableError, Stage
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.azure.versions import ObjectDisabledError
 from tests.fakes.azure_mounts import call, entry, mount_error
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault
 from tests.integration.azure.calls import CLIENT_SECRET, ENTRA, MI, STRANGER, VM
@@ -36,7 +37,7 @@ async def test_disabled_version_has_its_own_error(vault: DevVault, provider: Azu
     """A 403 like a missing permission, with another remedy."""
     vault.disable("contoso", "db-password")
     error = await mount_error(provider, call(VM))
-    assert (type(error), error.stage) == (ObjectNotFoundError, Stage.OBJECT)
+    assert (type(error), error.stage) == (ObjectDisabledError, Stage.OBJECT)
     assert "is disabled in vault contoso" in error.problem
 
 

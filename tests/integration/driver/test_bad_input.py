@@ -212,7 +212,7 @@ CASES = [
     ),
     Case(
         "objects is no YAML",
-        ("objects", "line 3", "indentation"),
+        ("objects", "line 3", "Indent the lines below '- |'"),
         parameters={"objects": "array:\n  - |\n - objectName: x"},
     ),
     Case(
