@@ -105,16 +105,18 @@ async def test_watch_that_a_publish_starts_is_logged_without_its_pod(
     assert "volumeId=" not in line
 
 
-async def test_empty_list_of_secrets_is_followed_by_one_watch(
-    node: Node, api: KubeApiServer
-) -> None:
-    """The Kubernetes API answers `"items": null` for an empty list of metadata."""
+async def test_empty_list_of_secrets_is_followed_by_a_watch(node: Node, api: KubeApiServer) -> None:
+    """The Kubernetes API answers `"items": null` for an empty list of metadata.
+
+    There are two lists: of the managed Secrets, which is empty, and of the Secret of somebody else
+    that is in the way.
+    """
     foreign = {"metadata": {"name": "db", "namespace": NAMESPACE}, "type": "Opaque", "data": {}}
     api.put("secrets", foreign)
     node.schedule("web-0", "web")
     await node.publish("web")
-    await wait_until(lambda: "watch secrets" in api.requests, "the watch of Secrets")
-    assert 1 == api.requests.count("list secrets")
+    await wait_until(lambda: api.requests.count("watch secrets") == 2, "the watches of Secrets")
+    assert 2 == api.requests.count("list secrets")
     assert not any("reflector]" in line for line in problems(node))
 
 
