@@ -43,7 +43,7 @@ class _WithoutValues(click.Argument):
     def process_value(self, ctx: click.Context, value: object) -> tuple[str, ...]:
         """Refuse any value."""
         del ctx
-        if value:
+        if isinstance(value, (list, tuple)) and value:  # else it is click's mark of a missing one
             raise HintedUsageError(
                 "the value is not taken as an argument, which other processes can read",
                 "Leave it out: a prompt asks for it. Or pass it on stdin, or with --value-file.",
