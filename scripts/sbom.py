@@ -91,7 +91,7 @@ def bill_of_materials(builder: image_build.Build, architecture: str) -> Bom:
 
 
 def _image(architecture: str) -> Component:
-    found = {"source": image_build.SOURCE, "revision": image_build.revision()}
+    found = {"source": image_build.source_repository(), "revision": image_build.revision()}
     return Component(
         type=ComponentType.CONTAINER,
         name="keyferry",

@@ -193,16 +193,21 @@ def _packages(
     return package_files(architecture, cache_folder, newer=newer)
 
 
+def source_repository() -> str:
+    """Return the address of the repository, which only pyproject.toml contains."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return str(content["tool"]["hatch"]["metadata"]["hooks"]["custom"]["repository"])
+
+
 def labels() -> dict[str, str]:
     """Return the labels of the image (https://specs.opencontainers.org/image-spec/annotations)."""
-    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    project = content["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     found = {
         "title": "Keyferry",
         "description": project["description"],
         "version": project["version"],
         "licenses": project["license"],
-        "source": content["tool"]["hatch"]["metadata"]["hooks"]["custom"]["repository"],
+        "source": source_repository(),
         "revision": revision(),
     }
     return {f"org.opencontainers.image.{name}": text for name, text in found.items() if text}

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from tests.compat.cases import Case, Difference, kubernetes_secret, secret
 from tests.compat.outcome import KEYFERRY_ANNOTATIONS, Outcome
@@ -107,15 +116,16 @@ def _bad_kubernetes_secrets() -> tuple[Case, ...]:
             secret_objects=[kubernetes_secret("unknown-object", {"a": "nowhere"})],
         ),
         Case(
-            "no-such-key",
+            "further-key",
             [secret("pem-rsa")],
             secret_objects=[
                 kubernetes_secret(
-                    "no-such-key",
+                    "further-key",
                     {"ca.crt": "pem-rsa", "tls.crt": "pem-rsa", "tls.key": "pem-rsa"},
                     TLS,
                 )
             ],
+            differs=[Difference("`kubernetes.io/tls` with further keys", _with_ca, driver=True)],
         ),
         Case(
             "no-type",
@@ -183,12 +193,27 @@ _recorded = Difference(
 )
 
 
-def _made(outcome: Outcome, name: str) -> Outcome:
-    """The Secret with the value of `plain` is there, and nothing is wrong."""
+def _with_ca(outcome: Outcome) -> Outcome:
+    """The Secret has the certificate twice, and its key."""
+    pem = outcome.files["pem-rsa"][1]
+    (certificate,) = x509.load_pem_x509_certificates(pem)
+    key = load_pem_private_key(pem, None).private_bytes(
+        Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()
+    )
+    public = certificate.public_bytes(Encoding.PEM)
+    data = {"ca.crt": public, "tls.crt": public, "tls.key": key}
+    encoded = {name: base64.b64encode(value).decode() for name, value in data.items()}
+    return _made(outcome, "further-key", encoded, TLS)
+
+
+def _made(
+    outcome: Outcome, name: str, data: Mapping[str, str] | None = None, type_: str = "Opaque"
+) -> Outcome:
+    """The Secret is there, by default with the value of `plain`, and nothing is wrong."""
     owner = f"{name}-PAIRING-{name}"
     document: Mapping[str, Any] = {
         "apiVersion": "v1",
-        "data": {"a": "czNjcmV0"},
+        "data": data or {"a": "czNjcmV0"},
         "kind": "Secret",
         "metadata": {
             "labels": {"secrets-store.csi.k8s.io/managed": "true"},
@@ -203,6 +228,6 @@ def _made(outcome: Outcome, name: str) -> Outcome:
                 }
             ],
         },
-        "type": "Opaque",
+        "type": type_,
     }
     return replace(outcome, secrets={name: document}, complaints=False)

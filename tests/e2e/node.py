@@ -18,6 +18,7 @@ import os
 import signal
 import socket
 import stat
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -36,6 +37,7 @@ from tests.fakes.devvault import DEFAULT_TENANT, DevVault
 from tests.fakes.mounts import mounted_below, unmount_below
 
 NAMESPACE = "shop"
+_WRITE_SECONDS = 10.0  # a busy machine may write slowly
 MACHINE = "11111111-0000-4000-8000-000000000001"
 """The managed identity of the node, which may read vault `contoso`."""
 
@@ -264,8 +266,18 @@ class BareNode:
             remaining.append(f"folder {volume.path}")
         if self.objects_in_status(volume) is not None:
             remaining.append("pod status")
-        remaining += [f"half-written {path}" for path in self.manifests.rglob(".writing-*")]
-        return remaining
+        return remaining + [f"half-written {path}" for path in self._abandoned_files()]
+
+    def _abandoned_files(self) -> list[Path]:
+        """Return the temporary files that no process is writing.
+
+        A driver may write the event of a deleted Secret after an unpublish.
+        """
+        found = list(self.manifests.rglob(".writing-*"))
+        end = time.monotonic() + _WRITE_SECONDS
+        while any(path.exists() for path in found) and time.monotonic() < end:
+            time.sleep(0.02)
+        return [path for path in found if path.exists()]
 
     async def close(self) -> None:
         """Close the connections to all drivers."""
