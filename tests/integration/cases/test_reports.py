@@ -88,7 +88,7 @@ async def test_misspelt_object_type_is_named(world: World, written: str, remedy:
     """The remedy has the type that was meant."""
     outcome = await world.mount(manifest("secret1", objectType=written))
 
-    assert f"Should be secret, key, or cert, not '{written}'" in outcome.error
+    assert f"objectType is not secret, key or cert: '{written}'" in outcome.error
     assert remedy in outcome.error
 
 

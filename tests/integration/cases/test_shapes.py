@@ -12,7 +12,7 @@ import pytest
 
 from keyferry.cli.local.files import visible_files
 from tests.fakes.cli import run_cli
-from tests.integration.cases.world import HERE, World, add_certificate
+from tests.integration.cases.world import HERE, VAULT_MANIFEST, World, add_certificate
 
 SECRET1, SECRET2 = b"value of secret1", b"value of secret2"
 USER, PASSWORD = b"app", b"s3cret"
@@ -190,17 +190,6 @@ spec:
     tenantId: 11111111-0000-4000-8000-000000000000
     objects: |
 """
-VAULT = """\
-apiVersion: secrets-store.csi.x-k8s.io/v1
-kind: SecretProviderClass
-metadata: {name: c}
-spec:
-  provider: vault
-  parameters:
-    vaultAddress: http://127.0.0.1:18200
-    vaultAuthMethod: approle
-    objects: |
-"""
 AZURE_ENTRY = "- |\n  objectName: secret1\n  objectType: secret\n"
 VAULT_ENTRY = "- {objectName: a, secretPath: secret/data/db, secretKey: password}\n"
 
@@ -257,7 +246,7 @@ async def test_azure_reads_what_yaml_v3_reads(world: World, objects: str) -> Non
 )
 async def test_vault_reads_what_yaml_v3_reads(world: World, objects: str) -> None:
     """The same for the list of the Vault provider."""
-    outcome = await world.mount(indented(VAULT, objects.format(VAULT_ENTRY)))
+    outcome = await world.mount(indented(VAULT_MANIFEST, objects.format(VAULT_ENTRY)))
 
     assert "" == outcome.error
     assert {"a": PASSWORD} == outcome.files

@@ -211,6 +211,7 @@ def _build_object(entry: Entry, expiry_warning: float) -> KeyVaultObject:
     except ClassInvalidError as error:
         written, remedy = _misspelled_field(entry, error.remedy)
         placed = ClassInvalidError(f"{error.problem}{written} ({entry.location})", remedy)
+        placed.upstream_prefix = error.upstream_prefix
         prefix = fetch_error_prefix(type_, name, version)
         raise with_upstream_prefix(prefix, placed) from None
     count = min(max(history, 1), MAX_HISTORY)
@@ -284,10 +285,10 @@ def _parse_type(text: str) -> ObjectType:
     try:
         return ObjectType(text)
     except ValueError:
-        raise ClassInvalidError(
-            f"Invalid vaultObjectTypes. Should be secret, key, or cert, not '{excerpt(text)}'",
-            _type_remedy(text),
-        ) from None
+        problem = f"objectType is not secret, key or cert: '{excerpt(text)}'"
+        error = ClassInvalidError(problem, _type_remedy(text))
+        prefix = "Invalid vaultObjectTypes. Should be secret, key, or cert"
+        raise with_upstream_prefix(prefix, error) from None
 
 
 def _type_remedy(text: str) -> str:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ClassInvalidError, excerpt
+from keyferry.errors import ClassInvalidError, excerpt, with_upstream_prefix
 from keyferry.formats.go_values import parse_duration
 from keyferry.formats.unknown_fields import correct_missing
 from keyferry.formats.yaml_text import (
@@ -92,7 +92,7 @@ class Entry:
         return _line_note(self.item, entry_line)
 
     def _error(self, problem: str, remedy: str) -> ClassInvalidError:
-        return ClassInvalidError(f"{_entry_context(self.index)}, error: {problem}", remedy)
+        return _entry_error(self.index, problem, remedy)
 
 
 def read_entries(text: str) -> tuple[Entry, ...]:
@@ -111,13 +111,11 @@ def _array_items(text: str) -> tuple[YamlNode, ...]:
     try:
         root = read_yaml(text)
     except YamlError as error:
-        where = f"{error.detail} (line {error.line} of objects)"
-        problem = f"failed to yaml unmarshal objects, error: {where}"
-        raise ClassInvalidError(problem, error.remedy) from error
+        raise _document_error(error.detail, line=error.line or 1, remedy=error.remedy) from error
     if root is None or (isinstance(root, YamlScalar) and root.is_null):
         return ()
     if not isinstance(root, YamlMap):
-        raise _document_error("not a mapping with the key array", line=root.line)
+        raise _document_error("objects is not a mapping with the key array", line=root.line)
     array = root.entries.get("array")
     match array:
         case YamlList():
@@ -136,15 +134,16 @@ def _array_items(text: str) -> tuple[YamlNode, ...]:
 
 
 def _array_text_error(line: int) -> ClassInvalidError:
-    problem = f"failed to yaml unmarshal objects, error: array is a text (line {line} of objects)"
-    return ClassInvalidError(problem, "Write array: without '|' or quotes, so that it is a list.")
+    remedy = "Write array: without '|' or quotes, so that it is a list."
+    return _document_error("array is a text", line=line, remedy=remedy)
 
 
 def _document_error(problem: str, *, line: int, remedy: str = "") -> ClassInvalidError:
-    return ClassInvalidError(
-        f"failed to yaml unmarshal objects, error: {problem} (line {line} of objects)",
+    error = ClassInvalidError(
+        f"{problem} (line {line} of objects)",
         remedy or "Write array: followed by one '- |' per object with its indented fields.",
     )
+    return with_upstream_prefix("failed to yaml unmarshal objects, error", error)
 
 
 def _parse_entry(item: YamlNode, index: int) -> Entry:
@@ -154,22 +153,24 @@ def _parse_entry(item: YamlNode, index: int) -> Entry:
     try:
         root = read_yaml(item.text)
     except YamlError as error:
-        problem = f"{_entry_context(index)}, error: {error.detail}{_line_note(item, error.line)}"
+        problem = f"{error.detail}{_line_note(item, error.line)}"
         folded = item.style is ScalarStyle.FOLDED
-        raise ClassInvalidError(problem, _FOLDED_REMEDY if folded else error.remedy) from error
+        remedy = _FOLDED_REMEDY if folded else error.remedy
+        raise _entry_error(index, problem, remedy) from error
     if isinstance(root, YamlMap):
         return Entry(index, item, root)
     if root is None or (isinstance(root, YamlScalar) and root.is_null):
         return Entry(index, item, None)
-    problem = f"{_entry_context(index)}, error: not a mapping{_line_note(item, root.line)}"
-    raise ClassInvalidError(problem, "Write lines of the form field: value.")
+    problem = f"the entry is not a mapping{_line_note(item, root.line)}"
+    raise _entry_error(index, problem, "Write lines of the form field: value.")
 
 
 _FOLDED_REMEDY = "Write '- |' instead of '- >': a '>' joins the lines of the entry."
 
 
-def _entry_context(index: int) -> str:
-    return f"unmarshal failed for keyVaultObjects at index {index}"
+def _entry_error(index: int, problem: str, remedy: str) -> ClassInvalidError:
+    prefix = f"unmarshal failed for keyVaultObjects at index {index}, error"
+    return with_upstream_prefix(prefix, ClassInvalidError(problem, remedy))
 
 
 def _line_note(item: YamlScalar, entry_line: int) -> str:

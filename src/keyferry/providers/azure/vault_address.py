@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from keyferry.errors import ClassInvalidError, excerpt
+from keyferry.errors import ClassInvalidError, excerpt, with_upstream_prefix
 
 if TYPE_CHECKING:
     from keyferry.providers.azure.clouds import AzureCloud
@@ -48,8 +48,8 @@ class VaultAddress:
         host = urlsplit(f"https://{self.netloc}").hostname or ""
         if cloud.is_vault_host(host) or _is_loopback(host):
             return self.netloc
-        raise ClassInvalidError(
-            f"failed to get vault: keyvaultURL points to {excerpt(host)}, which is not a host of "
+        raise _invalid(
+            f"keyvaultURL points to {excerpt(host)}, which is not a host of "
             f"{cloud.name} and must not receive a token",
             "Use a host of this cloud, or set cloudName to the cloud of the vault.",
         )
@@ -67,9 +67,7 @@ def parse_vault_address(name: str, url: str) -> VaultAddress:
         return VaultAddress(_check_vault_name(name))
     match = _VAULT_URL.fullmatch(url)
     if match is None or int((match[2] or ":443")[1:]) not in range(1, 1 << 16):
-        raise ClassInvalidError(
-            "failed to get vault: keyvaultURL is not an https URL", _VAULT_URL_REMEDY
-        )
+        raise _invalid("keyvaultURL is not an https URL", _VAULT_URL_REMEDY)
     host = match[1].casefold()
     label, _, domain = host.partition(".")
     # An IP address has no label that could be the name of a vault.
@@ -105,10 +103,14 @@ _NOT_IN_VAULT_NAMES = re.compile(r"[^-A-Za-z0-9]")
 
 
 def _check_vault_name(name: str) -> str:
-    problem = f'failed to get vault: Invalid vault name: "{excerpt(name)}"'
+    problem = f'Invalid vault name: "{excerpt(name)}"'
     remedy = _vault_name_remedy(name)
     if not 3 <= len(name) <= 24:
-        raise ClassInvalidError(f"{problem}, must be between 3 and 24 chars", remedy)
+        raise _invalid(f"{problem}, must be between 3 and 24 chars", remedy)
     if not re.fullmatch(r"[-A-Za-z0-9]+", name):
-        raise ClassInvalidError(f"{problem}, must match [-a-zA-Z0-9]{{3,24}}", remedy)
+        raise _invalid(f"{problem}, must match [-a-zA-Z0-9]{{3,24}}", remedy)
     return name
+
+
+def _invalid(problem: str, remedy: str) -> ClassInvalidError:
+    return with_upstream_prefix("failed to get vault", ClassInvalidError(problem, remedy))

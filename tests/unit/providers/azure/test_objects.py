@@ -317,7 +317,7 @@ def test_malformed_list_is_an_error_with_its_line(text: str, words: str) -> None
     """Upstream's text, then the mistake and its line."""
     with pytest.raises(ClassInvalidError) as caught:
         parse_objects(text)
-    assert caught.value.problem.startswith("failed to yaml unmarshal objects, error: ")
+    assert caught.value.upstream_prefix == "failed to yaml unmarshal objects, error: "
     assert words in caught.value.problem
 
 
@@ -325,7 +325,7 @@ def test_malformed_list_is_an_error_with_its_line(text: str, words: str) -> None
     ("entry", "words"),
     [
         ("objectName: [", "not YAML"),
-        ("just text", "error: not a mapping"),
+        ("just text", "not a mapping"),
         ("objectName: a\nobjectName: b", "the key 'objectName' occurs twice"),
         ("objectName: {a: b}", "objectName is a list or a mapping"),
     ],
@@ -335,8 +335,8 @@ def test_malformed_entry_is_an_error_with_index_and_line(entry: str, words: str)
     good = "objectName: a\nobjectType: secret"
     with pytest.raises(ClassInvalidError) as caught:
         parse_objects(listed(good, entry))
-    text = caught.value.problem
-    assert text.startswith("unmarshal failed for keyVaultObjects at index 1, error: ")
+    prefix, text = caught.value.upstream_prefix, caught.value.problem
+    assert prefix == "unmarshal failed for keyVaultObjects at index 1, error: "
     assert words in text
     assert text.endswith(" of objects)")
 

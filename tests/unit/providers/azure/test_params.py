@@ -128,11 +128,12 @@ def test_false_booleans(text: str) -> None:
 @pytest.mark.parametrize("key", ["usePodIdentity", "useVMManagedIdentity", "useAzureTokenProxy"])
 @pytest.mark.parametrize("text", ["tru", "yes", "on", "tRuE", "2"])
 def test_invalid_booleans_are_rejected(key: str, text: str) -> None:
-    """With Go's text, which users search for."""
-    expected = (
-        f'failed to parse {key} flag, error: strconv.ParseBool: parsing "{text}": invalid syntax'
+    """With Go's text, which users search for, in front; people read the rest."""
+    error = refusal(CLASS | {key: text})
+    assert error.upstream_prefix == (
+        f'failed to parse {key} flag, error: strconv.ParseBool: parsing "{text}": invalid syntax: '
     )
-    assert refusal(CLASS | {key: text}).problem == expected
+    assert error.problem == f'{key} is neither true nor false: "{text}"'
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_invalid_booleans_are_rejected(key: str, text: str) -> None:
 )
 def test_invalid_vault_name_is_rejected(name: str, words: str) -> None:
     """Upstream's texts."""
-    assert refusal(VM | {"keyvaultName": name}).problem == f"failed to get vault: {words}"
+    assert refusal(VM | {"keyvaultName": name}).full_problem == f"failed to get vault: {words}"
 
 
 def test_expiry_warning_is_the_default_of_the_objects() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
 
-from keyferry.errors import IdentityError, excerpt
+from keyferry.errors import IdentityError, excerpt, with_upstream_prefix
 from keyferry.providers.service_account_tokens import parse_tokens, read_claims, subject_of
 
 
@@ -316,11 +316,12 @@ def parse_exchange_token(attribute: str) -> ServiceAccountToken:
     Raises:
         IdentityError: the attribute is empty, is not JSON, or has no token for this audience.
     """
-    problem = "failed to parse workload identity tokens, error"
+    prefix = "failed to parse workload identity tokens, error"
     if not attribute.strip():
         remedy = _token_requests_remedy(EXCHANGE_AUDIENCE)
-        raise IdentityError(f"{problem}: service account tokens not found", remedy)
-    return _token_for(EXCHANGE_AUDIENCE, attribute, problem)
+        error = IdentityError("service account tokens not found", remedy)
+        raise with_upstream_prefix(prefix, error)
+    return _token_for(EXCHANGE_AUDIENCE, attribute, prefix)
 
 
 def parse_binding_token(attribute: str) -> ServiceAccountToken:
@@ -332,22 +333,24 @@ def parse_binding_token(attribute: str) -> ServiceAccountToken:
     if not attribute.strip():
         problem = "service account tokens are required for identity binding"
         raise IdentityError(problem, _token_requests_remedy(BINDING_AUDIENCE))
-    problem = "failed to parse service account token for identity binding, error"
-    return _token_for(BINDING_AUDIENCE, attribute, problem)
+    prefix = "failed to parse service account token for identity binding, error"
+    return _token_for(BINDING_AUDIENCE, attribute, prefix)
 
 
-def _token_for(audience: str, attribute: str, problem: str) -> ServiceAccountToken:
+def _token_for(audience: str, attribute: str, prefix: str) -> ServiceAccountToken:
     tokens = parse_tokens(attribute)
     if tokens is None:
-        reason = "failed to unmarshal service account tokens, error: not a JSON object of tokens"
-        raise IdentityError(f"{problem}: {reason}", _token_requests_remedy(audience))
+        prefix = f"{prefix}: failed to unmarshal service account tokens, error"
+        error = IdentityError("not a JSON object of tokens", _token_requests_remedy(audience))
+        raise with_upstream_prefix(prefix, error)
     token = tokens.get(audience)
     if token is None:
         others = ", ".join(excerpt(name) for name in sorted(tokens)[:_MAX_AUDIENCES])
         reason = f"token for audience {audience} not found" + (
             f"; there are tokens for: {others}" if others else ""
         )
-        raise IdentityError(f"{problem}: {reason}", _token_requests_remedy(audience))
+        error = IdentityError(reason, _token_requests_remedy(audience))
+        raise with_upstream_prefix(prefix, error)
     claims = read_claims(token)
     return ServiceAccountToken(token, claims.iss, claims.sub, audience)
 

@@ -230,10 +230,10 @@ def _boolean(parameters: Mapping[str, str], key: str) -> bool:
     value = parse_boolean(text) if text else False
     if value is not None:
         return value
-    raise ClassInvalidError(
-        f"failed to parse {key} flag, error: strconv.ParseBool: "
-        f'parsing "{excerpt(text)}": invalid syntax',
-        'Write "true" or "false".',
+    shown = f'"{excerpt(text)}"'
+    raise with_upstream_prefix(
+        f"failed to parse {key} flag, error: strconv.ParseBool: parsing {shown}: invalid syntax",
+        ClassInvalidError(f"{key} is neither true nor false: {shown}", 'Write "true" or "false".'),
     )
 
 
