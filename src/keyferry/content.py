@@ -8,6 +8,19 @@ from keyferry.errors import MountLimitError
 
 
 @dataclass(frozen=True, slots=True)
+class FileOwner:
+    """Owner of a file.
+
+    Attributes:
+        uid: the user, 0..2**32 - 2.
+        gid: the group; None to leave the group of the volume.
+    """
+
+    uid: int
+    gid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SecretFile:
     """One file of a volume.
 
@@ -15,11 +28,13 @@ class SecretFile:
         path: relative, '/'-separated; the writer checks it with `volume_paths`.
         mode: permission bits, 0..0o777.
         contents: content of the whole file.
+        owner: its owner; None for the user of the driver and the group of the volume.
     """
 
     path: str
     mode: int
     contents: bytes = field(repr=False)
+    owner: FileOwner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +43,27 @@ class ObjectVersion:
 
     id: str
     version: str
+
+
+MISSING_VERSION = "missing"
+"""The version of an optional object that the vault does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class MissingObject:
+    """An optional object that the vault does not have.
+
+    Attributes:
+        id: of the object in pod statuses, such as `secret/db-password`.
+        paths: the files that it would have in the volume, and folders of them.
+        reason: why it is missing, a clause without a value, such as `it is disabled`.
+        keeps: whether the volume keeps the files that it had.
+    """
+
+    id: str
+    paths: tuple[str, ...]
+    reason: str
+    keeps: bool = True
 
 
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 
 from keyferry.accesses import VaultAccess
-from keyferry.content import ObjectVersion, SecretFile
+from keyferry.content import MissingObject, ObjectVersion, SecretFile
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
 from keyferry.formats.volume_paths import MAX_ENTRIES, MAX_FILES
 from keyferry.proto import provider_v1alpha1_pb2 as wire
@@ -64,6 +64,10 @@ class MountCall:
         current_versions: versions of the objects in the volume. The upstream driver sends none.
         purpose: first mount or refresh. It is not on the wire: a call that arrives over a socket
             counts as a first mount.
+        refresh_interval: seconds between two refreshes of this volume; None for the interval of
+            the driver. Not on the wire.
+        not_before: the content must have been validated after this time, in seconds of the
+            monotonic clock of this machine; None without such a bound. Not on the wire.
     """
 
     attributes: Mapping[str, str] = field(repr=False)
@@ -72,6 +76,8 @@ class MountCall:
     permission: int = DEFAULT_FILE_MODE
     current_versions: tuple[ObjectVersion, ...] = ()
     purpose: Purpose = Purpose.FIRST
+    refresh_interval: float | None = None
+    not_before: float | None = None
 
     @property
     def tenant(self) -> str:
@@ -112,6 +118,8 @@ class MountResult:
             provider does not know. Not on the wire.
         accesses: what was read, for the audit log. Not on the wire.
         stale: the stale content that it includes, None without such content. Not on the wire.
+        missing: the optional objects that the vault does not have; each has an entry in `versions`
+            with the version `missing`. Not on the wire.
     """
 
     versions: tuple[ObjectVersion, ...]
@@ -121,6 +129,7 @@ class MountResult:
     refresh_slots: tuple[RefreshSlot, ...] = ()
     accesses: tuple[VaultAccess, ...] = field(default=(), compare=False)
     stale: StaleContent | None = None
+    missing: tuple[MissingObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

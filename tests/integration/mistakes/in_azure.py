@@ -118,7 +118,7 @@ OBJECTS = (
     azure("objectEncoding is unknown", _with("objectEncoding: base32")),
     azure("filePermission is not octal", _with('filePermission: "0999"')),
     azure("filePermission is in words", _with("filePermission: rw-r--r--")),
-    azure("optional is not supported", _with("optional: true"), is_warning=True),
+    azure("optional is in words", _with("optional: maybe")),
     azure("secretKey of the vault provider", _with("secretKey: password"), is_warning=True),
     azure("Two objects in one file", (_TYPE, f"{_TYPE}        - |\n  {_NAME[2:]}{_TYPE}")),
     azure("An empty object", (_TYPE, f"{_TYPE}        - |\n")),

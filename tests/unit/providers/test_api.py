@@ -74,7 +74,9 @@ def test_repr_contains_no_secret() -> None:
 
 def test_repr_of_a_file_contains_path_and_mode() -> None:
     """They are not secret and help with debugging."""
-    assert "SecretFile(path='a', mode=420)" == repr(SecretFile("a", 0o644, CANARY.encode()))
+    assert "SecretFile(path='a', mode=420, owner=None)" == repr(
+        SecretFile("a", 0o644, CANARY.encode())
+    )
 
 
 def test_encoded_call_matches_the_protocol() -> None:

@@ -28,6 +28,7 @@ from keyferry.providers.registry import unknown_fields
 from keyferry.providers.settings import ProviderSettings, VaultSettings
 from keyferry.providers.vault.params import parse_mount as parse_vault
 from keyferry.providers.vault.product import OPENBAO, VAULT, Product
+from keyferry.rendering.class_options import parse_volume_options
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
 POD = dict.fromkeys(KUBELET_ATTRIBUTES, "x") | {f"{KUBELET_PREFIX}serviceAccount.tokens": "{}"}
@@ -108,6 +109,7 @@ def test_azure_reads_the_parameters_of_the_table() -> None:
         with suppress(KeyferryError):
             parse_azure(parameters, None)
         bundle_options(parameters, ProviderSettings())
+        parse_volume_options(parameters)
         asked |= parameters.asked
     assert set(AZURE_PARAMETERS) == {name for name in asked if not name.startswith(KUBELET_PREFIX)}
     assert asked - set(AZURE_PARAMETERS) <= set(KUBELET_ATTRIBUTES)
@@ -118,6 +120,7 @@ def test_vault_reads_the_parameters_of_the_table(product: Product) -> None:
     """All of them, and no others."""
     parameters = Recorded({"roleName": "r", "objects": "- {objectName: a, secretPath: b}", **POD})
     parse_vault(parameters, None, target_path="/t", product=product, settings=VaultSettings())
+    parse_volume_options(parameters)
     known = set(product.parameters.known)
     asked = {name for name in parameters.asked if not name.startswith(KUBELET_PREFIX)}
     assert known == asked - {""}  # a parameter that is not set
@@ -170,7 +173,7 @@ def test_every_known_parameter_and_field_is_silent() -> None:
         ("azure", f"{KUBELET_PREFIX}pod.name", "only kubelet may set it"),
         ("azure", "colour", "unknown field spec.parameters.colour"),
         ("azure", "nodePublishSecretRef", "it belongs to the csi volume of the pod"),
-        ("azure", "rotationPollInterval", "flags of the driver configure rotation"),
+        ("azure", "enableSecretRotation", "a flag of the driver enables rotation"),
         ("vault", "kvVersion", "the secretPath of KV version 2 has data/ after the mount"),
         ("vault", "vaultRole", "did you mean roleName?"),
         ("vault", "vaultRoleName", "did you mean roleName?"),
@@ -216,8 +219,8 @@ def test_unknown_parameter_is_explained(provider: str, name: str, expected: str)
         ("azure", "mode: 0400", "did you mean filePermission?"),
         ("azure", "objectVersionsHistory: 5", "did you mean objectVersionHistory?"),
         ("azure", "secretKey: x", "it is a field of the vault provider"),
-        ("azure", "optional: true", "no object is optional"),
-        ("azure", "jmesPath: []", "it is a field of the aws provider"),
+        ("azure", "jmespath: []", "did you mean jmesPath?"),
+        ("azure", "failoverObject: x", "it is a field of the aws provider"),
         ("azure", "keyvaultName: x", "move it to spec.parameters"),
         ("vault", "vaultAddress: x", "move it to spec.parameters"),
         ("vault", "version: 3", "unless secretPath ends with ?version=N"),
@@ -230,8 +233,7 @@ def test_unknown_parameter_is_explained(provider: str, name: str, expected: str)
         ("vault", "objectAlias: x", "here objectName is the path of the file"),
         ("vault", "objectEncoding: hex", "azure provider; did you mean encoding?"),
         ("vault", "content: base64", "did you mean encoding?"),
-        ("vault", "jmesPath: []", "secretKey: /outer/inner selects from nested JSON"),
-        ("vault", "optional: true", "no object is optional"),
+        ("vault", "optinal: true", "did you mean optional?"),
         ("openbao", "SecretKey: x", "did you mean secretKey?"),
     ],
 )

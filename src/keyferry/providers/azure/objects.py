@@ -22,6 +22,14 @@ from keyferry.providers.api import NamedFile
 from keyferry.providers.azure.objects_yaml import EXPIRY_WARNING_KEY as EXPIRY_WARNING
 from keyferry.providers.azure.objects_yaml import parse_expiry_warning, read_entries
 from keyferry.providers.known_fields.azure import OBJECT, missing_parameter
+from keyferry.rendering.class_options import parse_object_defaults
+from keyferry.rendering.object_options import (
+    NO_DEFAULTS,
+    NO_OPTIONS,
+    ObjectDefaults,
+    ObjectOptions,
+    parse_object_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -96,6 +104,7 @@ class KeyVaultObject:
         format: the format of a certificate-backed secret.
         history: the number of versions to deliver, at least 1.
         expiry_warning: how many seconds before its expiry to warn; 0 for no warning.
+        options: those that do not depend on the provider.
     """
 
     ref: ObjectRef
@@ -105,6 +114,7 @@ class KeyVaultObject:
     format: ObjectFormat
     history: int
     expiry_warning: float = 0.0
+    options: ObjectOptions = NO_OPTIONS
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -135,23 +145,28 @@ def objects_text(parameters: Mapping[str, str]) -> str:
     return text
 
 
-def parse_objects(text: str, *, expiry_warning: float = 0.0) -> tuple[KeyVaultObject, ...]:
+def parse_objects(
+    text: str, *, expiry_warning: float = 0.0, defaults: ObjectDefaults = NO_DEFAULTS
+) -> tuple[KeyVaultObject, ...]:
     """Parse and validate the parameter `objects`; the result has its order.
 
     Args:
         text: the parameter.
         expiry_warning: default of `expiryWarning`, in seconds.
+        defaults: of the options.
 
     Raises:
         ClassInvalidError: the text or an entry is malformed, or there is no entry.
     """
     # Cached, because all pods of a SecretProviderClass pass the same text.
     parse = _parse_cached if len(text) <= _MAX_CACHED_LENGTH else _parse
-    return parse(text, expiry_warning)
+    return parse(text, expiry_warning, defaults)
 
 
-def _parse(text: str, expiry_warning: float) -> tuple[KeyVaultObject, ...]:
-    objects = tuple(_build_object(entry, expiry_warning) for entry in read_entries(text))
+def _parse(
+    text: str, expiry_warning: float, defaults: ObjectDefaults
+) -> tuple[KeyVaultObject, ...]:
+    objects = tuple(_build_object(entry, expiry_warning, defaults) for entry in read_entries(text))
     if not objects:
         problem = "objects lists no object, its array is empty"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
@@ -192,7 +207,7 @@ def _clash_error(first: str, second: str) -> ClassInvalidError:
     return ClassInvalidError(problem, "Set another objectAlias for one of them.")
 
 
-def _build_object(entry: Entry, expiry_warning: float) -> KeyVaultObject:
+def _build_object(entry: Entry, expiry_warning: float, defaults: ObjectDefaults) -> KeyVaultObject:
     """Check one entry: format, encoding and file name in upstream's order, then the rest."""
     type_, name = entry.string("objectType"), entry.string("objectName")
     version = entry.string("objectVersion")
@@ -208,6 +223,7 @@ def _build_object(entry: Entry, expiry_warning: float) -> KeyVaultObject:
         ref = ObjectRef(_parse_type(type_), _check_name(name), _parse_version(version))
         mode = _parse_mode(permission)
         warn_before = parse_expiry_warning(warning, default=expiry_warning)
+        options = parse_object_options(entry.fields.entries if entry.fields else {}, defaults)
     except ClassInvalidError as error:
         written, remedy = _misspelled_field(entry, error.remedy)
         placed = ClassInvalidError(f"{error.problem}{written} ({entry.location})", remedy)
@@ -215,7 +231,9 @@ def _build_object(entry: Entry, expiry_warning: float) -> KeyVaultObject:
         prefix = fetch_error_prefix(type_, name, version)
         raise with_upstream_prefix(prefix, placed) from None
     count = min(max(history, 1), MAX_HISTORY)
-    return KeyVaultObject(ref, path, mode, checked_encoding, checked_format, count, warn_before)
+    return KeyVaultObject(
+        ref, path, mode, checked_encoding, checked_format, count, warn_before, options
+    )
 
 
 def _misspelled_field(entry: Entry, remedy: str) -> tuple[str, str]:
@@ -352,7 +370,8 @@ def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
     Raises:
         ClassInvalidError: `objects` is malformed.
     """
-    objects = parse_objects(objects_text(parameters))
+    defaults = parse_object_defaults(parameters)
+    objects = parse_objects(objects_text(parameters), defaults=defaults)
     return tuple(file for vault_object in objects for file in _object_files(vault_object))
 
 

@@ -24,6 +24,7 @@ from keyferry.providers.azure.objects_yaml import parse_expiry_warning
 from keyferry.providers.azure.vault_address import VaultAddress, parse_vault_address
 from keyferry.providers.known_fields.azure import missing_parameter
 from keyferry.providers.restrictions import DEFAULT_RESTRICTIONS
+from keyferry.rendering.class_options import parse_object_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +95,11 @@ def parse_mount(
             service_account=get(SERVICE_ACCOUNT),
         )
     warning = parse_expiry_warning(get(EXPIRY_WARNING))
-    objects = parse_objects(objects_text(parameters), expiry_warning=warning)
+    objects = parse_objects(
+        objects_text(parameters),
+        expiry_warning=warning,
+        defaults=parse_object_defaults(parameters),
+    )
     return AzureMount(parse_vault_address(vault, url), tenant, cloud, identity, objects)
 
 

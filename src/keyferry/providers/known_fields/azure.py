@@ -18,7 +18,6 @@ from keyferry.providers.known_fields.names import (
     KUBELET_NOTES,
     KUBELET_PREFIX,
     MISPLACED_PARAMETERS,
-    OPTIONAL_NOTE,
     PARAMETER_NOTE,
     VAULT_OBJECT_FIELDS,
     VAULT_PARAMETER_SUFFIXES,
@@ -113,7 +112,6 @@ OBJECT = FieldTable(
             _VAULT_FIELD_NOTE,
         ),
         **notes_of_other_products(is_object=True),
-        "optional": OPTIONAL_NOTE,
         "secretObjects": "it belongs to spec, beside parameters",
     },
 )

@@ -32,7 +32,32 @@ KUBELET_ATTRIBUTES = (
 )
 KUBELET_NOTES = dict.fromkeys(KUBELET_ATTRIBUTES, "only kubelet may set it")
 
+COMMON_PARAMETERS = (
+    "optional",
+    "onMissing",
+    "fileOwner",
+    "rotationPollInterval",
+    "envFile",
+    "envNames",
+    "templates",
+)
+"""Parameters of every provider."""
+COMMON_OBJECT_FIELDS = (
+    "optional",
+    "default",
+    "onMissing",
+    "jmesPath",
+    "expandKeys",
+    "yaml",
+    "fileOwner",
+    "find",
+    "rewrite",
+    "maxObjects",
+)
+"""Fields of an object of every built-in provider."""
+
 AZURE_PARAMETERS = (
+    *COMMON_PARAMETERS,
     "keyvaultName",
     "keyvaultURL",
     "tenantID",
@@ -53,6 +78,7 @@ AZURE_PARAMETERS = (
     "expiryWarning",
 )
 AZURE_OBJECT_FIELDS = (
+    *COMMON_OBJECT_FIELDS,
     "objectName",
     "objectType",
     "objectAlias",
@@ -80,9 +106,10 @@ VAULT_PARAMETER_SUFFIXES = (
     "AuthMethod",
 )
 """Parameters with the prefix of a product, such as `vaultAddress`."""
-VAULT_PARAMETERS = ("audience", "objects")
+VAULT_PARAMETERS = (*COMMON_PARAMETERS, "audience", "objects")
 """Parameters without a prefix, beside the name of the role."""
 VAULT_OBJECT_FIELDS = (
+    *COMMON_OBJECT_FIELDS,
     "objectName",
     "secretPath",
     "secretKey",
@@ -95,7 +122,7 @@ VAULT_SECRET_KEYS = ("role_id", "secret_id", "tls.crt", "tls.key", "token")
 """Keys of the `nodePublishSecretRef` Secret, of all auth methods."""
 
 AWS_PARAMETERS = ("region", "failoverRegion", "pathTranslation", "preferredAddressType")
-AWS_OBJECT_FIELDS = ("objectVersionLabel", "jmesPath", "failoverObject")
+AWS_OBJECT_FIELDS = ("objectVersionLabel", "failoverObject")
 GCP_PARAMETERS = ("auth", "secrets")
 GCP_OBJECT_FIELDS = ("resourceName", "fileName")
 
@@ -119,18 +146,17 @@ _CREDENTIAL_NOTE = (
     "a SecretProviderClass holds no credentials; put it into a Secret and name that in"
     " nodePublishSecretRef of the volume"
 )
-OPTIONAL_NOTE = "no object is optional: a missing one fails the mount"
 PARAMETER_NOTE = "it is a parameter of the whole SecretProviderClass; move it to spec.parameters"
 MISPLACED_PARAMETERS = {
     "secretObjects": "it belongs to spec, beside parameters",
     "provider": "it belongs to spec, beside parameters",
     "providerName": "spec.provider of the SecretProviderClass names the provider",
-    "optional": OPTIONAL_NOTE,
     "nodePublishSecretRef": "it belongs to the csi volume of the pod",
     "secretProviderClass": "it belongs to volumeAttributes of the csi volume of the pod",
     **dict.fromkeys(
-        ("rotationPollInterval", "enableSecretRotation", "rotation"),
-        "flags of the driver configure rotation, for all SecretProviderClasses",
+        ("enableSecretRotation", "rotation"),
+        "a flag of the driver enables rotation; rotationPollInterval sets the interval of one"
+        " SecretProviderClass",
     ),
     **dict.fromkeys(
         ("clientSecret", "clientCertificate", "roleID", "secretID", "token", "vaultToken"),

@@ -18,7 +18,6 @@ from keyferry.providers.known_fields.names import (
     KUBELET_NOTES,
     KUBELET_PREFIX,
     MISPLACED_PARAMETERS,
-    OPTIONAL_NOTE,
     PARAMETER_NOTE,
     VAULT_OBJECT_FIELDS,
     VAULT_PARAMETER_SUFFIXES,
@@ -115,7 +114,7 @@ OBJECT = FieldTable(
     synonyms={
         **dict.fromkeys(("name", "object", "fileName", "alias"), "objectName"),
         **dict.fromkeys(("path", "objectPath"), "secretPath"),
-        **dict.fromkeys(("key", "field", "secretField", "property", "jmesPath"), "secretKey"),
+        **dict.fromkeys(("key", "field", "secretField", "property"), "secretKey"),
         **dict.fromkeys(("args", "arguments", "data", "body", "secretData"), "secretArgs"),
         **dict.fromkeys(("mode", "fileMode", "permission", "permissions"), "filePermission"),
         "httpMethod": "method",
@@ -144,9 +143,6 @@ OBJECT = FieldTable(
         ),
         "objectAlias": f"{_AZURE_NOTE}; here objectName is the path of the file",
         "objectPath": "it is called secretPath since version 0.1.0 of the vault provider",
-        "jmesPath": "it is a field of the aws provider; secretKey: /outer/inner selects from nested"
-        " JSON",
-        "optional": OPTIONAL_NOTE,
         "secretObjects": "it belongs to spec, beside parameters",
     },
 )

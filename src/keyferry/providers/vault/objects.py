@@ -32,6 +32,14 @@ from keyferry.providers.api import NamedFile
 from keyferry.providers.known_fields.vault import OBJECT
 from keyferry.providers.vault.api_path import ApiPath, parse_api_path
 from keyferry.providers.vault.product import OPENBAO
+from keyferry.rendering.class_options import parse_object_defaults
+from keyferry.rendering.object_options import (
+    NO_DEFAULTS,
+    NO_OPTIONS,
+    ObjectDefaults,
+    ObjectOptions,
+    parse_object_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,6 +97,7 @@ class VaultObject:
         mode: permission bits of the file; None to use the driver's.
         encoding: how the value encodes the content.
         canonical_json: the entry as JSON, from which the version is computed.
+        options: those that do not depend on the provider.
     """
 
     name: str
@@ -97,19 +106,26 @@ class VaultObject:
     mode: int | None
     encoding: ValueEncoding
     canonical_json: bytes = field(repr=False)
+    options: ObjectOptions = NO_OPTIONS
 
     def __str__(self) -> str:
         """Return the name of the object for messages."""
         return f"object {excerpt(self.name)}"
 
 
-def parse_objects(text: str) -> tuple[VaultObject, ...]:
+def parse_objects(text: str, *, defaults: ObjectDefaults = NO_DEFAULTS) -> tuple[VaultObject, ...]:
     """Parse and validate all entries of `objects`, in their order.
+
+    Args:
+        text: the parameter.
+        defaults: of the options.
 
     Raises:
         ClassInvalidError: the text or an entry is malformed, or there is no entry.
     """
-    objects = tuple(_Entry(node, index).parse() for index, node in enumerate(_items(text)))
+    objects = tuple(
+        _Entry(node, index, defaults).parse() for index, node in enumerate(_items(text))
+    )
     if not objects:
         problem = "objects is an empty list"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
@@ -157,6 +173,7 @@ class _Entry:
 
     node: YamlNode
     index: int
+    defaults: ObjectDefaults
 
     def parse(self) -> VaultObject:
         """Validate all fields and return the object."""
@@ -187,7 +204,15 @@ class _Entry:
             canonical_json=_canonical_json(
                 (name, path, key, method), arguments, permission, encoding
             ),
+            options=self._options(),
         )
+
+    def _options(self) -> ObjectOptions:
+        try:
+            fields = self.node.entries if isinstance(self.node, YamlMap) else {}
+            return parse_object_options(fields, self.defaults)
+        except ClassInvalidError as error:
+            raise self._error(error.problem, error.remedy) from None
 
     def _field(self, name: str) -> YamlNode | None:
         match self.node:
@@ -289,5 +314,5 @@ def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
         table, remedy = OPENBAO.parameters, "List at least one object."
         written, remedy = correct_missing(table, ("objects",), parameters, remedy)
         raise ClassInvalidError(f"objects is not set{written}", remedy)
-    objects = parse_objects(text)
+    objects = parse_objects(text, defaults=parse_object_defaults(parameters))
     return tuple(NamedFile(entry.name, frozenset(), str(entry)) for entry in objects)

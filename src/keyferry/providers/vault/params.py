@@ -43,6 +43,7 @@ from keyferry.providers.vault.http.server import (
     parse_address,
 )
 from keyferry.providers.vault.objects import parse_objects
+from keyferry.rendering.class_options import parse_object_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,7 +146,8 @@ def parse_mount(
         )
     skip_verify = _boolean(params, "SkipTLSVerify")
     objects_text = attributes.get("objects", "")
-    objects = parse_objects(objects_text) if objects_text.strip() else ()
+    defaults = parse_object_defaults(attributes)
+    objects = parse_objects(objects_text, defaults=defaults) if objects_text.strip() else ()
     tokens = _service_account_tokens(params)
     if not target_path:
         problem, remedy = "target_path is not set", "The caller of the provider must send it."
