@@ -22,6 +22,10 @@ _COMMANDS: Final = {
     "unmount": ("keyferry.cli.mount", "Unmount a folder and remove its files."),
     "run": ("keyferry.cli.run", "Run a command with the objects as environment variables."),
     "get": ("keyferry.cli.get", "Print the value of one object."),
+    "lint": (
+        "keyferry.cli.diagnosis.lint",
+        "Check SecretProviderClasses and pods without a cluster.",
+    ),
     "version": ("keyferry.cli.version", "Print the version, the commit and the protocol."),
     "completion": ("keyferry.cli.completion", "Print a script that completes command lines."),
     "driver": ("keyferry.cli.driver", "Run the node daemon (CSI driver)."),

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from keyferry.errors import ClassInvalidError, KeyferryError
+from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
@@ -30,6 +33,8 @@ class ProviderRow:
         unknown_fields: returns the parameters, and the fields of objects, that have no effect, from
             parameters and their path. It is pure and never raises.
         unknown_secret_keys: returns the misspelled keys of a `nodePublishSecretRef` Secret.
+        check: parses the parameters as a mount does, for a pod without credentials. It is pure, and
+            raises the errors of the mount.
         module: what `build` imports.
         jobs: returns the parse jobs that the provider runs.
         build_privileges: creates the privileged side of the provider, for another process.
@@ -40,6 +45,7 @@ class ProviderRow:
     named_files: Callable[[Mapping[str, str]], tuple[NamedFile, ...]]
     unknown_fields: Callable[[Mapping[str, str], str], tuple[UnknownField, ...]]
     unknown_secret_keys: Callable[[Collection[str]], tuple[UnknownField, ...]]
+    check: Callable[[Mapping[str, str]], object]
     module: str
     jobs: Callable[[], tuple[ParseJob[Any, Any], ...]]
     build_privileges: Callable[[ProviderDependencies], Privileges]
@@ -67,6 +73,42 @@ def _unknown_azure_keys(keys: Collection[str]) -> tuple[UnknownField, ...]:
     from keyferry.providers.known_fields.azure import unknown_secret_keys
 
     return unknown_secret_keys(keys)
+
+
+def _check_azure(parameters: Mapping[str, str]) -> object:
+    from keyferry.providers.azure.params import bundle_options, parse_mount
+    from keyferry.providers.azure.vault_address import parse_vault_address
+    from keyferry.providers.settings import ProviderSettings
+
+    name, url = (
+        parameters.get("keyvaultName", "").strip(),
+        parameters.get("keyvaultURL", "").strip(),
+    )
+    if name or url:
+        parse_vault_address(name, url)  # before the identity, which a pod completes
+    bundle_options(parameters, ProviderSettings())
+    return parse_mount({**parameters, **_ANY_POD}, None)
+
+
+def _check_vault(parameters: Mapping[str, str]) -> object:
+    from keyferry.providers.settings import VaultSettings
+    from keyferry.providers.vault.params import parse_mount
+    from keyferry.providers.vault.product import VAULT
+
+    attributes = {**parameters, **_ANY_POD}
+    return parse_mount(attributes, None, target_path="/", product=VAULT, settings=VaultSettings())
+
+
+def _check_openbao(parameters: Mapping[str, str]) -> object:
+    from keyferry.providers.settings import VaultSettings
+    from keyferry.providers.vault.params import parse_mount
+    from keyferry.providers.vault.product import OPENBAO
+
+    attributes = {**parameters, **_ANY_POD}
+    return parse_mount(attributes, None, target_path="/", product=OPENBAO, settings=VaultSettings())
+
+
+_ANY_POD = {POD_NAME: "pod", POD_NAMESPACE: "default"}
 
 
 def _azure_jobs() -> tuple[ParseJob[Any, Any], ...]:
@@ -145,6 +187,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         named_files=_azure_files,
         unknown_fields=_unknown_azure_fields,
         unknown_secret_keys=_unknown_azure_keys,
+        check=_check_azure,
         jobs=_azure_jobs,
         build_privileges=_azure_privileges,
     ),
@@ -155,6 +198,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         named_files=_vault_files,
         unknown_fields=_unknown_vault_fields,
         unknown_secret_keys=_unknown_vault_keys,
+        check=_check_vault,
         jobs=_vault_jobs,
         build_privileges=_vault_privileges,
     ),
@@ -165,6 +209,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         named_files=_vault_files,
         unknown_fields=_unknown_openbao_fields,
         unknown_secret_keys=_unknown_vault_keys,
+        check=_check_openbao,
         jobs=_vault_jobs,
         build_privileges=_openbao_privileges,
     ),
@@ -205,3 +250,38 @@ def unknown_fields(
             found += row.unknown_fields(spc.parameters, "spec.parameters")
             found += row.unknown_secret_keys(secret_keys)
     return found
+
+
+def class_problem(spc: SecretProviderClass) -> ClassInvalidError | None:
+    """Return why no pod can mount a SecretProviderClass; None if its provider is not built in.
+
+    What depends on the pod, its service account or its Secret is not checked.
+
+    Args:
+        spc: the SecretProviderClass.
+    """
+    for row in PROVIDERS:
+        if row.name == spc.provider:
+            for parse in (row.named_files, row.check):
+                try:
+                    parse(spc.parameters)
+                except ClassInvalidError as error:
+                    return error
+                except KeyferryError:  # credentials, which a pod has
+                    continue
+    return None
+
+
+def files_of(spc: SecretProviderClass) -> tuple[NamedFile, ...] | None:
+    """Return the files of a SecretProviderClass; None if they are not known.
+
+    Args:
+        spc: the SecretProviderClass.
+    """
+    for row in PROVIDERS:
+        if row.name == spc.provider:
+            try:
+                return row.named_files(spc.parameters)
+            except KeyferryError:
+                return None
+    return None

@@ -1,0 +1,121 @@
+"""Checks SecretProviderClasses, one by one and against each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyferry.content import SecretFile
+from keyferry.driver.request import check_class
+from keyferry.driver.secrets.builder import check_single_entry, secret_data_request
+from keyferry.errors import AuthorError
+from keyferry.formats.unknown_fields import UnknownField
+from keyferry.lint.field_places import field_place
+from keyferry.lint.finding import finding
+from keyferry.lint.upstream import upstream_differences
+from keyferry.providers.registry import class_problem, files_of, unknown_fields
+from keyferry.rendering.class_options import parse_volume_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from keyferry.lint.finding import Finding
+    from keyferry.lint.manifests import LintedClass
+
+_SWITCHES = ("true", "t", "1")
+
+
+def check_classes(classes: Sequence[LintedClass]) -> Iterator[Finding]:
+    """Yield what is wrong with SecretProviderClasses, in their order."""
+    yield from _duplicates(classes)
+    for linted in classes:
+        yield from _check(linted)
+    yield from _shared_secrets(classes)
+
+
+def _check(linted: LintedClass) -> Iterator[Finding]:
+    manifest, spc = linted.manifest, linted.spc
+    problem: AuthorError | None
+    try:
+        check_class(spc)
+        parse_volume_options(spc.parameters)
+        problem = class_problem(spc)
+    except AuthorError as error:
+        problem = error
+    if problem is not None:
+        about = problem.problem.removeprefix(f"{manifest.subject} ").removeprefix(": ")
+        place = linted.place_of(problem.problem)
+        yield finding("class", place, manifest.subject, about, problem.remedy)
+    for field in unknown_fields(spc):
+        yield finding(
+            "unknown-field",
+            field_place(manifest, field),
+            manifest.subject,
+            str(field),
+        )
+    if problem is None:
+        yield from _secret_objects(linted)
+    yield from _identity(linted)
+    for name, index, effect in upstream_differences(spc.provider, spc.parameters):
+        path = "spec.parameters" if index is None else f"spec.parameters.objects[{index}]"
+        place = field_place(manifest, UnknownField(path, name))
+        problem_text = f"{path}.{name}: the upstream driver {effect}"
+        yield finding("upstream", place, manifest.subject, problem_text)
+
+
+def _secret_objects(linted: LintedClass) -> Iterator[Finding]:
+    """Yield the Secrets that could not be made from the files that a mount may produce."""
+    spc, named = linted.spc, files_of(linted.spc)
+    if named is None:
+        return
+    files = [SecretFile(name.path, 0, b"") for name in named]
+    for index, entry in enumerate(spc.secret_objects):
+        try:
+            check_single_entry(spc.secret_objects, entry.name)
+            secret_data_request(entry, files, named)
+        except AuthorError as error:
+            place = linted.manifest.place("spec", "secretObjects", index)
+            subject = linted.manifest.subject
+            yield finding("secret-object", place, subject, error.problem, error.remedy)
+
+
+def _identity(linted: LintedClass) -> Iterator[Finding]:
+    manifest = linted.manifest
+    switch = linted.spc.parameters.get("usePodIdentity", "").strip().lower()
+    if linted.spc.provider == "azure" and switch in _SWITCHES:
+        yield finding(
+            "deprecated-identity",
+            manifest.place("spec", "parameters", "usePodIdentity"),
+            manifest.subject,
+            "usePodIdentity: AAD Pod Identity is archived and receives no fixes",
+            "Use workload identity: set clientID, and label the pod azure.workload.identity/use.",
+        )
+
+
+def _duplicates(classes: Sequence[LintedClass]) -> Iterator[Finding]:
+    seen: dict[str, LintedClass] = {}
+    for linted in classes:
+        first = seen.setdefault(linted.manifest.subject, linted)
+        if first is not linted:
+            yield finding(
+                "duplicate-class",
+                linted.manifest.place(),
+                linted.manifest.subject,
+                f"it is also defined in {first.manifest.place()}",
+                "Keep one of them: the last one that is applied wins.",
+            )
+
+
+def _shared_secrets(classes: Sequence[LintedClass]) -> Iterator[Finding]:
+    owners: dict[tuple[str, str], LintedClass] = {}
+    for linted in classes:
+        for index, entry in enumerate(linted.spc.secret_objects):
+            first = owners.setdefault((linted.spc.namespace, entry.name), linted)
+            if first.manifest.subject != linted.manifest.subject:
+                yield finding(
+                    "shared-secret",
+                    linted.manifest.place("spec", "secretObjects", index),
+                    linted.manifest.subject,
+                    f"secret {entry.name} is also made by {first.manifest.subject}"
+                    f" in {first.manifest.place()}",
+                    "Give each SecretProviderClass a Secret of its own.",
+                )

@@ -1,0 +1,100 @@
+"""What `keyferry lint` finds, and the rules that it knows. [pure]"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Severity(StrEnum):
+    """How bad a finding is; only errors fail the command, and warnings with `--strict`."""
+
+    ERROR = "error"
+    """The mount fails, a Secret is not created, or the API server rejects the object."""
+    WARNING = "warning"
+    """It works, but probably not as its author expects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of finding.
+
+    Attributes:
+        id: lower case with hyphens; users disable rules by it.
+        severity: of its findings.
+        summary: what it checks, a sentence.
+    """
+
+    id: str
+    severity: Severity
+    summary: str
+
+
+def _rules(*rules: Rule) -> Mapping[str, Rule]:
+    return {rule.id: rule for rule in rules}
+
+
+_ERROR, _WARNING = Severity.ERROR, Severity.WARNING
+RULES = _rules(
+    Rule("file", _ERROR, "A file can be read and is YAML."),
+    Rule("class", _ERROR, "A SecretProviderClass can be mounted."),
+    Rule("duplicate-class", _ERROR, "A SecretProviderClass is defined once."),
+    Rule("secret-object", _ERROR, "An entry of secretObjects makes a valid Secret."),
+    Rule("shared-secret", _WARNING, "Two SecretProviderClasses do not make the same Secret."),
+    Rule("unknown-field", _WARNING, "Each field of a SecretProviderClass has an effect."),
+    Rule("deprecated-identity", _WARNING, "The identity mode has a future."),
+    Rule("upstream", _WARNING, "The upstream driver reads the SecretProviderClass alike."),
+    Rule("volume", _ERROR, "The driver accepts the csi volume of a pod."),
+    Rule("class-not-found", _WARNING, "The SecretProviderClass of a pod is in the files."),
+    Rule("sub-path", _WARNING, "A mounted file is refreshed."),
+    Rule("secret-key", _ERROR, "A Secret has the key that a container uses."),
+    Rule("secret-without-volume", _WARNING, "A pod mounts the volume that makes its Secret."),
+    Rule("env-file", _ERROR, "The volume of fileKeyRef is an emptyDir."),
+    Rule("env-file-on-disk", _WARNING, "The volume of fileKeyRef is in memory."),
+)
+"""All rules by id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a file something is.
+
+    Attributes:
+        file: its path as it was named; `-` for standard input.
+        line: from 1.
+    """
+
+    file: str
+    line: int = 1
+
+    def __str__(self) -> str:
+        """Return `file:line`."""
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding.
+
+    Attributes:
+        rule: of `RULES`.
+        place: where.
+        subject: the object, such as `SecretProviderClass default/app`; "" for a file.
+        problem: what is wrong, a clause without a value of a Secret.
+        remedy: what to do, a sentence; may be "".
+    """
+
+    rule: Rule
+    place: Place
+    subject: str
+    problem: str
+    remedy: str = ""
+
+
+def finding(rule: str, place: Place, subject: str, problem: str, remedy: str = "") -> Finding:
+    """Return a finding of the rule with this id."""
+    return Finding(RULES[rule], place, subject, problem.rstrip("."), remedy)

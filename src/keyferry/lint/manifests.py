@@ -1,0 +1,211 @@
+"""Reads the manifests that `keyferry lint` checks: SecretProviderClasses, and pods of any kind."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyferry.errors import ClassInvalidError
+from keyferry.formats.fields import FieldTypeError
+from keyferry.formats.kubernetes_yaml import KubernetesYamlError, parse_documents
+from keyferry.kubernetes.class_codec import CLASS_KIND, parse_class
+from keyferry.kubernetes.files.class_files import MAX_FILE_BYTES
+from keyferry.lint.finding import Finding, Place, finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from keyferry.formats.kubernetes_yaml import Document, FieldPath, Value
+    from keyferry.kubernetes.objects import SecretProviderClass
+
+_POD_PATHS: dict[str, FieldPath] = {
+    "Pod": ("spec",),
+    "CronJob": ("spec", "jobTemplate", "spec", "template", "spec"),
+    **dict.fromkeys(
+        ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job"),
+        ("spec", "template", "spec"),
+    ),
+}
+"""Where the spec of a pod is, by kind."""
+_PARAMETER_LINE = re.compile(r"\bline (\d+) of (\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One object of a file.
+
+    Attributes:
+        file: the path of the file.
+        document: of the file.
+        base: the path of the object in the document.
+        kind: of the object.
+        namespace: of the object; the default if it names none.
+        name: of the object; may be "".
+        value: the object.
+    """
+
+    file: str
+    document: Document
+    base: FieldPath
+    kind: str
+    namespace: str
+    name: str
+    value: Value
+
+    @property
+    def subject(self) -> str:
+        """Kind, namespace and name, for messages."""
+        return f"{self.kind} {self.namespace}/{self.name or '(without a name)'}"
+
+    def place(self, *path: str | int) -> Place:
+        """Return where the field at `path` is, or its last existing parent."""
+        return Place(self.file, self.document.line_of((*self.base, *path)))
+
+    def text(self, *path: str | int) -> str:
+        """Return the scalar at `path` as it is written; "" without one."""
+        return self.document.text_of((*self.base, *path))
+
+
+@dataclass(frozen=True, slots=True)
+class LintedClass:
+    """A SecretProviderClass and where it is."""
+
+    manifest: Manifest
+    spc: SecretProviderClass
+
+    def place_of(self, message: str) -> Place:
+        """Return where the parameter is that an error is about, else `spec.parameters`.
+
+        Args:
+            message: of the error. It names the line of a parameter, as in `line 3 of objects`, or
+                the parameter, or its value.
+        """
+        parameters = self.spc.parameters
+        found = _PARAMETER_LINE.search(message)
+        if found and found[2] in parameters:
+            start = self.manifest.place("spec", "parameters", found[2])
+            return Place(start.file, start.line + int(found[1]))
+        names = {name.casefold(): name for name in parameters}
+        words = re.sub(r"[\s:,'\"]+", " ", message).casefold().split()
+        named = next((names[word] for word in words if word in names), None)
+        quoted = (name for name, text in parameters.items() if text.strip() in words)
+        named = named or next(quoted, None)
+        return self.manifest.place("spec", "parameters", *([named] if named else ()))
+
+
+@dataclass(frozen=True, slots=True)
+class LintedPod:
+    """A pod, or the template of pods, and where it is.
+
+    Attributes:
+        manifest: the object.
+        path: of the spec of the pod in it.
+        spec: the spec of the pod.
+    """
+
+    manifest: Manifest
+    path: FieldPath
+    spec: dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """What was read.
+
+    Attributes:
+        classes: the SecretProviderClasses that can be parsed.
+        pods: the pods.
+        findings: what cannot be read or parsed.
+    """
+
+    classes: tuple[LintedClass, ...] = ()
+    pods: tuple[LintedPod, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def __add__(self, other: Manifests) -> Manifests:
+        """Return the contents of both."""
+        return Manifests(
+            self.classes + other.classes, self.pods + other.pods, self.findings + other.findings
+        )
+
+
+def read_manifests(file: str, text: bytes, *, default_namespace: str = "default") -> Manifests:
+    """Read the manifests of one file.
+
+    Args:
+        file: its name, for messages.
+        text: its content.
+        default_namespace: of objects without one.
+    """
+    try:
+        documents = parse_documents(text, max_bytes=MAX_FILE_BYTES)
+    except KubernetesYamlError as error:
+        place = Place(file, error.line or 1)
+        return Manifests(findings=(finding("file", place, "", error.problem, error.remedy),))
+    result = Manifests()
+    for document in documents:
+        for manifest in _objects(file, document, document.value, (), default_namespace):
+            result += _read(manifest, default_namespace)
+    return result
+
+
+def _objects(
+    file: str, document: Document, value: Value, base: FieldPath, namespace: str
+) -> Iterator[Manifest]:
+    if not isinstance(value, dict):
+        return
+    kind, items = value.get("kind"), value.get("items")
+    if isinstance(items, list) and isinstance(kind, str) and kind.endswith("List"):
+        for index, item in enumerate(items):
+            yield from _objects(file, document, item, (*base, "items", index), namespace)
+        return
+    metadata = value.get("metadata")
+    named = metadata if isinstance(metadata, dict) else {}
+    yield Manifest(
+        file,
+        document,
+        base,
+        _text(kind),
+        _text(named.get("namespace")) or namespace,
+        _text(named.get("name")) or _text(named.get("generateName")),
+        value,
+    )
+
+
+def _read(manifest: Manifest, default_namespace: str) -> Manifests:
+    if manifest.kind == CLASS_KIND:
+        return _read_class(manifest, default_namespace)
+    path = _POD_PATHS.get(manifest.kind)
+    if path is None:
+        return Manifests()
+    spec: Value = manifest.value
+    for step in path:
+        spec = spec.get(str(step)) if isinstance(spec, dict) else None
+    return (
+        Manifests(pods=(LintedPod(manifest, path, spec),))
+        if isinstance(spec, dict)
+        else Manifests()
+    )
+
+
+def _read_class(manifest: Manifest, default_namespace: str) -> Manifests:
+    try:
+        spc = parse_class(
+            manifest.value,
+            default_namespace=default_namespace,
+            spelling=lambda path: manifest.text(*path),
+        )
+    except ClassInvalidError as error:
+        cause = error.__cause__
+        path = cause.path if isinstance(cause, FieldTypeError) else ()
+        problem = error.problem.removeprefix(f"{manifest.subject}: ").removeprefix(
+            f"{CLASS_KIND}: "
+        )
+        found = finding("class", manifest.place(*path), manifest.subject, problem, error.remedy)
+        return Manifests(findings=(found,))
+    return Manifests(classes=(LintedClass(manifest, spc),))
+
+
+def _text(value: Value) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,201 @@
+"""Checks pods, and templates of pods, against SecretProviderClasses. [pure]"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from keyferry.errors import excerpt
+from keyferry.formats.unknown_fields import FieldTable
+from keyferry.lint.finding import finding
+from keyferry.providers.api import SPC_ATTRIBUTE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from keyferry.formats.kubernetes_yaml import FieldPath, Value
+    from keyferry.kubernetes.objects import SecretProviderClass
+    from keyferry.lint.finding import Finding, Place
+    from keyferry.lint.manifests import LintedClass, LintedPod
+
+DRIVER_NAME = "secrets-store.csi.k8s.io"
+_CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
+_ATTRIBUTES = FieldTable((SPC_ATTRIBUTE,), synonyms={"spc": SPC_ATTRIBUTE})
+
+
+def check_pods(pods: Sequence[LintedPod], classes: Sequence[LintedClass]) -> Iterator[Finding]:
+    """Yield what is wrong with pods, in their order."""
+    for pod in pods:
+        here = {
+            linted.spc.name: linted.spc
+            for linted in classes
+            if linted.spc.namespace == pod.manifest.namespace
+        }
+        yield from _PodCheck(pod, here, knows_classes=bool(classes)).findings()
+
+
+class _PodCheck:
+    """The check of one pod.
+
+    Args:
+        pod: the pod.
+        classes: the SecretProviderClasses of its namespace, by name.
+        knows_classes: whether the files have any SecretProviderClass.
+    """
+
+    def __init__(
+        self, pod: LintedPod, classes: dict[str, SecretProviderClass], *, knows_classes: bool
+    ) -> None:
+        self._pod = pod
+        self._classes = classes
+        self._knows_classes = knows_classes
+        self._mounted: set[str] = set()
+        """The names of the SecretProviderClasses that the pod mounts."""
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield all findings."""
+        volumes: dict[str, Value] = {}
+        csi: set[str] = set()
+        for index, volume in enumerate(_items(self._pod.spec.get("volumes"))):
+            name = _text(_get(volume, "name"))
+            volumes[name] = volume
+            if _get(volume, "csi", "driver") == DRIVER_NAME:
+                csi.add(name)
+                yield from self._volume(("volumes", index, "csi"), name, _get(volume, "csi"))
+        for kind in _CONTAINERS:
+            for index, container in enumerate(_items(self._pod.spec.get(kind))):
+                path = (kind, index)
+                yield from self._mounts(path, container, csi)
+                yield from self._variables(path, container, volumes)
+
+    def _volume(self, path: FieldPath, name: str, csi: Value) -> Iterator[Finding]:
+        if _get(csi, "readOnly") is not True:
+            yield self._finding(
+                "volume",
+                path,
+                f"volume {excerpt(name)} is not read-only, which the driver refuses",
+                "Set readOnly: true in the csi volume.",
+            )
+        attributes = _get(csi, "volumeAttributes")
+        given = attributes if isinstance(attributes, dict) else {}
+        class_name = _text(given.get(SPC_ATTRIBUTE))
+        if not class_name:
+            written = _ATTRIBUTES.misspelling_of((SPC_ATTRIBUTE,), given)
+            note = f"; you wrote {excerpt(written[0])}" if written else ""
+            yield self._finding(
+                "volume",
+                (*path, "volumeAttributes"),
+                f"volume {excerpt(name)} names no SecretProviderClass{note}",
+                f"Set volumeAttributes.{SPC_ATTRIBUTE}.",
+            )
+            return
+        self._mounted.add(class_name)
+        if class_name not in self._classes and self._knows_classes:
+            close = difflib.get_close_matches(class_name, self._classes, n=1)
+            question = f"Did you mean {close[0]}? " if close else ""
+            yield self._finding(
+                "class-not-found",
+                (*path, "volumeAttributes", SPC_ATTRIBUTE),
+                f"SecretProviderClass {excerpt(class_name)} is not in the files, for namespace"
+                f" {self._pod.manifest.namespace}",
+                f"{question}It must be in the namespace of the pod.",
+            )
+
+    def _mounts(self, path: FieldPath, container: Value, csi: set[str]) -> Iterator[Finding]:
+        for index, mount in enumerate(_items(_get(container, "volumeMounts"))):
+            name = _text(_get(mount, "name"))
+            if name in csi and (_get(mount, "subPath") or _get(mount, "subPathExpr")):
+                yield self._finding(
+                    "sub-path",
+                    (*path, "volumeMounts", index, "subPath"),
+                    f"volume {excerpt(name)} is mounted with subPath, so the container never sees"
+                    " a refreshed file",
+                    "Mount the whole volume to a folder, and let the application read the file"
+                    " there.",
+                )
+
+    def _variables(
+        self, path: FieldPath, container: Value, volumes: dict[str, Value]
+    ) -> Iterator[Finding]:
+        for index, source in enumerate(_items(_get(container, "envFrom"))):
+            reference = _get(source, "secretRef")
+            yield from self._secret((*path, "envFrom", index), reference, key=None)
+        for index, variable in enumerate(_items(_get(container, "env"))):
+            place = (*path, "env", index, "valueFrom")
+            reference = _get(variable, "valueFrom", "secretKeyRef")
+            yield from self._secret(place, reference, key=_text(_get(reference, "key")))
+            yield from self._file_key(place, _get(variable, "valueFrom", "fileKeyRef"), volumes)
+
+    def _secret(self, path: FieldPath, reference: Value, *, key: str | None) -> Iterator[Finding]:
+        name = _text(_get(reference, "name"))
+        makers = [spc for spc in self._classes.values() if name and name in spc.secret_names]
+        if not makers or _get(reference, "optional") is True:
+            return
+        keys = {
+            entry.key
+            for spc in makers
+            for secret in spc.secret_objects
+            if secret.name == name
+            for entry in secret.data
+        }
+        if key and key not in keys and "*" not in keys:
+            close = difflib.get_close_matches(key, keys, n=1)
+            listed = ", ".join(sorted(map(excerpt, keys)))
+            yield self._finding(
+                "secret-key",
+                path,
+                f"secret {name} has no key {excerpt(key)}; its keys are: {listed}",
+                f"Did you mean {close[0]}?" if close else "Add it to data of secretObjects.",
+            )
+        knows_all = self._mounted <= self._classes.keys()
+        if knows_all and self._mounted.isdisjoint(spc.name for spc in makers):
+            yield self._finding(
+                "secret-without-volume",
+                path,
+                f"secret {name} exists only while a pod mounts SecretProviderClass"
+                f" {makers[0].name}, and this pod does not",
+                "Add a csi volume with it to the pod.",
+            )
+
+    def _file_key(
+        self, path: FieldPath, reference: Value, volumes: dict[str, Value]
+    ) -> Iterator[Finding]:
+        name = _text(_get(reference, "volumeName"))
+        if not name or name not in volumes:
+            return
+        empty_dir = _get(volumes[name], "emptyDir")
+        volume = volumes[name]
+        if not isinstance(volume, dict) or "emptyDir" not in volume:
+            yield self._finding(
+                "env-file",
+                path,
+                f"fileKeyRef reads from volume {excerpt(name)}, which is not an emptyDir",
+                "Copy the file of the csi volume to an emptyDir with medium: Memory in an init"
+                " container.",
+            )
+        elif _get(empty_dir, "medium") != "Memory":
+            yield self._finding(
+                "env-file-on-disk",
+                path,
+                f"fileKeyRef reads from volume {excerpt(name)}, an emptyDir on a disk",
+                "Set emptyDir: {medium: Memory}, so that the values are not written to a disk.",
+            )
+
+    def _finding(self, rule: str, path: FieldPath, problem: str, remedy: str) -> Finding:
+        place: Place = self._pod.manifest.place(*self._pod.path, *path)
+        return finding(rule, place, self._pod.manifest.subject, problem, remedy)
+
+
+def _get(value: Value, *path: str) -> Value:
+    """Return the field at `path`; None if it is missing or a parent has another type."""
+    for step in path:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def _items(value: Value) -> Sequence[Value]:
+    return value if isinstance(value, list) else ()
+
+
+def _text(value: Value) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,216 @@
+"""`keyferry.lint`: what is found in SecretProviderClasses and pods, and where."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from keyferry.lint.finding import RULES
+from keyferry.lint.linter import lint
+
+ROOT = Path(__file__).parents[3]
+GOOD = """\
+apiVersion: secrets-store.csi.x-k8s.io/v1
+kind: SecretProviderClass
+metadata:
+  name: web
+  namespace: shop
+spec:
+  provider: azure
+  parameters:
+    keyvaultName: contoso
+    tenantID: 11111111-1111-1111-1111-111111111111
+    clientID: 22222222-2222-2222-2222-222222222222
+    objects: |
+      array:
+        - |
+          objectName: db-password
+          objectType: secret
+  secretObjects:
+    - secretName: db
+      type: Opaque
+      data:
+        - objectName: db-password
+          key: password
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+  namespace: shop
+spec:
+  template:
+    spec:
+      containers:
+        - name: web
+          env:
+            - name: DB_PASSWORD
+              valueFrom:
+                secretKeyRef:
+                  name: db
+                  key: password
+          volumeMounts:
+            - name: secrets
+              mountPath: /secrets
+      volumes:
+        - name: secrets
+          csi:
+            driver: secrets-store.csi.k8s.io
+            readOnly: true
+            volumeAttributes:
+              secretProviderClass: web
+"""
+VAULT = """\
+apiVersion: secrets-store.csi.x-k8s.io/v1
+kind: SecretProviderClass
+metadata: {name: api, namespace: shop}
+spec:
+  provider: vault
+  parameters:
+    roleName: api
+    objects: |
+      - objectName: password
+        secretPath: secret/data/api
+        secretKey: password
+"""
+FIELD = "          objectType: secret\n"
+ENV = "                secretKeyRef:\n                  name: db\n                  key: password\n"
+FILE_KEY = (
+    "                fileKeyRef:\n                  volumeName: env\n                  key: A\n"
+)
+MOUNT = "              mountPath: /secrets\n"
+VOLUME = "        - name: secrets\n          csi:\n"
+
+
+def found(text: str, *, target: str = "keyferry") -> list[str]:
+    """The findings as `line rule: problem. remedy`."""
+    findings, _ = lint(
+        [("web.yaml", text.encode())], disabled=() if target == "upstream" else ("upstream",)
+    )
+    return [f"{f.place.line} {f.rule.id}: {f.problem}. {f.remedy}" for f in findings]
+
+
+def test_good_manifests_have_no_findings() -> None:
+    """Of both providers, and each object is counted."""
+    findings, checked = lint([("web.yaml", GOOD.encode()), ("api.yaml", VAULT.encode())])
+    assert ([], 3) == (findings, checked)
+
+
+def test_the_examples_have_no_errors() -> None:
+    """With all rules, only warnings about what upstream does and about old identity modes."""
+    files = [(str(path), path.read_bytes()) for path in sorted((ROOT / "examples").rglob("*.yaml"))]
+    findings, checked = lint(files)
+    assert checked > len(files) / 2
+    assert {"upstream", "deprecated-identity"} >= {found.rule.id for found in findings}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("provider: azure", "provider: azure\n  provider: x", "8 file: .*provider"),
+        ("kind: SecretP", "kind: [SecretP", "file: "),
+        ("    keyvaultName: contoso", "    keyvaultName: [a]", "9 class: spec.parameters.keyvau"),
+        ("keyvaultName: contoso", "keyvaultName: con_toso", "9 class: .*vault"),
+        ("    tenantID: 1", "    tenantID: x/1", "10 class: .*tenantId"),
+        ("    keyvaultName: contoso\n", "", "class: keyvaultName is not provided"),
+        (FIELD, "          objectType: secrets\n", "14 class: .*Write objectType: secret."),
+        (FIELD, FIELD + "          objectAlias: ../a\n", "14 class: .*must not contain '..'"),
+        (FIELD, FIELD + "          fileOwner: root\n", "14 class: .*fileOwner 'root'"),
+        (FIELD, FIELD + "          objectalias: a\n", "17 unknown-field: .*mean objectAlias?"),
+        ("    clientID", "    rotationPollInterval: 6\n    clientID", "11 class: .*text"),
+        ("    clientID", '    rotationPollInterval: "6"\n    clientID', "11 class: rotationPoll"),
+        ("    clientID", '    templates: "a: b"\n    clientID', "class: templates is not a list"),
+        ("    clientID", '    usePodIdentity: "true"\n    clientID', "11 deprecated-identity: "),
+        ("  secretObjects", "  params: {}\n  secretObjects", "17 unknown-field: .*parameters"),
+        ("objectName: db-password\n          key", "objectName: pw\n          key", "18 secret-ob"),
+        ("type: Opaque", "type: kubernetes.io/service-account-token", "18 secret-object: "),
+        ("readOnly: true", "readOnly: false", "45 volume: volume secrets is not read-only"),
+        ("secretProviderClass: web", "secretproviderclass: web", "volume: .*you wrote secretpr"),
+        ("secretProviderClass: web", "secretProviderClass: wbe", "49 class-not-found: .*mean web"),
+        (MOUNT, MOUNT + "              subPath: db\n", "43 sub-path: volume secrets is mounted"),
+        (
+            "                  key: password",
+            "                  key: passwort",
+            "secret-key: .*mean",
+        ),
+        (VOLUME, "        - name: secrets\n          x:\n", "secret-without-volume: secret db ex"),
+        (ENV, FILE_KEY.replace("env", "secrets"), "env-file: .*secrets, which is not an emptyDir"),
+    ],
+)
+def test_mistakes_are_found(before: str, after: str, expected: str) -> None:
+    """With the line and the rule."""
+    assert before in GOOD
+    findings = found(GOOD.replace(before, after, 1))
+    assert any(re.search(expected, each) for each in findings), findings
+
+
+def test_variables_from_a_file_on_disk() -> None:
+    """Only memory is as safe as the volume."""
+    volume = "        - name: env\n          emptyDir: {}\n"
+    text = GOOD.replace(ENV, FILE_KEY).replace(VOLUME, volume + VOLUME)
+    assert ["env-file-on-disk"] == [each.split()[1].rstrip(":") for each in found(text)]
+    assert [] == found(text.replace("emptyDir: {}", "emptyDir: {medium: Memory}"))
+
+
+def test_two_definitions_and_a_shared_secret() -> None:
+    """The second one is reported and names the first."""
+    again = GOOD.partition("---\n")[0]
+    other = again.replace("name: web", "name: web2")
+    findings = found(f"{GOOD}---\n{again}---\n{other}")
+    assert ["duplicate-class", "shared-secret"] == [
+        each.split()[1].rstrip(":") for each in findings
+    ]
+    assert "web.yaml:1" in findings[0]
+    assert "SecretProviderClass shop/web in web.yaml:1" in findings[1]
+
+
+def test_only_classes_of_the_same_namespace_count() -> None:
+    """As for kubelet."""
+    text = GOOD.replace("  namespace: shop\nspec:\n  template", "spec:\n  template")
+    assert any("class-not-found" in each for each in found(text))
+    findings, _ = lint([("web.yaml", text.encode())], default_namespace="shop")
+    assert [] == findings
+
+
+def test_lists_of_kubectl_are_read() -> None:
+    """As `kubectl get -o yaml` prints them, with the lines of the items."""
+    item = GOOD.partition("---\n")[0].replace("objectType: secret", "objectType: x")
+    indented = item.replace("\n", "\n  ").rstrip()
+    findings = found(f"apiVersion: v1\nkind: List\nitems:\n- {indented}\n")
+    assert ["17 class"] == [each.partition(":")[0] for each in findings]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "line"),
+    [
+        (GOOD.replace(FIELD, FIELD + "          optional: true\n"), "objects[0].optional", 17),
+        (GOOD.replace("    clientID", '    optional: "true"\n    clientID'), "optional", 11),
+        (GOOD.replace(FIELD, FIELD + "          keyvaultName: b\n"), "objects[0].keyvaultName", 17),
+        (GOOD.replace("keyvaultName: contoso", "keyvaultURL: https://c.vault.azure.net"), "key", 9),
+        (VAULT.replace("    roleName", "    vaultAuthMethod: jwt\n    roleName"), "vaultAuth", 7),
+        (VAULT + "        jmesPath: []\n", "objects[0].jmesPath", 12),
+    ],
+)
+def test_what_upstream_reads_differently_is_named(text: str, field: str, line: int) -> None:
+    """Only with `--target upstream`."""
+    (finding,) = [each for each in found(text, target="upstream") if " upstream: " in each]
+    assert finding.startswith(f"{line} upstream: spec.parameters.{field}")
+    assert ": the upstream driver " in finding
+    assert not any(" upstream: " in each for each in found(text))
+
+
+def test_a_manifest_of_any_shape_is_no_crash() -> None:
+    """Fields of the wrong type are skipped or reported."""
+    for junk in ("1", "[]", "{}", "null", "[[]]", "{a: []}", '"x"', "[1, {name: 2}]"):
+        for before in ("[a]", "volumes:", "containers:", "template:", "spec:", "metadata:", "csi:"):
+            text = re.sub(rf"{re.escape(before)}\n(?: .*\n)+", f"{before} {junk}\n", GOOD)
+            lint([("web.yaml", text.encode())])
+
+
+def test_the_page_lists_all_rules() -> None:
+    """With severity and summary, in the order of the code."""
+    page = (ROOT / "docs/reference/lint.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)` \| (error|warning) \| (.*) \|$", page, re.MULTILINE)
+    assert rows == [(rule.id, str(rule.severity), rule.summary) for rule in RULES.values()]
