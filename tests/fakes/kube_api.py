@@ -31,7 +31,7 @@ from tests.fakes.kube_objects import (
 from tests.fakes.kube_selection import ListQuery
 
 _OBJECTS = re.compile(
-    r"/(?:api/v1|apis/secrets-store\.csi\.x-k8s\.io/v1)"
+    r"/(?:api/v1|apis/secrets-store\.csi\.x-k8s\.io/v1|apis/networking\.k8s\.io/v1)"
     r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?"
 )
 KEYFERRY_FIELDS = {"conditions", "lastRefreshTime"}

@@ -37,6 +37,8 @@ KINDS = {
     "replicasets": "ReplicaSet",
     "secrets": "Secret",
     **CUSTOM_RESOURCES,
+    "serviceaccounts": "ServiceAccount",
+    "ingresses": "Ingress",
 }
 
 

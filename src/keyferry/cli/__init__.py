@@ -26,6 +26,7 @@ _COMMANDS: Final = {
         "keyferry.cli.diagnosis.lint",
         "Check SecretProviderClasses and pods without a cluster.",
     ),
+    "status": ("keyferry.cli.cluster.status", "Show which pod has which version of an object."),
     "version": ("keyferry.cli.version", "Print the version, the commit and the protocol."),
     "completion": ("keyferry.cli.completion", "Print a script that completes command lines."),
     "driver": ("keyferry.cli.driver", "Run the node daemon (CSI driver)."),

@@ -25,6 +25,7 @@ _COMMON = "Common options"
 _COMMON_OPTIONS = frozenset({"--debug", "--help", "--quiet", "--verbose"})
 SECTIONS = (
     "Input",
+    "Cluster",
     "Output",
     "Variables",
     "Refresh",

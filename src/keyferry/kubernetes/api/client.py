@@ -78,6 +78,18 @@ class PodResource(Resource):
     _api_info = create_api_info("", "v1", "Pod", "pods")
 
 
+class ServiceAccountResource(Resource):
+    """Service accounts."""
+
+    _api_info = create_api_info("", "v1", "ServiceAccount", "serviceaccounts")
+
+
+class IngressResource(Resource):
+    """Ingresses."""
+
+    _api_info = create_api_info("networking.k8s.io", "v1", "Ingress", "ingresses")
+
+
 class EventResource(Resource):
     """Events."""
 

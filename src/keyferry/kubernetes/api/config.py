@@ -12,7 +12,7 @@ import msgspec
 from lightkube.config.kubeconfig import SERVICE_ACCOUNT, KubeConfig, SingleConfig
 from lightkube.core.exceptions import ConfigError
 
-from keyferry.errors import StoreError
+from keyferry.errors import StoreError, excerpt
 from keyferry.formats.kubernetes_yaml import KubernetesYamlError, parse_documents
 
 if TYPE_CHECKING:
@@ -22,21 +22,25 @@ MAX_FILE_BYTES = 1024 * 1024
 
 
 def load_config(
-    kubeconfig: Path | None, *, service_account: Path = Path(SERVICE_ACCOUNT)
+    kubeconfig: Path | None,
+    *,
+    context: str | None = None,
+    service_account: Path = Path(SERVICE_ACCOUNT),
 ) -> SingleConfig:
-    """Return the current context of `kubeconfig`.
+    """Return a context of `kubeconfig`.
 
     Without one, the service account of the pod counts, else ~/.kube/config.
 
     Args:
         kubeconfig: the file of --kubeconfig, if given.
+        context: its name; None for the current one.
         service_account: the directory in which kubelet places the token of a pod.
 
     Raises:
         StoreError: the file cannot be read, or no Kubernetes API is configured.
     """
     if kubeconfig is not None:
-        return _from_file(kubeconfig)
+        return _from_file(kubeconfig, context)
     if (service_account / "token").is_file():
         try:
             config = KubeConfig.from_service_account(service_account).get()
@@ -49,7 +53,7 @@ def load_config(
         return config
     default = Path.home() / ".kube" / "config"
     if default.is_file():
-        return _from_file(default)
+        return _from_file(default, context)
     raise StoreError(
         "no Kubernetes API is configured: no --kubeconfig, no service account of a pod"
         f" and no {default}",
@@ -57,11 +61,17 @@ def load_config(
     )
 
 
-def _from_file(path: Path) -> SingleConfig:
+def _from_file(path: Path, context: str | None) -> SingleConfig:
     try:
         documents = parse_documents(path.read_bytes(), max_bytes=MAX_FILE_BYTES)
         content: Any = documents[0].value if documents else None
-        config = KubeConfig.from_dict(content, fname=path).get()
+        found = KubeConfig.from_dict(content, fname=path)
+        if context is not None and context not in found.contexts:
+            raise StoreError(
+                f"{path} has no context {excerpt(context)!r}",
+                f"Its contexts are: {', '.join(map(excerpt, found.contexts)) or 'none'}.",
+            )
+        config = found.get(context)
     except OSError as error:
         raise StoreError(
             f"failed to read kubeconfig {path}: {error.strerror}", "Check --kubeconfig."

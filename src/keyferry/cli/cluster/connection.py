@@ -1,0 +1,100 @@
+"""The options by which a command finds a cluster, as those of kubectl, and the connection to it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from keyferry.cli.commands import option
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from keyferry.kubernetes.api.client import KubeApi
+
+F = TypeVar("F", bound="Callable[..., Any]")
+_SECTION = "Cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """Where a command works.
+
+    Attributes:
+        kubeconfig: the file; None for the variable KUBECONFIG, then that of kubectl.
+        context: of the file; None for the current one.
+        namespace: None for that of the context.
+    """
+
+    kubeconfig: Path | None
+    context: str | None
+    namespace: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """An open connection.
+
+    Attributes:
+        api: sends requests.
+        namespace: the namespace of the command.
+    """
+
+    api: KubeApi
+    namespace: str
+
+
+def cluster_options(command: F) -> F:
+    """Add the options; their values are the argument `options`, a `ClusterOptions`."""
+
+    @wraps(command)
+    def run(
+        *args: Any,
+        kubeconfig: str | None,
+        context: str | None,
+        namespace: str | None,
+        **kwargs: Any,
+    ) -> Any:
+        path = Path(kubeconfig) if kubeconfig else None
+        return command(*args, options=ClusterOptions(path, context, namespace), **kwargs)
+
+    for add in (
+        option("--context", metavar="NAME", section=_SECTION, help="Context of the kubeconfig."),
+        option(
+            "--kubeconfig",
+            metavar="FILE",
+            section=_SECTION,
+            help="File with the address and the credentials of the cluster.",
+        ),
+        option(
+            "-n",
+            "--namespace",
+            metavar="NAME",
+            section=_SECTION,
+            help="Namespace; default: that of the context.",
+        ),
+    ):
+        run = add(run)
+    return run  # type: ignore[return-value]
+
+
+@asynccontextmanager
+async def open_cluster(options: ClusterOptions) -> AsyncIterator[Cluster]:
+    """Open the connection; leaving the block closes it.
+
+    Raises:
+        StoreError: no cluster is configured, or its credentials cannot be used.
+    """
+    from keyferry.kubernetes.api.client import open_api
+    from keyferry.kubernetes.api.config import load_config
+
+    # As kubectl, except that it merges the files of a list; here the first one counts.
+    named = next(filter(None, os.environ.get("KUBECONFIG", "").split(os.pathsep)), None)
+    path = options.kubeconfig or (Path(named) if named else None)
+    config = load_config(path, context=options.context)
+    async with open_api(config) as api:
+        yield Cluster(api, options.namespace or config.namespace or "default")

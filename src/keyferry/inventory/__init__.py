@@ -1,0 +1,1 @@
+"""Which workload has which version of an object: `keyferry status`."""
