@@ -102,6 +102,33 @@ def keyferry() -> None:
     """Deliver secrets from a vault to pods, as files and as synced Kubernetes Secrets."""
 
 
+class _PluginGroup(_LazyGroup):
+    """The commands that work with a cluster, for `kubectl keyferry`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in super().list_commands(ctx) if name in _PLUGIN_COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) if cmd_name in _PLUGIN_COMMANDS else None
+
+
+_PLUGIN_COMMANDS: Final = ("lint", "status", "version")
+
+
+@click.group(
+    cls=_PluginGroup,
+    examples=("kubectl keyferry status -n shop", "kubectl keyferry lint manifests/"),
+)
+@click.version_option(__version__, message="%(version)s")
+def plugin() -> None:
+    """Look at what Keyferry does in a cluster."""
+
+
 def main() -> None:
     """Run the command line."""
     sys.exit(run_command(keyferry, sys.argv[1:], name="keyferry"))
+
+
+def plugin_main() -> None:
+    """Run the plugin of kubectl, which finds `kubectl-keyferry` on PATH."""
+    sys.exit(run_command(plugin, sys.argv[1:], name="kubectl keyferry"))

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import Result
 
-from keyferry.cli import keyferry
+from keyferry.cli import keyferry, plugin
 from keyferry.cli.commands import Group, command
 from keyferry.cli.console import console
 from keyferry.cli.exit_codes import ExitCode
@@ -32,6 +32,16 @@ def commands(
             yield from commands(found, (*names, name))
         else:
             yield (*names, name)
+
+
+def test_the_plugin_of_kubectl_has_the_commands_of_a_cluster() -> None:
+    """And no command of a daemon."""
+    shown = invoke_cli(plugin, "--help").stdout
+    assert "  status " in shown
+    assert "  driver " not in shown
+    refused = invoke_cli(plugin, "driver")
+    assert 2 == refused.exit_code
+    assert "no such command 'driver'" in refused.stderr
 
 
 COMMANDS = [*commands(), *(("provider", name) for name in ("azure", "vault", "openbao"))]
