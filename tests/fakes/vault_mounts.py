@@ -108,14 +108,18 @@ class VaultMounts:
     def server(self, **overrides: str) -> Server:
         """Return the vault that the SecretProviderClasses name."""
         call = self.call(entry("x", "y"), **overrides)  # type: ignore[arg-type]
-        return parse_mount(
-            call.attributes,
-            None,
-            target_path="/t",
-            product=VAULT,
-            settings=VaultSettings(),
-            restrictions=UNRESTRICTED,
-        ).login.server
+        return (
+            parse_mount(
+                call.attributes,
+                None,
+                target_path="/t",
+                product=VAULT,
+                settings=VaultSettings(),
+                restrictions=UNRESTRICTED,
+            )
+            .logins[0]
+            .server
+        )
 
     async def mount(
         self,

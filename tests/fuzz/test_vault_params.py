@@ -196,7 +196,9 @@ def test_any_parameters_are_valid_or_a_keyferry_error(
             assert CANARY not in said or CANARY in "".join(shown.values())
             continue
         assert CANARY not in repr(mount) or CANARY in "".join(shown.values())
-        assert mount.login.identity_parts(per_pod=True) != mount.login.identity_parts(per_pod=False)
+        assert mount.logins[0].identity_parts(per_pod=True) != mount.logins[0].identity_parts(
+            per_pod=False
+        )
 
 
 VARIABLES = [

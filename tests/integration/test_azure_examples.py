@@ -166,7 +166,7 @@ def test_each_identity_mode_has_an_example(certificate: SelfSignedCertificate) -
     covered: set[IdentityMode] = set()
     for mode in EXAMPLES:
         call = Example(mode).call(tokens, credentials(mode, certificate))
-        covered.add(profile(parse_mount(call.attributes, call.secrets).identity).mode)
+        covered.add(profile(parse_mount(call.attributes, call.secrets).sources[0].identity).mode)
     assert covered == set(IdentityMode)
 
 

@@ -212,7 +212,7 @@ async def run_command_of(remedy: str, stdin: str = "", **placeholders: str) -> N
 async def test_every_mode_is_tested(world: World) -> None:
     """A new mode needs a row; one mode has two, with and without a client ID."""
     calls = [world.call(mode) for mode in MODES.values()]
-    identities = [parse_mount(each.attributes, each.secrets).identity for each in calls]
+    identities = [parse_mount(each.attributes, each.secrets).sources[0].identity for each in calls]
     assert set(Identity.__args__) == {type(each) for each in identities}
     assert [mode.who for mode in MODES.values()] == [profile(each).name for each in identities]
 
@@ -277,7 +277,7 @@ async def test_stage_vault_permission_is_missing(world: World, mode: Mode) -> No
     await run_command_of(error.remedy, CLIENT_ID=mode.client)
     assert await world.works(mode)
     call = world.call(mode)
-    identity = parse_mount(call.attributes, call.secrets).identity
+    identity = parse_mount(call.attributes, call.secrets).sources[0].identity
     context = RequestContext("contoso", DEFAULT_TENANT, f"https://{ENTRA}", identity)
     in_the_cloud = error_for_response(
         ErrorResponse(403, ("Forbidden",), ""), ObjectRef(ObjectType.SECRET, "db", ""), context

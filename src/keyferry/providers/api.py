@@ -117,7 +117,7 @@ class MountResult:
         refresh_slots: when the identities of the volume are to be refreshed; empty when the
             provider does not know. Not on the wire.
         accesses: what was read, for the audit log. Not on the wire.
-        stale: the stale content that it includes, None without such content. Not on the wire.
+        stale: the stale content that it includes, by vault. Not on the wire.
         missing: the optional objects that the vault does not have; each has an entry in `versions`
             with the version `missing`. Not on the wire.
     """
@@ -128,7 +128,7 @@ class MountResult:
     oldest_content_age: float = 0.0
     refresh_slots: tuple[RefreshSlot, ...] = ()
     accesses: tuple[VaultAccess, ...] = field(default=(), compare=False)
-    stale: StaleContent | None = None
+    stale: tuple[StaleContent, ...] = ()
     missing: tuple[MissingObject, ...] = ()
 
 

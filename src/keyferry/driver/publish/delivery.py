@@ -245,7 +245,7 @@ class ContentDelivery:
         changed: bool,
         is_refresh: bool = False,
         written_atomically: bool = True,
-        stale: StaleContent | None = None,
+        stale: tuple[StaleContent, ...] = (),
     ) -> tuple[SecretProblem, ...]:
         """Make the content of a volume known: in the table, in its pod status, in its Secrets.
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
     from keyferry.driver.volumes.volume_events import VolumeEvent
     from keyferry.kubernetes import ObjectStore
+    from keyferry.kubernetes.objects import PodRef, SecretProviderClass
+    from keyferry.providers.api import StaleContent
 
 _log = get_logger("publish")
 
@@ -34,16 +36,19 @@ class StaleContentReporter:
     async def on_volume_event(self, event: VolumeEvent) -> None:
         """Report a volume that was published with stale content."""
         match event:
-            case VolumePublished(volume, spc, stale=stale) if stale is not None:
-                if self._deduplicator.should_notify(
-                    (volume.pod, stale.vault), self._clock.monotonic()
-                ):
-                    _log.warning(
-                        "pod started with stale content, because the vault is unavailable",
-                        pod=ObjectName(volume.pod.namespace, volume.pod.name),
-                        vault=stale.vault,
-                        fetchedAt=datetime.fromtimestamp(stale.fetched_at, UTC).isoformat(),
-                    )
-                    await self._store.record_event(stale_content_mounted(volume.pod, spc, stale))
+            case VolumePublished(volume, spc, stale=stale):
+                for content in stale:
+                    await self._report(volume.pod, spc, content)
             case _:
                 pass
+
+    async def _report(self, pod: PodRef, spc: SecretProviderClass, stale: StaleContent) -> None:
+        if not self._deduplicator.should_notify((pod, stale.vault), self._clock.monotonic()):
+            return
+        _log.warning(
+            "pod started with stale content, because the vault is unavailable",
+            pod=ObjectName(pod.namespace, pod.name),
+            vault=stale.vault,
+            fetchedAt=datetime.fromtimestamp(stale.fetched_at, UTC).isoformat(),
+        )
+        await self._store.record_event(stale_content_mounted(pod, spc, stale))

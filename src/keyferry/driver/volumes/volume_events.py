@@ -29,7 +29,7 @@ class VolumePublished:
         status_required: the first attempt to write the pod status must end before the publish
             continues.
         expiries: when its objects expire; None when an earlier process fetched them.
-        stale: the content that was used because a vault is unavailable; None without such content.
+        stale: the content that was used because vaults are unavailable, by vault.
     """
 
     volume: Volume
@@ -37,7 +37,7 @@ class VolumePublished:
     status: PodStatus
     status_required: bool
     expiries: tuple[Expiry, ...] | None
-    stale: StaleContent | None = None
+    stale: tuple[StaleContent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,6 @@ from keyferry.providers.azure.objects import (
     KeyVaultObject,
     ObjectEncoding,
     ObjectFormat,
-    ObjectRef,
     fetch_error_prefix,
 )
 from keyferry.providers.azure.responses import Content, KeyVaultSecret, LeafCertificate, PublicKey
@@ -257,19 +256,19 @@ class RenderedVolume:
     """
 
     result: MountResult
-    incomplete_chains: tuple[ObjectRef, ...]
+    incomplete_chains: tuple[KeyVaultObject, ...]
 
 
 def materials(
     objects: Sequence[KeyVaultObject],
     outcomes: Mapping[ObjectRequest, FetchOutcome],
     options: BundleOptions,
-) -> dict[KeyMaterial, ObjectRef]:
+) -> dict[KeyMaterial, KeyVaultObject]:
     """Return what must be parsed before `render_all`, each with the first object that needs it.
 
     What cannot be delivered anyway is left out; `render_all` reports it.
     """
-    found: dict[KeyMaterial, ObjectRef] = {}
+    found: dict[KeyMaterial, KeyVaultObject] = {}
     for vault_object in objects:
         contents = outcomes[request_for(vault_object)]
         if isinstance(contents, KeyferryError):
@@ -280,7 +279,7 @@ def materials(
             except KeyferryError:
                 continue
             if material is not None:
-                found.setdefault(material, vault_object.ref)
+                found.setdefault(material, vault_object)
     return found
 
 
@@ -309,13 +308,13 @@ def render_all(
     """
     files: list[SecretFile] = []
     versions: list[ObjectVersion] = []
-    failures: list[tuple[ObjectRef, KeyferryError]] = []
-    incomplete_chains: list[ObjectRef] = []
+    failures: list[tuple[KeyVaultObject, KeyferryError]] = []
+    incomplete_chains: list[KeyVaultObject] = []
     expiries: list[Expiry] = []
     for vault_object in objects:
         contents = outcomes[request_for(vault_object)]
         if isinstance(contents, KeyferryError):
-            failures.append((vault_object.ref, contents))
+            failures.append((vault_object, contents))
             continue
         mode = default_mode if vault_object.mode is None else vault_object.mode
         try:
@@ -329,15 +328,15 @@ def render_all(
                     for suffix, data in rendered.files
                 )
                 versions += [ObjectVersion(object_id, content.version)] * len(rendered.files)
-                incomplete_chains += () if rendered.complete_chain else (vault_object.ref,)
+                incomplete_chains += () if rendered.complete_chain else (vault_object,)
             # Only the newest version of a history counts; older ones are expected to expire.
             expiries += _expiry_of(vault_object, contents[0])
         except MountLimitError:
             raise
         except KeyferryError as error:
-            failures.append((vault_object.ref, error))
+            failures.append((vault_object, error))
     if failures:
-        ref = failures[0][0]
+        ref = failures[0][0].ref
         context = fetch_error_prefix(ref.type.value, ref.name, ref.version)
         raise combined([(str(failed), error) for failed, error in failures], context)
     _check_path_clash(files)
@@ -350,7 +349,7 @@ def _expiry_of(vault_object: KeyVaultObject, newest: Content) -> tuple[Expiry, .
     at = newest.properties.expires_at
     if at is None or not vault_object.expiry_warning:
         return ()
-    return (Expiry(str(vault_object.ref), at, vault_object.expiry_warning),)
+    return (Expiry(str(vault_object), at, vault_object.expiry_warning),)
 
 
 def _check_path_clash(files: Sequence[SecretFile]) -> None:

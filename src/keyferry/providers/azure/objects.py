@@ -105,6 +105,8 @@ class KeyVaultObject:
         history: the number of versions to deliver, at least 1.
         expiry_warning: how many seconds before its expiry to warn; 0 for no warning.
         options: those that do not depend on the provider.
+        source: the index of the source that has the object.
+        vault: the name of its vault if the SecretProviderClass uses several; "" otherwise.
     """
 
     ref: ObjectRef
@@ -115,6 +117,17 @@ class KeyVaultObject:
     history: int
     expiry_warning: float = 0.0
     options: ObjectOptions = NO_OPTIONS
+    source: int = 0
+    vault: str = ""
+
+    def __str__(self) -> str:
+        """Return a description for messages, with the vault if there are several."""
+        return f"{self.ref} of vault {self.vault}" if self.vault else str(self.ref)
+
+    @property
+    def id(self) -> str:
+        """The ID of the object in pod statuses, with the vault if there are several."""
+        return f"{self.vault}/{self.ref.id}" if self.vault else self.ref.id
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -127,8 +140,8 @@ class KeyVaultObject:
     def ids(self) -> tuple[str, ...]:
         """The ID in pod statuses of the content of each of `paths`."""
         if self.history == 1:
-            return (self.ref.id,)
-        return tuple(f"{self.ref.id}/{index}" for index in range(self.history))
+            return (self.id,)
+        return tuple(f"{self.id}/{index}" for index in range(self.history))
 
 
 def objects_text(parameters: Mapping[str, str]) -> str:
@@ -379,7 +392,7 @@ def _object_files(vault_object: KeyVaultObject) -> Iterator[NamedFile]:
     for index, path in enumerate(vault_object.paths):
         # The names of the object also refer to the newest version of its history.
         names = {vault_object.ref.name} if index == 0 else set()
-        origin = str(vault_object.ref)
+        origin = str(vault_object)
         if vault_object.history > 1:
             names |= {f"{vault_object.ref.name}/{index}"} | (
                 {vault_object.path} if index == 0 else set()

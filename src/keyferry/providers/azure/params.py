@@ -34,21 +34,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class AzureMount:
-    """The validated parameters of one mount.
+class AzureSource:
+    """A vault and the identity that reads it.
 
     Attributes:
         vault: the address of the vault.
         tenant: the Entra tenant of the identity.
-        cloud: the cloud, or the file that describes it.
         identity: the identity that reads the vault.
-        objects: the objects to deliver, at least one.
     """
 
     vault: VaultAddress
     tenant: str
-    cloud: AzureCloud | EnvironmentFile
     identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class AzureMount:
+    """The validated parameters of one mount.
+
+    Attributes:
+        cloud: the cloud, or the file that describes it.
+        sources: the vaults and identities; `KeyVaultObject.source` is an index of it.
+        objects: the objects to deliver, at least one.
+    """
+
+    cloud: AzureCloud | EnvironmentFile
+    sources: tuple[AzureSource, ...]
     objects: tuple[KeyVaultObject, ...]
 
 
@@ -100,7 +111,8 @@ def parse_mount(
         expiry_warning=warning,
         defaults=parse_object_defaults(parameters),
     )
-    return AzureMount(parse_vault_address(vault, url), tenant, cloud, identity, objects)
+    source = AzureSource(parse_vault_address(vault, url), tenant, identity)
+    return AzureMount(cloud, (source,), objects)
 
 
 @dataclass(frozen=True, slots=True)

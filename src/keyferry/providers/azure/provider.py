@@ -29,22 +29,27 @@ from keyferry.providers.azure.clouds import AzureCloud, EnvironmentFile, check_d
 from keyferry.providers.azure.content import materials, render_all
 from keyferry.providers.azure.keyvault import KeyVault, KeyVaultTransport
 from keyferry.providers.azure.keyvault_errors import RequestContext, emulator_remedy
-from keyferry.providers.azure.params import AzureMount, bundle_options, parse_mount
-from keyferry.providers.azure.reader import CachedKeyVault, fetch_all
+from keyferry.providers.azure.params import bundle_options, parse_mount
+from keyferry.providers.azure.reader import CachedKeyVault, fetch_from_sources
 from keyferry.providers.azure.versions import request_for
 from keyferry.providers.class_files import ClassFiles
 from keyferry.providers.key_jobs import KEY_MATERIAL
 from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.settings import ProviderSettings
+from keyferry.providers.sources.opening import open_all
+from keyferry.resilience.cache_key import CacheKey
 from keyferry.resilience.revalidation import BulkRevalidator
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
     from keyferry.formats.certs.material import KeyMaterial, ParsedMaterial
     from keyferry.providers.api import MountCall, Provider
-    from keyferry.providers.azure.objects import ObjectRef
+    from keyferry.providers.azure.objects import KeyVaultObject
+    from keyferry.providers.azure.params import AzureSource
     from keyferry.providers.emulator import Emulator
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.mount_limits import MountBudget
@@ -177,30 +182,34 @@ class AzureProvider:
         mount = await self._parser.run(parse, call.attributes, tenant=call.tenant)
         options = bundle_options(call.attributes, self._settings)
         cloud = await self._resolve_cloud(mount.cloud)
-        vault = await self._open_vault(mount, cloud, call, recorder, budget=budget)
-        outcomes = await fetch_all(vault, map(request_for, mount.objects))
-        parsed = await self._parse(materials(mount.objects, outcomes, options), call.tenant)
+        opened = await self._open_sources(mount.sources, cloud, call, recorder, budget=budget)
+        objects = mount.objects
+        outcomes = await fetch_from_sources(opened, map(request_for, objects))
+        parsed = await self._parse(materials(objects, outcomes, options), call.tenant)
         rendered = render_all(
-            mount.objects,
+            objects,
             outcomes,
             default_mode=call.permission,
             options=options,
             parse=parsed.__getitem__,
             limit=budget.file_limit(),
         )
-        for ref in rendered.incomplete_chains:
+        for vault_object in rendered.incomplete_chains:
             _log.warning_once(
                 "certificate chain is not complete due to missing intermediate/root certificates "
                 "in the cert from key vault",
-                vault=mount.vault.name,
-                object=str(ref),
+                vault=mount.sources[vault_object.source].vault.name,
+                object=str(vault_object.ref),
             )
-        vault.retain_only_used()
+        # A source that could not be opened has failed the mount.
+        vaults = [vault for vault in opened if isinstance(vault, CachedKeyVault)]
+        used_keys = frozenset[CacheKey]().union(*(vault.used_keys for vault in vaults))
+        self._fetcher.retain_only(call.target_path, used_keys)
         return replace(
             rendered.result,
-            oldest_content_age=vault.oldest_age,
+            oldest_content_age=max(vault.oldest_age for vault in vaults),
             accesses=recorder.accesses(),
-            stale=self._stale_content(vault),
+            stale=self._stale_content(vaults),
         )
 
     async def _in_this_world(self, error: KeyferryError) -> KeyferryError:
@@ -215,7 +224,7 @@ class AzureProvider:
         return shown
 
     async def _parse(
-        self, found: dict[KeyMaterial, ObjectRef], tenant: str
+        self, found: dict[KeyMaterial, KeyVaultObject], tenant: str
     ) -> dict[KeyMaterial, ParsedMaterial]:
         """Parse certificates and keys, a few in each job.
 
@@ -234,40 +243,63 @@ class AzureProvider:
             parsed.update(zip(batch, result.items, strict=True))
         return parsed
 
-    def _stale_content(self, vault: CachedKeyVault) -> StaleContent | None:
-        if vault.stale_age is None:
-            return None
-        return StaleContent(vault.host, self._clock.wall().timestamp() - vault.stale_age)
+    def _stale_content(self, vaults: Iterable[CachedKeyVault]) -> tuple[StaleContent, ...]:
+        now = self._clock.wall().timestamp()
+        return tuple(
+            StaleContent(vault.host, now - vault.stale_age)
+            for vault in vaults
+            if vault.stale_age is not None
+        )
+
+    async def _open_sources(
+        self,
+        sources: Sequence[AzureSource],
+        cloud: AzureCloud,
+        call: MountCall,
+        recorder: AccessRecorder,
+        *,
+        budget: MountBudget,
+    ) -> tuple[CachedKeyVault | KeyferryError, ...]:
+        """Return the client for the vault of each source, or why it cannot be opened.
+
+        Raises:
+            KeyferryError: the only source cannot be opened.
+        """
+
+        async def open_vault(source: AzureSource) -> CachedKeyVault:
+            return await self._open_vault(source, cloud, call, recorder, budget=budget)
+
+        return await open_all(sources, open_vault)
 
     async def _open_vault(
         self,
-        mount: AzureMount,
+        source: AzureSource,
         cloud: AzureCloud,
         call: MountCall,
         recorder: AccessRecorder,
         *,
         budget: MountBudget,
     ) -> CachedKeyVault:
-        """Return the client for the vault of a mount, after its identity has got a token."""
-        netloc = mount.vault.netloc_in(cloud)
+        """Return the client for the vault of a source, after its identity has got a token."""
+        netloc = source.vault.netloc_in(cloud)
         url = urlsplit(f"https://{netloc}")
-        self._check_address(url, f"read vault {mount.vault.name}")
+        self._check_address(url, f"read vault {source.vault.name}")
         host = url.hostname or netloc
         request = AccessTokenRequest(
-            mount.identity, mount.tenant, cloud, cloud.token_resource(host)
+            source.identity, source.tenant, cloud, cloud.token_resource(host)
         )
         tokens = self._token_cache.token_provider(request, host=host, caller=call.caller)
-        accesses = recorder.at(netloc, audit_names(mount.identity, mount.tenant))
+        accesses = recorder.at(netloc, audit_names(source.identity, source.tenant))
         # Before the cache is read, so that an identity that gets no token gets no content.
         await tokens.get_token()
         vault = KeyVault(
             self._transport,
             tokens,
             context=RequestContext(
-                mount.vault.name,
-                mount.tenant,
+                source.vault.name,
+                source.tenant,
                 cloud.authority,
-                mount.identity,
+                source.identity,
                 None if self._emulator is None else self._emulator.commands,
             ),
             netloc=netloc,

@@ -17,7 +17,8 @@ from keyferry.resilience.cache_key import CacheKey
 from keyferry.resilience.settings import MAX_CONCURRENT_READS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from keyferry.aio.clock import Clock
     from keyferry.providers.access_recorder import VaultAccessRecorder
@@ -154,9 +155,10 @@ class CachedKeyVault:
         """Return the seconds of a monotonic clock."""
         return self._clock.monotonic()
 
-    def retain_only_used(self) -> None:
-        """Keep the cache entries that this mount read for its volume, and release its others."""
-        self._fetcher.retain_only(self._volume, self._used_keys)
+    @property
+    def used_keys(self) -> AbstractSet[CacheKey]:
+        """The cache entries that this mount read."""
+        return self._used_keys
 
     def _use(self, fetched: Fetched[T]) -> T:
         self.oldest_age = max(self.oldest_age, fetched.age)
@@ -266,6 +268,33 @@ async def fetch_all(
 
     distinct = list(dict.fromkeys(requests))
     return dict(await map_concurrently(fetch, distinct, limit=MAX_CONCURRENT_READS))
+
+
+async def fetch_from_sources(
+    sources: Sequence[ObjectReader | KeyferryError], requests: Iterable[ObjectRequest]
+) -> Mapping[ObjectRequest, FetchOutcome]:
+    """Fetch all requests concurrently, each from its source; see `fetch_all`.
+
+    Args:
+        sources: reads the objects of each source; the error of one that cannot be opened is the
+            outcome of its requests.
+        requests: the requests; repetitions are fetched once.
+
+    Raises:
+        MountLimitError: the objects are too large together; the other requests are cancelled.
+    """
+
+    async def fetch(source: int) -> Mapping[ObjectRequest, FetchOutcome]:
+        reader, own = sources[source], by_source[source]
+        if isinstance(reader, KeyferryError):
+            return dict.fromkeys(own, reader)
+        return await fetch_all(reader, own)
+
+    by_source: dict[int, list[ObjectRequest]] = {}
+    for request in requests:
+        by_source.setdefault(request.source, []).append(request)
+    fetched = await map_concurrently(fetch, list(by_source), limit=max(len(by_source), 1))
+    return {request: outcome for each in fetched for request, outcome in each.items()}
 
 
 def _contents_or_error(results: Iterable[Content | KeyferryError]) -> FetchOutcome:

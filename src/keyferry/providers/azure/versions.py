@@ -88,10 +88,12 @@ class ObjectRequest:
     Attributes:
         ref: the object with its first version.
         history: the number of versions, at least 1.
+        source: the index of the source that has the object.
     """
 
     ref: ObjectRef
     history: int
+    source: int = 0
 
 
 FetchOutcome = tuple[Content, ...] | KeyferryError
@@ -100,4 +102,4 @@ FetchOutcome = tuple[Content, ...] | KeyferryError
 
 def request_for(vault_object: KeyVaultObject) -> ObjectRequest:
     """Return the request for an entry."""
-    return ObjectRequest(vault_object.ref, vault_object.history)
+    return ObjectRequest(vault_object.ref, vault_object.history, vault_object.source)

@@ -86,6 +86,10 @@ class ReadRequest:
         return f"{self.method} {self.path}" if self.method != "GET" else str(self.path)
 
 
+SourceRequest = tuple[int, ReadRequest]
+"""A request with the index of its source."""
+
+
 @dataclass(frozen=True, slots=True)
 class VaultObject:
     """One entry of `objects`.
@@ -98,6 +102,8 @@ class VaultObject:
         encoding: how the value encodes the content.
         canonical_json: the entry as JSON, from which the version is computed.
         options: those that do not depend on the provider.
+        source: the index of the source that has the secret.
+        vault: the name of its vault if the SecretProviderClass uses several; "" otherwise.
     """
 
     name: str
@@ -107,6 +113,18 @@ class VaultObject:
     encoding: ValueEncoding
     canonical_json: bytes = field(repr=False)
     options: ObjectOptions = NO_OPTIONS
+    source: int = 0
+    vault: str = ""
+
+    @property
+    def id(self) -> str:
+        """The ID of the object in pod statuses, with the vault if there are several."""
+        return f"{self.vault}/{self.name}" if self.vault else self.name
+
+    @property
+    def source_request(self) -> SourceRequest:
+        """The request with its source: equal for objects that use parts of one response."""
+        return self.source, self.request
 
     def __str__(self) -> str:
         """Return the name of the object for messages."""

@@ -61,11 +61,11 @@ class MountParams:
     """The validated parameters of one mount.
 
     Attributes:
-        login: the vault and how to log in to it.
+        logins: the vaults and how to log in to them; `VaultObject.source` is an index of it.
         objects: objects to deliver, at least one.
     """
 
-    login: Login
+    logins: tuple[Login, ...]
     objects: tuple[VaultObject, ...]
 
 
@@ -165,15 +165,13 @@ def parse_mount(
     pod = _pod_info(params)
     if AUTH_METHODS[method_name].from_secret:
         method, client_pem = method_from_secret(method_name, secrets or {}, role=params.role())
-        return MountParams(
-            Login(server.with_client_certificate(client_pem), auth_mount, method, pod), objects
-        )
+        login = Login(server.with_client_certificate(client_pem), auth_mount, method, pod)
+        return MountParams((login,), objects)
     audience = params.get_exact("audience")
     token = tokens.get(audience or product.audience, "")
     _check_subject(token, pod)
-    return MountParams(
-        Login(server, auth_mount, JwtLogin(params.role(), audience, token), pod), objects
-    )
+    login = Login(server, auth_mount, JwtLogin(params.role(), audience, token), pod)
+    return MountParams((login,), objects)
 
 
 def _auth_method_name(params: ProductParams, product: Product) -> str:

@@ -19,6 +19,7 @@ from keyferry.providers.api import API_VERSION, ProviderVersion, StaleContent
 from keyferry.providers.class_files import ClassFiles
 from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.restrictions import ClassRestrictions
+from keyferry.providers.sources.opening import open_all
 from keyferry.providers.vault.auth.service_account_tokens import DisabledTokenRequester
 from keyferry.providers.vault.auth.session import VaultTransport
 from keyferry.providers.vault.auth.session_cache import SessionCache
@@ -35,11 +36,17 @@ from keyferry.providers.vault.privileges import (
 )
 from keyferry.providers.vault.product import OPENBAO, VAULT
 from keyferry.providers.vault.read.content import render_all
-from keyferry.providers.vault.read.reader import LeasedPathSet, ProviderServices, VaultReader
+from keyferry.providers.vault.read.reader import (
+    LeasedPathSet,
+    ProviderServices,
+    VaultReader,
+    read_from_sources,
+)
+from keyferry.resilience.cache_key import CacheKey
 from keyferry.resilience.revalidation import BulkRevalidator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
@@ -49,8 +56,9 @@ if TYPE_CHECKING:
     from keyferry.providers.mount_limits import MountBudget
     from keyferry.providers.privileges import Privileges
     from keyferry.providers.settings import ProviderDependencies, VaultSettings
+    from keyferry.providers.vault.auth.login import Login
     from keyferry.providers.vault.auth.service_account_tokens import TokenRequester
-    from keyferry.providers.vault.objects import VaultObject
+    from keyferry.providers.vault.objects import SourceRequest, VaultObject
     from keyferry.providers.vault.product import Product
     from keyferry.resilience.fetcher import Fetcher
     from keyferry.telemetry.metrics import ProviderMetrics
@@ -240,47 +248,86 @@ class VaultProvider:
                 f"Remove --dev-vault, and run {self._product.command} server -dev instead.",
             )
         self._hmac_key.refresh_in_background(call.purpose)
-        self._fetcher.configure(mount.login.server.endpoint, self._settings.limits, call.caller)
-        accesses = recorder.at(mount.login.server.host, mount.login.audit_names)
-        session = await self._services.sessions.open(mount.login, call.purpose)
-        reader = VaultReader(
-            self._services,
-            session,
-            volume=call.target_path,
-            purpose=call.purpose,
-            recorder=accesses,
-            budget=budget,
-        )
-        responses = await reader.read_all(entry.request for entry in mount.objects)
+        opened = await self._open_sources(mount.logins, call, recorder, budget)
+        objects = mount.objects
+        responses = await read_from_sources(opened, (entry.source_request for entry in objects))
         result = render_all(
-            mount.objects,
+            objects,
             responses,
             default_mode=call.permission,
             product=self._product,
             hmac_key=await self._hmac_key.get(),
             limit=budget.file_limit(),
         )
-        reader.retain_only(responses)
-        accesses.delivered(_status_versions(mount.objects, result.versions))
+        # A source that could not be opened has failed the mount.
+        readers = {
+            source: reader
+            for source, reader in enumerate(opened)
+            if isinstance(reader, VaultReader)
+        }
+        self._retain_only(call.target_path, readers, responses)
+        for source, reader in readers.items():
+            reader.recorder.delivered(_status_versions(source, objects, result.versions))
         return replace(
             result,
-            oldest_content_age=reader.oldest_age,
+            oldest_content_age=max(reader.oldest_age for reader in readers.values()),
             accesses=recorder.accesses(),
-            stale=self._stale_content(reader, mount.login.server.host),
+            stale=self._stale_content(readers.values()),
         )
 
-    def _stale_content(self, reader: VaultReader, vault: str) -> StaleContent | None:
-        if reader.stale_age is None:
-            return None
-        return StaleContent(vault, self._clock.wall().timestamp() - reader.stale_age)
+    async def _open_sources(
+        self,
+        logins: Sequence[Login],
+        call: MountCall,
+        recorder: AccessRecorder,
+        budget: MountBudget,
+    ) -> tuple[VaultReader | KeyferryError, ...]:
+        """Return the reader of each source, or why it cannot be opened.
+
+        Raises:
+            KeyferryError: the only source cannot be opened.
+        """
+
+        async def open_source(login: Login) -> VaultReader:
+            self._fetcher.configure(login.server.endpoint, self._settings.limits, call.caller)
+            accesses = recorder.at(login.server.host, login.audit_names)
+            session = await self._services.sessions.open(login, call.purpose)
+            return VaultReader(
+                self._services,
+                session,
+                volume=call.target_path,
+                purpose=call.purpose,
+                recorder=accesses,
+                budget=budget,
+            )
+
+        return await open_all(logins, open_source)
+
+    def _retain_only(
+        self, volume: str, readers: Mapping[int, VaultReader], requests: Iterable[SourceRequest]
+    ) -> None:
+        """Record that a volume uses only these requests; release its other secrets."""
+        lease_keys = {readers[source].lease_key(request) for source, request in requests}
+        used = frozenset[CacheKey]().union(*(reader.cached_keys for reader in readers.values()))
+        self.leases.retain_only(volume, lease_keys)
+        self._fetcher.retain_only(volume, used)
+
+    def _stale_content(self, readers: Iterable[VaultReader]) -> tuple[StaleContent, ...]:
+        now = self._clock.wall().timestamp()
+        return tuple(
+            StaleContent(reader.host, now - reader.stale_age)
+            for reader in readers
+            if reader.stale_age is not None
+        )
 
 
 def _status_versions(
-    objects: Sequence[VaultObject], versions: Sequence[ObjectVersion]
+    source: int, objects: Sequence[VaultObject], versions: Sequence[ObjectVersion]
 ) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Return the entries of the pod status that depend on each API path."""
+    """Return the entries of the pod status that depend on each API path of a source."""
     entries: dict[str, list[tuple[str, str]]] = {}
     for vault_object, version in zip(objects, versions, strict=True):
-        path = vault_object.request.path.path
-        entries.setdefault(path, []).append((version.id, version.version))
+        if vault_object.source == source:
+            path = vault_object.request.path.path
+            entries.setdefault(path, []).append((version.id, version.version))
     return {path: tuple(found) for path, found in entries.items()}

@@ -24,11 +24,11 @@ async def test_pod_that_started_with_stale_content_gets_one_event(tmp_path: Path
     reporter = StaleContentReporter(ManifestsStore(tmp_path, tmp_path, clock=clock), clock)
     other = StaleContent("other.vault.azure.net", STALE.fetched_at)
     for pod, stale in (
-        ("web-0", STALE),
-        ("web-0", STALE),
-        ("web-0", other),
-        ("web-1", STALE),
-        ("web-2", None),
+        ("web-0", (STALE,)),
+        ("web-0", (STALE,)),
+        ("web-0", (STALE, other)),
+        ("web-1", (STALE,)),
+        ("web-2", ()),
     ):
         ref = PodRef("shop", pod, f"uid-{pod}")
         volume = Volume(f"/{pod}", ref, "web", START)

@@ -60,10 +60,10 @@ def refusal(parameters: dict[str, str], secrets: dict[str, str] | None = None) -
 def test_parameters_are_parsed() -> None:
     """The SecretProviderClass of the getting-started guide."""
     mount = parse_mount(VM | {"userAssignedIdentityID": " 2222 ", "cloudName": ""}, None)
-    assert mount.vault == VaultAddress("testkv")
-    assert mount.tenant == CLASS["tenantID"]
+    assert mount.sources[0].vault == VaultAddress("testkv")
+    assert mount.sources[0].tenant == CLASS["tenantID"]
     assert mount.cloud == CLOUDS[0]
-    assert mount.identity == VmManagedIdentity("2222")
+    assert mount.sources[0].identity == VmManagedIdentity("2222")
     assert [found.path for found in mount.objects] == ["secret1"]
 
 
@@ -114,7 +114,7 @@ def test_two_mistakes_lead_to_upstreams_first_error(
 @pytest.mark.parametrize("text", ["true", "True", "TRUE", "t", "T", "1", " true "])
 def test_true_booleans(text: str) -> None:
     """Go's grammar, trimmed."""
-    identity = parse_mount(CLASS | {"useVMManagedIdentity": text}, None).identity
+    identity = parse_mount(CLASS | {"useVMManagedIdentity": text}, None).sources[0].identity
     assert identity == VmManagedIdentity("")
 
 
@@ -122,7 +122,7 @@ def test_true_booleans(text: str) -> None:
 def test_false_booleans(text: str) -> None:
     """Go's grammar; empty is false."""
     parameters = VM | {"usePodIdentity": text, "useAzureTokenProxy": text}
-    assert parse_mount(parameters, None).identity == VmManagedIdentity("")
+    assert parse_mount(parameters, None).sources[0].identity == VmManagedIdentity("")
 
 
 @pytest.mark.parametrize("key", ["usePodIdentity", "useVMManagedIdentity", "useAzureTokenProxy"])
@@ -161,8 +161,8 @@ def test_expiry_warning_is_the_default_of_the_objects() -> None:
 def test_newer_spelling_of_tenant_id_wins() -> None:
     """`tenantID` precedes `tenantId` if it is not blank."""
     both = VM | {"tenantID": "new", "tenantId": "old"}
-    assert parse_mount(both, None).tenant == "new"
-    assert parse_mount(both | {"tenantID": " "}, None).tenant == "old"
+    assert parse_mount(both, None).sources[0].tenant == "new"
+    assert parse_mount(both | {"tenantID": " "}, None).sources[0].tenant == "old"
 
 
 @pytest.mark.parametrize("tenant", ["a/b", "a b", "ténant", "../x", "a?b"])
@@ -182,7 +182,7 @@ def test_azure_stack_file_is_part_of_the_mount() -> None:
 def test_service_principal_is_read_from_the_secrets() -> None:
     """Key names are not case-sensitive; other keys, and blanks at the ends, are ignored."""
     secrets = {"ClientID": "app\n", "CLIENTSECRET": " s3cret\r\n", "x": "y"}
-    identity = parse_mount(CLASS, secrets).identity
+    identity = parse_mount(CLASS, secrets).sources[0].identity
     assert identity == ServicePrincipal("app", "s3cret")
     assert "s3cret" not in repr(identity)
 
@@ -211,7 +211,7 @@ def test_client_id_selects_workload_identity() -> None:
     """The token with the right audience is used; no Secret is needed."""
     token = jwt(iss="https://issuer.test", sub="system:serviceaccount:shop:web")
     parameters = CLASS | {"clientID": " app ", SERVICE_ACCOUNT_TOKENS: tokens(token)}
-    identity = parse_mount(parameters, None).identity
+    identity = parse_mount(parameters, None).sources[0].identity
     expected = ServiceAccountToken(token, "https://issuer.test", "system:serviceaccount:shop:web")
     assert identity == WorkloadIdentity("app", expected)
     assert CANARY not in repr(identity)
@@ -251,7 +251,7 @@ def test_unusable_tokens_are_rejected(attribute: str, words: str) -> None:
 
 def test_managed_identity_with_client_id_needs_no_token() -> None:
     """Upstream requires a token that it does not use."""
-    assert parse_mount(VM | {"clientID": "app"}, None).identity == VmManagedIdentity("")
+    assert parse_mount(VM | {"clientID": "app"}, None).sources[0].identity == VmManagedIdentity("")
 
 
 def test_token_of_another_service_account_is_rejected() -> None:
@@ -299,7 +299,7 @@ def test_only_keyferry_errors_without_secrets_are_raised(
     shown = ""
     try:
         mount = parse_mount(CLASS | changes | sent, secrets)
-        shown = repr(mount.identity).replace(f"client_id='{CANARY}'", "")
+        shown = repr(mount.sources[0].identity).replace(f"client_id='{CANARY}'", "")
     except KeyferryError as error:
         shown = str(error)
     assert CANARY not in shown

@@ -48,7 +48,7 @@ def test_defaults_come_from_the_settings() -> None:
     """Only a role and objects are required."""
     layer = TlsLayer(ca_file="/ca")
     settings = VaultSettings("https://v:8200", "", "team", "k8s", (layer,))
-    login = parse({}, settings=settings).login
+    login = parse({}, settings=settings).logins[0]
     assert ("https://v:8200", "team", "k8s") == (
         login.server.address.base,
         login.server.namespace,
@@ -73,7 +73,7 @@ def test_parameters_take_precedence_over_settings() -> None:
         "vaultTLSClientKeyPath": "/k",
         "vaultSkipTLSVerify": "false",
     }
-    login = parse(parameters, settings=settings).login
+    login = parse(parameters, settings=settings).logins[0]
     assert ("https://mine/base", "a/b", "team/jwt") == (
         login.server.address.base,
         login.server.namespace,
@@ -90,7 +90,7 @@ def test_parameters_take_precedence_over_settings() -> None:
         tls.system_cas,
     )
     agent = VaultSettings(agent_address="unix:///agent.sock")
-    assert "/agent.sock" == parse(parameters, settings=agent).login.server.address.socket
+    assert "/agent.sock" == parse(parameters, settings=agent).logins[0].server.address.socket
 
 
 def test_address_counts_as_named_by_the_class_unless_the_administrator_sets_it() -> None:
@@ -106,7 +106,7 @@ def test_address_counts_as_named_by_the_class_unless_the_administrator_sets_it()
         ("https://v:8200/base", configured, True),
         ("https://other", VaultSettings("https://v", "unix:///agent.sock"), False),
     ):
-        server = parse({"vaultAddress": address}, settings=settings).login.server
+        server = parse({"vaultAddress": address}, settings=settings).logins[0].server
         assert from_class == server.address_from_class
 
 
@@ -117,7 +117,7 @@ def test_unix_socket_is_permitted_only_to_the_administrator() -> None:
         parse(parameters)
     assert "--vault-addr" in caught.value.remedy
     configured = VaultSettings("unix:///run/agent.sock")
-    assert not parse(parameters, settings=configured).login.server.address_from_class
+    assert not parse(parameters, settings=configured).logins[0].server.address_from_class
     with pytest.raises(ClassInvalidError, match="openbaoAddress"):
         parse({"openbaoAddress": "unix:///run/agent.sock"}, product=OPENBAO)
 
@@ -134,7 +134,7 @@ def test_openbao_accepts_three_prefixes_in_order_of_precedence() -> None:
         "vaultKubernetesMountPath": "k",
     }
     settings = VaultSettings(tls=(TlsLayer(ca_file="/env"),))
-    login = parse(parameters, product=OPENBAO, settings=settings).login
+    login = parse(parameters, product=OPENBAO, settings=settings).logins[0]
     assert ("https://o", "", "k") == (
         login.server.address.base,
         login.server.namespace,
@@ -155,7 +155,7 @@ def test_token_is_selected_by_audience(product: Product, audience: str, token: s
     values = {name: f"for {name}" for name in ("vault", "openbao", "mine", "other")}
     tokens = tokens_json(**values)
     parameters = {"audience": audience, "csi.storage.k8s.io/serviceAccount.tokens": tokens}
-    method = parse(parameters, product=product).login.method
+    method = parse(parameters, product=product).logins[0].method
     assert JwtLogin("app", audience, token) == method
 
 
@@ -218,7 +218,9 @@ def test_auth_methods_with_credentials_in_the_secret() -> None:
     values = {"role_id": "r", "secret_id": "s", "token": "t", "tls.crt": "CERT", "tls.key": "KEY"}
 
     def login_of(kind: str, **parameters: str) -> object:
-        login = parse({"roleName": "", "vaultAuthMethod": kind, **parameters}, secrets=values).login
+        login = parse(
+            {"roleName": "", "vaultAuthMethod": kind, **parameters}, secrets=values
+        ).logins[0]
         return login.method, login.auth_mount, login.server.tls.client_pem
 
     assert (AppRoleLogin("r", "s"), "approle", b"") == login_of("approle")
@@ -261,7 +263,7 @@ class TestIdentity:
         self, parameters: dict[str, str]
     ) -> None:
         """Address, namespace, TLS, mount, role, audience, service account."""
-        one, other = parse({}).login, parse(parameters).login
+        one, other = parse({}).logins[0], parse(parameters).logins[0]
         assert one.identity_parts(per_pod=False) != other.identity_parts(per_pod=False)
 
     def test_identity_is_equal_for_pods_and_renewed_tokens(self) -> None:
@@ -277,14 +279,14 @@ class TestIdentity:
                 }
             )
 
-        one, other = login("1", 1).login, login("2", 2).login
+        one, other = login("1", 1).logins[0], login("2", 2).logins[0]
         assert one.identity_parts(per_pod=False) == other.identity_parts(per_pod=False)
         assert one.identity_parts(per_pod=True) != other.identity_parts(per_pod=True)
 
     def test_identity_includes_the_socket(self) -> None:
         """Behind a socket there is no host."""
         one, other = (
-            parse({}, settings=VaultSettings(f"unix:///run/{name}.sock")).login for name in "ab"
+            parse({}, settings=VaultSettings(f"unix:///run/{name}.sock")).logins[0] for name in "ab"
         )
         assert one.identity_parts(per_pod=False) != other.identity_parts(per_pod=False)
 
@@ -302,7 +304,7 @@ class TestIdentity:
             account = {"kubernetes.io": {"serviceaccount": {"uid": claims.pop("uid")}}}
             body = base64.urlsafe_b64encode(json.dumps({**claims, **account}).encode()).decode()
             method = JwtLogin("app", "", f"e30.{body.rstrip('=')}.sig")
-            keys.add(replace(parse({}).login, method=method).identity_parts(per_pod=False))
+            keys.add(replace(parse({}).logins[0], method=method).identity_parts(per_pod=False))
         assert 2 == len(keys)
 
     @pytest.mark.parametrize("kind", ["approle", "token", "cert"])
@@ -313,7 +315,7 @@ class TestIdentity:
             parse(
                 {"vaultAuthMethod": kind},
                 secrets={"role_id": "r", **dict.fromkeys(keys, f"canary{number}")},
-            ).login
+            ).logins[0]
             for number in range(2)
         )
         assert one.identity_parts(per_pod=False) != other.identity_parts(per_pod=False)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from keyferry.content import FileLimit
     from keyferry.formats.go_json import Json
     from keyferry.providers.vault.http.response import VaultResponse
-    from keyferry.providers.vault.objects import ReadRequest, VaultObject
+    from keyferry.providers.vault.objects import SourceRequest, VaultObject
     from keyferry.providers.vault.product import Product
 
 
@@ -182,7 +182,7 @@ def _decode_value(vault_object: VaultObject, raw: bytes) -> bytes:
 
 def render_all(
     objects: Sequence[VaultObject],
-    responses: Mapping[ReadRequest, VaultResponse | KeyferryError],
+    responses: Mapping[SourceRequest, VaultResponse | KeyferryError],
     *,
     default_mode: int,
     product: Product,
@@ -206,7 +206,7 @@ def render_all(
     versions: list[ObjectVersion] = []
     failures: list[tuple[str, KeyferryError]] = []
     for entry in objects:
-        response = responses[entry.request]
+        response = responses[entry.source_request]
         if isinstance(response, KeyferryError):
             failures.append((str(entry), response))
             continue
@@ -217,7 +217,7 @@ def render_all(
             continue
         mode = default_mode if entry.mode is None else entry.mode
         files.append(limit.add(SecretFile(entry.name, mode, content)))
-        versions.append(ObjectVersion(entry.name, content_version(hmac_key, entry, content)))
+        versions.append(ObjectVersion(entry.id, content_version(hmac_key, entry, content)))
     if failures:
         raise combined(failures)
     return MountResult(tuple(versions), tuple(files))

@@ -24,7 +24,8 @@ from keyferry.resilience.cache_key import CacheKey
 from keyferry.resilience.settings import MAX_CONCURRENT_READS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from keyferry.providers.access_recorder import VaultAccessRecorder
     from keyferry.providers.mount_limits import MountBudget
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.auth.session_cache import OpenSession, SessionCache
     from keyferry.providers.vault.http.response import VaultResponse
     from keyferry.providers.vault.leases.manager import LeaseManager
-    from keyferry.providers.vault.objects import ReadRequest
+    from keyferry.providers.vault.objects import ReadRequest, SourceRequest
     from keyferry.resilience.call_context import CallContext, Endpoint, Purpose
     from keyferry.resilience.fetcher import Fetched, Fetcher
     from keyferry.resilience.metrics import CacheResult
@@ -77,6 +78,37 @@ class ProviderServices:
     revalidator: BulkRevalidator | None
 
 
+async def read_from_sources(
+    sources: Sequence[VaultReader | KeyferryError], requests: Iterable[SourceRequest]
+) -> Mapping[SourceRequest, VaultResponse | KeyferryError]:
+    """Send all requests concurrently, each to its source; see `VaultReader.read_all`.
+
+    Args:
+        sources: reads the secrets of each source; the error of one that cannot be opened is the
+            outcome of its requests.
+        requests: the requests; repetitions are sent once.
+
+    Raises:
+        MountLimitError: the responses are too large together; the other requests are cancelled.
+    """
+
+    async def read(source: int) -> Mapping[ReadRequest, VaultResponse | KeyferryError]:
+        reader, own = sources[source], by_source[source]
+        if isinstance(reader, KeyferryError):
+            return dict.fromkeys(own, reader)
+        return await reader.read_all(own)
+
+    by_source: dict[int, list[ReadRequest]] = {}
+    for source, request in requests:
+        by_source.setdefault(source, []).append(request)
+    responses = await map_concurrently(read, list(by_source), limit=max(len(by_source), 1))
+    return {
+        (source, request): response
+        for source, each in zip(by_source, responses, strict=True)
+        for request, response in each.items()
+    }
+
+
 class VaultReader:
     """Reads the secrets of one mount.
 
@@ -89,6 +121,7 @@ class VaultReader:
         budget: what the mount may receive.
 
     Attributes:
+        recorder: collects what is read, for the audit log.
         oldest_age: the age in seconds of the oldest shared content that was read, 0 if all of it
             was requested for this mount. Content with a lease does not count.
         stale_age: the age in seconds of the oldest content that was used because the vault is
@@ -112,7 +145,7 @@ class VaultReader:
         self._endpoint = session.login.server.endpoint
         self._volume = volume
         self._purpose = purpose
-        self._recorder = recorder
+        self.recorder = recorder
         self._budget = budget
         self._cached_keys: set[CacheKey] = set()
         self.oldest_age = 0.0
@@ -141,21 +174,30 @@ class VaultReader:
                     memory_bytes=memory_size(response),
                 )
             except KeyferryError as error:
-                self._recorder.failed(name, error, seconds=now() - started)
+                self.recorder.failed(name, error, seconds=now() - started)
                 if isinstance(error, MountLimitError):
                     raise
                 return error
-            self._recorder.read(name, result, version=kv_version(response), seconds=now() - started)
+            self.recorder.read(name, result, version=kv_version(response), seconds=now() - started)
             return response
 
         distinct = list(dict.fromkeys(requests))
         results = await map_concurrently(one, distinct, limit=MAX_CONCURRENT_READS)
         return dict(zip(distinct, results, strict=True))
 
-    def retain_only(self, requests: Iterable[ReadRequest]) -> None:
-        """Record that the volume uses only these requests; release its other secrets."""
-        self._services.leases.retain_only(self._volume, map(self._pod_key, requests))
-        self._services.fetcher.retain_only(self._volume, self._cached_keys)
+    @property
+    def host(self) -> str:
+        """The host of the vault, as messages name it."""
+        return self._login.server.host
+
+    def lease_key(self, request: ReadRequest) -> CacheKey:
+        """Return the key of the secret with a lease that a request may have given."""
+        return self._pod_key(request)
+
+    @property
+    def cached_keys(self) -> AbstractSet[CacheKey]:
+        """The cache entries that this mount read."""
+        return self._cached_keys
 
     async def _read(self, request: ReadRequest) -> tuple[VaultResponse, CacheResult]:
         """Send one request, through the cache or for this pod only; say how it was served.
