@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 
 from keyferry.errors import MountLimitError
 
+MAX_ID = 2**32 - 2
+"""The largest user and group id; the one after it means "no change" to Linux."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileOwner:
     """Owner of a file.
 
     Attributes:
-        uid: the user, 0..2**32 - 2.
+        uid: the user, 0..MAX_ID.
         gid: the group; None to leave the group of the volume.
     """
 

@@ -11,6 +11,7 @@ import ctypes
 import os
 import resource
 import sys
+from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -54,3 +55,15 @@ def raise_descriptor_limit() -> None:
     """Raise the soft limit of open files to the hard limit; asyncio needs no low descriptors."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def has_capability(number: int) -> bool:
+    """Return whether this process has an effective capability.
+
+    Args:
+        number: of the capability, as in linux/capability.h.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> number & 1)
+    return False

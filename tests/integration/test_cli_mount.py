@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -417,7 +418,9 @@ async def test_result_is_json_on_request(tmp_path: Path, vault: DevVault) -> Non
     words = (_class(tmp_path), "target", "--secrets-dir", "out", "--dev-vault", "devvault")
     done = await run_cli("mount", *words, "-o", "json", cwd=tmp_path)
     result = json.loads(done.stdout)
-    assert [{"path": "SECRET_1", "mode": "0640", "bytes": len(CANARY)}] == result["files"]
+    owner = {"uid": os.geteuid(), "gid": os.getegid()}
+    file = {"path": "SECRET_1", "mode": "0640", **owner, "bytes": len(CANARY)}
+    assert [file] == result["files"]
     manifest = "out/secrets/default/app.yaml"
     assert [{"namespace": "default", "name": "app", "manifest": manifest}] == result["secrets"]
     assert CANARY not in done.stdout + done.stderr

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from keyferry.content import FileOwner
 from keyferry.errors import AccessDeniedError, IdentityError
 from keyferry.providers.settings import VaultSettings
 from keyferry.resilience.fetcher import Fetcher
@@ -52,6 +53,14 @@ class TestReading:
             entry("d", "v1/kv/old", secretKey="password"),
         )
         assert {"a": b"canary-1", "b/c": b"10", "d": b"canary-2"} == files
+
+    async def test_files_have_the_owner_of_their_entry(self, mounts: VaultMounts) -> None:
+        """The driver adds that of the SecretProviderClass."""
+        result = await mounts.mount(
+            entry("a", "secret/data/app/db", fileOwner="999:998"),
+            entry("b", "secret/data/app/db"),
+        )
+        assert [FileOwner(999, 998), None] == [file.owner for file in result.files]
 
     async def test_version_is_selected_by_query(self, vault: VaultApi, mounts: VaultMounts) -> None:
         """With `?version=` in the path."""

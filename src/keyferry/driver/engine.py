@@ -83,6 +83,8 @@ class EngineDependencies:
         secret_grace_period: seconds between the last use of a Secret and its deletion; 0 deletes it
             at once.
         unused_secrets_file: keeps the names of unused Secrets across restarts; None for memory.
+        ignores_foreign_owners: whether `fileOwner` has no effect where this process may not give
+            files to other users. Otherwise the publish fails.
     """
 
     store: ObjectStore
@@ -100,13 +102,14 @@ class EngineDependencies:
     audit_log: AuditLog = field(default_factory=NullAuditLog)
     secret_grace_period: float = 0.0
     unused_secrets_file: Path | None = None
+    ignores_foreign_owners: bool = False
 
 
 @asynccontextmanager
 async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
     """Build the engine and run its background tasks while the block runs."""
     volumes, events = VolumeTable(), VolumeEvents()
-    operations = VolumeOperations(deps.mounter)
+    operations = VolumeOperations(deps.mounter, ignores_foreign_owners=deps.ignores_foreign_owners)
     status_writer = PodStatusWriter(
         deps.store,
         volumes=volumes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from keyferry.content import FileOwner
+from keyferry.content import MAX_ID, FileOwner
 from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.go_values import parse_boolean
 from keyferry.formats.yaml_text import YamlScalar
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from keyferry.formats.yaml_text import YamlNode
 
-MAX_ID = 2**32 - 2
-"""The largest user and group id; the one after it means "no change" to Linux."""
 _OWNER = re.compile(r"([0-9]{1,10})(?::([0-9]{1,10}))?")
 _MODE = re.compile(r"0?[0-7]{1,3}")
 

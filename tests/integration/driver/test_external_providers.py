@@ -332,6 +332,52 @@ async def test_parameters_that_only_the_external_provider_understands_are_mounte
     assert driver.secret("s") is not None
 
 
+@pytest.mark.mounts
+async def test_owner_of_the_class_is_that_of_files_of_an_external_provider(
+    driver: Driver, folder: Path
+) -> None:
+    """An attribute of the pod overrides it."""
+    driver.write_class("owned", provider="ext", parameters={"fileOwner": "999"})
+    async with external_provider(folder / "ext.sock"):
+        target = await driver.publish("owned")
+        assert (999, 0) == (target / "a").stat()[4:6]
+        await driver.unpublish()
+        request = driver.publish_request("owned")
+        request.volume_context["fileOwner"] = "998:997"
+        await driver.send_publish(request)
+        assert (998, 997) == (target / "a").stat()[4:6]
+
+
+@pytest.mark.mounts
+async def test_owner_of_files_that_a_provider_writes_itself_is_refused(
+    driver: Driver, folder: Path
+) -> None:
+    """Keyferry does not touch them; nothing is left of the mount."""
+    driver.write_class("owned", provider="ext", parameters={"fileOwner": "999"})
+    async with external_provider(folder / "ext.sock", old_style("written")):
+        status = await failure(driver, "owned")
+    assert "provider 'ext' writes files itself, and fileOwner has no effect" in (
+        status.details() or ""
+    )
+
+
+async def test_invalid_owner_is_refused_before_the_provider_is_asked(
+    driver: Driver, folder: Path
+) -> None:
+    """A name is refused: there are no users in a volume."""
+    driver.write_class("owned", provider="ext", parameters={"fileOwner": "postgres"})
+    asked: list[wire.MountRequest] = []
+
+    async def record(message: wire.MountRequest, _: Context) -> wire.MountResponse:
+        asked.append(message)
+        return encode_result(mount_result({"a": "x"}))
+
+    async with external_provider(folder / "ext.sock", record):
+        status = await failure(driver, "owned")
+    assert [] == asked
+    assert "fileOwner 'postgres' is not a uid or uid:gid" in (status.details() or "")
+
+
 async def test_health_of_used_providers_is_logged(driver: Driver, folder: Path) -> None:
     """A provider that stops to respond is one warning; unused providers are not called."""
     plugins = Providers(

@@ -244,6 +244,7 @@ async def _running(
                 node="",
                 rotation_interval=0,
                 clock=clock,
+                ignores_foreign_owners=True,
             )
         ) as engine,
     ):

@@ -20,11 +20,15 @@ class VisibleFile:
         path: relative to the volume, with forward slashes.
         mode: permission bits.
         contents: all bytes.
+        uid: the user that it belongs to.
+        gid: its group.
     """
 
     path: str
     mode: int
     contents: bytes = field(repr=False)
+    uid: int
+    gid: int
 
 
 def visible_files(target: Path) -> list[VisibleFile]:
@@ -40,7 +44,11 @@ def visible_files(target: Path) -> list[VisibleFile]:
         root = data.resolve()
         return [
             VisibleFile(
-                path.relative_to(root).as_posix(), path.stat().st_mode & 0o777, path.read_bytes()
+                path.relative_to(root).as_posix(),
+                (status := path.stat()).st_mode & 0o777,
+                path.read_bytes(),
+                status.st_uid,
+                status.st_gid,
             )
             for path in sorted(root.rglob("*"))
             if path.is_file()

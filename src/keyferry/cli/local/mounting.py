@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from keyferry.cli.local.options import LocalOptions
     from keyferry.driver.publish.delivery import PublishResult
     from keyferry.driver.request import PublishRequest
+
+
+_MAX_LISTED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +117,31 @@ def _print_result(
         where = "tmpfs" if can_mount() else "a private folder on disk; a tmpfs requires root"
         out.report(f"mounted at {job.target} ({where}) in {seconds * 1000:.0f} ms:")
         for file in files:
-            out.report(f"  {file.path}  {file.mode:04o}  {counted(len(file.contents), 'byte')}")
+            mode = f"{file.mode:04o}"
+            if file.uid != os.geteuid():
+                mode += f"  {file.uid}:{file.gid}"
+            out.report(f"  {file.path}  {mode}  {counted(len(file.contents), 'byte')}")
         for manifest in manifests:
             out.report(f"  Secret {manifest.stem}  {manifest}")
+    _warn_of_owners(published, files)
     _print_problems(published, deduplicator)
+
+
+def _warn_of_owners(published: PublishResult, files: list[VisibleFile]) -> None:
+    """Warn where `fileOwner` has no effect, or does not let its user read the file."""
+    uid, paths = os.geteuid(), published.file_changes.without_owner
+    if paths:
+        some = ", ".join(paths[:_MAX_LISTED]) + (", ..." if len(paths) > _MAX_LISTED else "")
+        belong = "belongs" if len(paths) == 1 else "belong"
+        console().warn(
+            f"fileOwner has no effect: only root can give files to another user, so {some} {belong}"
+            f" to user {uid}"
+        )
+    elif not can_mount() and any(file.uid != uid for file in files):
+        console().warn(
+            f"only user {uid} can enter the private folder, so the users of fileOwner cannot read"
+            " their files; run keyferry mount with CAP_SYS_ADMIN to mount a tmpfs"
+        )
 
 
 def _document(
@@ -128,7 +153,13 @@ def _document(
         "tmpfs": can_mount(),
         "seconds": round(seconds, 3),
         "files": [
-            {"path": file.path, "mode": f"{file.mode:04o}", "bytes": len(file.contents)}
+            {
+                "path": file.path,
+                "mode": f"{file.mode:04o}",
+                "uid": file.uid,
+                "gid": file.gid,
+                "bytes": len(file.contents),
+            }
             for file in files
         ],
         "secrets": [

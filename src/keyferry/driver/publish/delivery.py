@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.driver.publish.plan import Adopt, Refresh
+from keyferry.driver.publish.volume_content import complete_files
 from keyferry.driver.request import check_attributes, mount_call
 from keyferry.driver.volumes.atomic_writer import NO_CHANGES, FileChanges
 from keyferry.driver.volumes.volume_events import VolumePublished, VolumeRefreshed
@@ -19,6 +20,7 @@ from keyferry.errors import KeyferryError
 from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.kubernetes.pod_status import VersionChange, version_changes
 from keyferry.providers.auditing import audited, subject_of
+from keyferry.rendering.class_options import parse_volume_options
 from keyferry.resilience.call_context import Purpose
 from keyferry.telemetry.logs import get_logger
 
@@ -180,6 +182,7 @@ class ContentDelivery:
         call: MountCall,
         previous: Sequence[ObjectVersion],
     ) -> tuple[MountResult, FileChanges]:
+        options = parse_volume_options(call.attributes)
         subject = subject_of(call, spc.provider, is_refresh=call.purpose is Purpose.REFRESH)
         with audited(self._audit_log, subject, previous, clock=self._clock) as audit:
             try:
@@ -193,7 +196,7 @@ class ContentDelivery:
             file_changes = await self._operations.mount_and_write(
                 Path(request.target_path),
                 request.group,
-                result.files,
+                complete_files(result, options, spc),
                 tenant=request.pod.namespace,
             )
         return result, file_changes

@@ -4,12 +4,13 @@
     target/..data -> ..2026_...          swapped by one rename
     target/foo    -> ..data/foo          one link per first path element
 
-The layout is that of kubelet's AtomicWriter, with two differences: a change of a file mode is
-written even if no content changes, and the next write repairs what a killed process left behind (a
-half-written folder, a stray `..data_tmp`, a missing link).
+The layout is that of kubelet's AtomicWriter, with two differences: a change of a file mode or an
+owner is written even if no content changes, and the next write repairs what a killed process left
+behind (a half-written folder, a stray `..data_tmp`, a missing link).
 
 If the root of the volume belongs to a group (see `mounter`), every new file and folder belongs to
-it from the start. File modes are those of the request.
+it from the start. File modes and owners are those of the request. Folders always belong to the user
+of this process, and everybody may enter them.
 """
 
 from __future__ import annotations
@@ -25,8 +26,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyferry.content import SecretFile
-from keyferry.driver.volumes.trees import files_below, read_regular_file, remove_folder
+from keyferry.content import FileOwner, SecretFile
+from keyferry.driver.volumes.owners import as_owner_error, check_owner
+from keyferry.driver.volumes.trees import (
+    FileOnDisk,
+    files_below,
+    read_regular_file,
+    remove_folder,
+)
 from keyferry.errors import FilesInvalidError, VolumeError
 from keyferry.formats.volume_paths import count_problem, path_conflict, path_problem
 
@@ -40,11 +47,19 @@ _TIMESTAMPED_DIR = re.compile(r"\.\.\d{4}(_\d\d){5}\.\d+")
 
 @dataclass(frozen=True, slots=True)
 class FileChanges:
-    """The sorted paths that a write changed; all empty when the volume was already up to date."""
+    """The sorted paths that a write changed; all empty when the volume was already up to date.
+
+    Attributes:
+        added: new files.
+        changed: files with another content, mode or owner.
+        removed: files that no longer exist.
+        without_owner: files whose owner this process may not set. They are no change.
+    """
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    without_owner: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything changed."""
@@ -55,12 +70,13 @@ NO_CHANGES = FileChanges()
 
 
 def check_files(files: Sequence[SecretFile]) -> None:
-    """Check that all paths can exist in one volume. [pure]
+    """Check that all paths can exist in one volume, and all owners on one machine. [pure]
 
     Raises:
-        FilesInvalidError: a path is invalid, or two paths conflict.
+        FilesInvalidError: a path or an owner is invalid, or two paths conflict.
     """
     for file in files:
+        check_owner(file)
         if problem := path_problem(file.path):
             raise FilesInvalidError(
                 f"invalid filepath: the path {file.path[:100]!r} {problem}",
@@ -95,14 +111,15 @@ def write_volume(root: Path, files: Sequence[SecretFile]) -> FileChanges:
         The files that changed.
 
     Raises:
-        FilesInvalidError: a path is invalid; nothing was written.
-        VolumeError: the file system failed; the previous content is intact.
+        FilesInvalidError: a path or an owner is invalid; nothing was written.
+        VolumeError: the file system failed, or this process may not set an owner; the previous
+            content is intact.
     """
     check_files(files)
     try:
         current = _current_dir(root)
         before = _read_tree(root / current) if current else {}
-        after = {file.path: (file.mode & 0o777, file.contents) for file in files}
+        after = _expected(files, (root / current) if current else root)
         written = _compare(before, after)
         tops = {path.split("/")[0] for path in after}
         if current is None or written:
@@ -132,17 +149,19 @@ def read_volume(root: Path) -> tuple[SecretFile, ...]:
     Raises:
         VolumeError: the files cannot be read.
     """
-    contents: dict[str, tuple[int, bytes]] = {}
+    found: dict[str, FileOnDisk] = {}
     try:
         for entry in _entries(root):
             if not entry.name.startswith(".."):
-                contents |= _read_entry(root, entry.name)
+                found |= _read_entry(root, entry.name)
+        current = _current_dir(root)
+        default = ((root / current) if current else root).stat()
     except OSError as error:
         raise VolumeError(
             f"cannot read the files of {root}: {error.strerror or error}",
             "Check the files that the provider wrote there.",
         ) from error
-    return tuple(SecretFile(path, *contents[path]) for path in sorted(contents))
+    return tuple(_as_secret_file(path, found[path], default) for path in sorted(found))
 
 
 def is_written(root: Path) -> bool:
@@ -205,13 +224,38 @@ def _inherits_group(root: Path) -> bool:
     return bool(status.st_gid) and bool(status.st_mode & stat.S_ISGID)
 
 
-def _read_tree(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Return mode and content of every file below `folder`, by relative path.
+def _as_secret_file(path: str, file: FileOnDisk, default: os.stat_result) -> SecretFile:
+    """Return a file that was read, without an owner if it is that of `default`."""
+    owner = None
+    if (file.uid, file.gid) != (default.st_uid, default.st_gid):
+        owner = FileOwner(file.uid, None if file.gid == default.st_gid else file.gid)
+    return SecretFile(path, file.mode, file.contents, owner)
+
+
+def _expected(files: Sequence[SecretFile], folder: Path) -> dict[str, FileOnDisk]:
+    """Return how `files` are found in a volume that is up to date.
+
+    A file without an owner belongs to the user and the group of its folder. On some file systems
+    these are not those of this process.
+    """
+    default = folder.stat()
+    expected: dict[str, FileOnDisk] = {}
+    for file in files:
+        uid, gid = default.st_uid, default.st_gid
+        if file.owner is not None:
+            uid = file.owner.uid
+            gid = gid if file.owner.gid is None else file.owner.gid
+        expected[file.path] = FileOnDisk(file.mode & 0o777, file.contents, uid, gid)
+    return expected
+
+
+def _read_tree(folder: Path) -> dict[str, FileOnDisk]:
+    """Return every file below `folder`, by relative path.
 
     Files that their own mode makes unreadable are omitted, hence written again. So are links and
     special files, which this module never creates there.
     """
-    contents: dict[str, tuple[int, bytes]] = {}
+    contents: dict[str, FileOnDisk] = {}
     for name, path in files_below(folder):
         with suppress(PermissionError):
             if file := read_regular_file(path):
@@ -219,7 +263,7 @@ def _read_tree(folder: Path) -> dict[str, tuple[int, bytes]]:
     return contents
 
 
-def _read_entry(root: Path, name: str) -> dict[str, tuple[int, bytes]]:
+def _read_entry(root: Path, name: str) -> dict[str, FileOnDisk]:
     """Read the file or folder `name` of `root`, or the one that it links to."""
     real = Path(os.path.realpath(root / name))
     if not real.is_relative_to(os.path.realpath(root)):
@@ -230,9 +274,7 @@ def _read_entry(root: Path, name: str) -> dict[str, tuple[int, bytes]]:
     return {} if file is None else {name: file}
 
 
-def _compare(
-    before: dict[str, tuple[int, bytes]], after: dict[str, tuple[int, bytes]]
-) -> FileChanges:
+def _compare(before: dict[str, FileOnDisk], after: dict[str, FileOnDisk]) -> FileChanges:
     return FileChanges(
         added=tuple(sorted(after.keys() - before.keys())),
         changed=tuple(sorted(p for p in after.keys() & before.keys() if after[p] != before[p])),
@@ -260,7 +302,7 @@ def _write_timestamped_dir(root: Path, files: Sequence[SecretFile], top_level: s
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(stamp)
         temporary.replace(root / DATA_DIR_NAME)
-    except OSError:
+    except (OSError, VolumeError):
         with suppress(OSError):
             remove_folder(folder)
         raise
@@ -273,7 +315,11 @@ def _write_file(path: str, file: SecretFile) -> None:
         rest = memoryview(file.contents)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
-        os.fchmod(descriptor, file.mode & 0o777)
+        os.fchmod(descriptor, file.mode & 0o777)  # which only its owner may, so it comes first
+        if file.owner is not None:
+            with as_owner_error(file):
+                gid = -1 if file.owner.gid is None else file.owner.gid  # -1: unchanged
+                os.fchown(descriptor, file.owner.uid, gid)
     finally:
         os.close(descriptor)
 

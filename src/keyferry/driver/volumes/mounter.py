@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from keyferry.content import DEFAULT_MAX_BYTES
@@ -26,16 +25,19 @@ from keyferry.driver.volumes.trees import clear_folder
 from keyferry.errors import VolumeError
 from keyferry.formats.mountinfo import mount_points
 from keyferry.formats.volume_paths import MAX_ENTRIES, MAX_FILES
+from keyferry.process import has_capability
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _log = get_logger("mount")
 
 MOUNT_SOURCE = "keyferry"
 """The source in /proc/mounts, by which mounts of Keyferry are recognized."""
 
+_CAP_SYS_ADMIN = 21
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _CORRUPTED_ERRNOS = {errno.ESTALE, errno.ENOTCONN, errno.EIO, errno.EACCES, errno.EHOSTDOWN}
@@ -224,10 +226,7 @@ def _tmpfs_limits(max_bytes: int) -> str:
 
 def can_mount() -> bool:
     """Return whether this process may mount (effective CAP_SYS_ADMIN)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> 21 & 1)
-    return False
+    return has_capability(_CAP_SYS_ADMIN)
 
 
 def _is_mount(target: Path) -> bool:

@@ -7,11 +7,13 @@ a SecretProviderClass names. So an unpublish never waits for another tenant.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from keyferry.aio.threads import DedicatedThreads
 from keyferry.driver.volumes.atomic_writer import NO_CHANGES, read_volume, write_volume, written_at
+from keyferry.driver.volumes.owners import can_set_owners, without_foreign_owners
 from keyferry.formats.mountinfo import mount_points
 
 if TYPE_CHECKING:
@@ -34,10 +36,13 @@ class VolumeOperations:
 
     Args:
         mounter: mounts and unmounts volumes.
+        ignores_foreign_owners: whether files belong to this process if it may not give them to
+            their owner. Otherwise the write fails.
     """
 
-    def __init__(self, mounter: Mounter) -> None:
+    def __init__(self, mounter: Mounter, *, ignores_foreign_owners: bool = False) -> None:
         self._mounter = mounter
+        self._ignores_foreign_owners = ignores_foreign_owners and not can_set_owners()
         self._threads = DedicatedThreads("volume", THREADS)
         # A semaphore exists as long as a call uses it.
         self._writers: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -127,7 +132,12 @@ class VolumeOperations:
         self, target: Path, group: int | None, files: Sequence[SecretFile]
     ) -> FileChanges:
         self._mounter.mount(target, group)
-        return write_volume(target, files) if files else NO_CHANGES
+        if not files:
+            return NO_CHANGES
+        if not self._ignores_foreign_owners:
+            return write_volume(target, files)
+        files, without_owner = without_foreign_owners(files)
+        return replace(write_volume(target, files), without_owner=without_owner)
 
 
 def _mounted_paths(source: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,23 @@ if TYPE_CHECKING:
 
     class _Remove(Protocol):
         def __call__(self, path: str, /, *, dir_fd: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileOnDisk:
+    """A regular file as it was found.
+
+    Attributes:
+        mode: permission bits.
+        contents: all bytes.
+        uid: the user that it belongs to.
+        gid: its group.
+    """
+
+    mode: int
+    contents: bytes = field(repr=False)
+    uid: int
+    gid: int
 
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -44,8 +61,8 @@ def files_below(folder: Path) -> Iterator[tuple[str, Path]]:
                     yield prefix + entry.name, Path(entry.path)
 
 
-def read_regular_file(path: Path) -> tuple[int, bytes] | None:
-    """Return the permission bits and the content of a regular file.
+def read_regular_file(path: Path) -> FileOnDisk | None:
+    """Return a regular file.
 
     None for anything else (a link, FIFO, socket or device), and if nothing is there. Opening a FIFO
     the ordinary way would block for as long as nobody writes to it.
@@ -61,7 +78,9 @@ def read_regular_file(path: Path) -> tuple[int, bytes] | None:
         return None
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(file.fileno())
-        return (stat.S_IMODE(status.st_mode), file.read()) if stat.S_ISREG(status.st_mode) else None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return FileOnDisk(stat.S_IMODE(status.st_mode), file.read(), status.st_uid, status.st_gid)
 
 
 def remove_folder(folder: Path) -> None:

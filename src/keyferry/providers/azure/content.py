@@ -324,7 +324,7 @@ def render_all(
             ):
                 rendered = render(content, vault_object, options, parse)
                 files += (
-                    limit.add(SecretFile(path + suffix, mode, data))
+                    limit.add(SecretFile(path + suffix, mode, data, vault_object.options.owner))
                     for suffix, data in rendered.files
                 )
                 versions += [ObjectVersion(object_id, content.version)] * len(rendered.files)

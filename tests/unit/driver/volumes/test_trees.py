@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.driver.volumes.trees import (
+    FileOnDisk,
     clear_folder,
     files_below,
     read_regular_file,
@@ -109,7 +110,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     file.chmod(0o640)
     os.mkfifo(fifo)
     link.symlink_to(file)
-    assert (0o640, b"x") == read_regular_file(file)
+    assert FileOnDisk(0o640, b"x", os.geteuid(), os.getegid()) == read_regular_file(file)
     assert read_regular_file(fifo) is None
     assert read_regular_file(link) is None
     assert read_regular_file(tmp_path / "missing") is None

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from keyferry.content import DEFAULT_MAX_BYTES, FileLimit, ObjectVersion, SecretFile
+from keyferry.content import DEFAULT_MAX_BYTES, FileLimit, FileOwner, ObjectVersion, SecretFile
 from keyferry.errors import (
     ClassInvalidError,
     KeyferryError,
@@ -85,6 +85,13 @@ def test_separate_files_share_mode_id_and_version() -> None:
         SecretFile("tls", 0o600, MADE.key_pem + MADE.pem),
     ) == result.files
     assert (ObjectVersion("secret/web", "v1"),) * 3 == result.versions
+
+
+def test_all_files_of_an_entry_have_its_owner() -> None:
+    """Certificate, key and bundle."""
+    text = entry("secret", "web", objectAlias="tls", fileOwner="999:998")
+    result = delivered((text, (BUNDLE,)), options=SEPARATE).result
+    assert [FileOwner(999, 998)] * 3 == [file.owner for file in result.files]
 
 
 def test_separate_files_of_each_version_in_a_history() -> None:

@@ -216,7 +216,7 @@ def render_all(
             failures.append((str(entry), error))
             continue
         mode = default_mode if entry.mode is None else entry.mode
-        files.append(limit.add(SecretFile(entry.name, mode, content)))
+        files.append(limit.add(SecretFile(entry.name, mode, content, entry.options.owner)))
         versions.append(ObjectVersion(entry.id, content_version(hmac_key, entry, content)))
     if failures:
         raise combined(failures)

@@ -1,0 +1,44 @@
+"""docs/guides: the commands for a laptop in the guides of options, run as they are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.guides import COMMAND_TIMEOUT_SECONDS, GUIDES, commands, shell, unmount
+
+ROOT = Path(__file__).parents[2]
+WAIT = "while [ ! -e shop/vault/connection.json ]; do sleep 0.05; done"
+FILES_OF_OTHER_USERS = """\
+shop/files/api-key 440 1000:2000
+shop/files/db-password 400 999:0
+"""
+
+
+def run_laptop_commands(folder: Path, guide: str) -> str:
+    """Run the blocks for a laptop, and return what they print.
+
+    They use a folder of the test instead of one in /tmp, which does not exist afterwards.
+    """
+    script = commands(GUIDES / f"{guide}.md", "Try it on a laptop")
+    assert "sleep 2 # until the emulator listens\n" in script
+    script = script.replace("sleep 2 # until", f"{WAIT} # until")
+    script = script.replace("/tmp/shop", "shop").replace("examples/", f"{ROOT}/examples/")
+    try:
+        with shell(folder, script, {"HOME": str(folder)}) as process:
+            output, _ = process.communicate(timeout=COMMAND_TIMEOUT_SECONDS)
+    finally:
+        unmount(folder / "shop" / "files")
+    assert 0 == process.returncode, output
+    assert [] == list(folder.iterdir())
+    return output
+
+
+@pytest.mark.mounts
+def test_commands_of_file_owner(tmp_path: Path) -> None:
+    """The files belong to other users than root, as the page shows."""
+    output = run_laptop_commands(tmp_path, "file-owner")
+    assert FILES_OF_OTHER_USERS in output
+    shown = FILES_OF_OTHER_USERS.replace("shop/", "/tmp/shop/")
+    assert shown in (GUIDES / "file-owner.md").read_text()
