@@ -13,7 +13,13 @@ from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.go_values import parse_duration
 from keyferry.formats.volume_paths import path_problem
 from keyferry.formats.yaml_text import YamlError, YamlList, YamlMap, YamlScalar, read_yaml
-from keyferry.rendering.fields import parse_mode, parse_owner, parse_switch, scalar_text
+from keyferry.rendering.fields import (
+    is_variable_name,
+    parse_mode,
+    parse_owner,
+    parse_switch,
+    scalar_text,
+)
 from keyferry.rendering.object_options import NO_DEFAULTS, ObjectDefaults, parse_on_missing
 
 if TYPE_CHECKING:
@@ -22,6 +28,8 @@ if TYPE_CHECKING:
     from keyferry.content import FileOwner
     from keyferry.formats.yaml_text import YamlNode
 
+MAX_ENV_NAME = 128
+"""The maximum length of the name of a variable in a file that kubelet reads."""
 MAX_TEMPLATES = 100
 """The maximum number of templates of one SecretProviderClass."""
 
@@ -49,7 +57,8 @@ class EnvFileOptions:
 
     Attributes:
         path: of the file in the volume.
-        names: names of variables by path of the file, where they are not derived from it.
+        names: names of variables by path of the file, where they are not derived from it; "" for a
+            file that is left out.
     """
 
     path: str
@@ -132,25 +141,55 @@ def _refresh_interval(text: str) -> float | None:
 
 def _env_file(parameters: Mapping[str, str]) -> EnvFileOptions | None:
     path = parameters.get("envFile", "").strip()
-    names = _mapping("envNames", parameters.get("envNames", ""))
+    names = _env_names(parameters.get("envNames", ""))
     if not path:
         if names:
             remedy = "Set envFile to the path of the file, such as .env."
             raise ClassInvalidError("envNames is set, but envFile is not", remedy)
         return None
     if problem := path_problem(path):
-        raise ClassInvalidError(f"envFile '{excerpt(path)}' {problem}", "Choose another path.")
+        raise ClassInvalidError(
+            f"envFile '{excerpt(path)}' {problem}", "Choose another path, such as .env."
+        )
     return EnvFileOptions(path, names)
 
 
-def _mapping(name: str, text: str) -> tuple[tuple[str, str], ...]:
-    root = _read(name, text)
+def _env_names(text: str) -> tuple[tuple[str, str], ...]:
+    root = _read("envNames", text)
     if root is None:
         return ()
     if not isinstance(root, YamlMap):
-        remedy = f"Write one line 'FILE: NAME' per file below {name}: |."
-        raise ClassInvalidError(f"{name} is not a mapping (line {root.line} of {name})", remedy)
-    return tuple((key, scalar_text(root.entries, key) or "") for key in root.entries)
+        remedy = "Write one line 'FILE: NAME' per file below envNames: |."
+        raise ClassInvalidError(f"envNames is not a mapping (line {root.line} of envNames)", remedy)
+    names: dict[str, str] = {}
+    for path, node in root.entries.items():
+        try:
+            name = _env_name(path, (scalar_text(root.entries, path) or "").strip())
+            others = [other for other, taken in names.items() if name and taken == name]
+            if others:
+                raise ClassInvalidError(
+                    f"'{excerpt(others[0])}' and '{excerpt(path)}' have the same name {name}",
+                    "Choose another name for one of them.",
+                )
+        except ClassInvalidError as error:
+            place = f"envNames, line {node.line} of envNames"
+            raise ClassInvalidError(f"{place}: {error.problem}", error.remedy) from None
+        names[path] = name
+    return tuple(names.items())
+
+
+def _env_name(path: str, name: str) -> str:
+    if problem := path_problem(path):
+        raise ClassInvalidError(
+            f"the path '{excerpt(path)}' {problem}", "Write the path of a file of the volume."
+        )
+    if name and (len(name) > MAX_ENV_NAME or not is_variable_name(name)):
+        raise ClassInvalidError(
+            f"'{excerpt(name)}' cannot be the name of an environment variable",
+            f"Use at most {MAX_ENV_NAME} letters, digits and '_', and do not begin with a"
+            ' digit; "" leaves the file out.',
+        )
+    return name
 
 
 def _templates(text: str) -> tuple[TemplateOptions, ...]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from keyferry.formats.yaml_text import YamlNode
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWNER = re.compile(r"([0-9]{1,10})(?::([0-9]{1,10}))?")
 _MODE = re.compile(r"0?[0-7]{1,3}")
 
@@ -87,3 +88,16 @@ def parse_mode(text: str | None) -> int | None:
         problem = f"filePermission '{excerpt(text)}' is not an octal mode"
         raise ClassInvalidError(problem, "Write a mode such as 0640.")
     return int(text, 8)
+
+
+def is_variable_name(name: str) -> bool:
+    """Return whether shells accept `name` for an environment variable."""
+    return _VARIABLE.fullmatch(name) is not None
+
+
+def default_variable_name(path: str) -> str:
+    """Return the name for the file at `path`: `db/password` -> `DB_PASSWORD`.
+
+    It is not valid if it begins with a digit.
+    """
+    return re.sub(r"[^A-Za-z0-9]", "_", path).upper()

@@ -6,10 +6,10 @@ Without a choice, each file of the volume is a variable: `db-password` becomes D
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ObjectUnusableError, RequestInvalidError, excerpt
+from keyferry.rendering.fields import default_variable_name, is_variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 MAX_VARIABLE_BYTES = 128 * 1024
 """Linux refuses to start a program with a longer `NAME=value` (MAX_ARG_STRLEN)."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SPECIAL = frozenset({"BASH_ENV", "ENV", "HOME", "IFS", "PATH", "SHELL", "USER"})
 _SPECIAL_PREFIXES = ("LD_", "DYLD_")
 
@@ -39,7 +38,7 @@ def parse_assignment(text: str, place: str) -> tuple[str, str]:
             f"{place}: {excerpt(text)!r} is not NAME=OBJECT",
             "Write, for example, DB_PASSWORD=db-password.",
         )
-    if not _NAME.fullmatch(name):
+    if not is_variable_name(name):
         raise RequestInvalidError(
             f"{place}: {excerpt(name)!r} cannot be the name of an environment variable",
             "Use letters, digits and '_', and do not begin with a digit.",
@@ -73,8 +72,8 @@ def default_name(path: str) -> str:
     Raises:
         RequestInvalidError: the name would be invalid, or have a meaning for every program.
     """
-    name = re.sub(r"[^A-Za-z0-9]", "_", path).upper()
-    if not _NAME.fullmatch(name):
+    name = default_variable_name(path)
+    if not is_variable_name(name):
         raise RequestInvalidError(
             f"{path} has no valid name as an environment variable: {name} begins with a digit",
             f"Choose a name: --env NAME={path}. Then only the chosen objects become variables.",
