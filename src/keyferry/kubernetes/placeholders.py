@@ -28,11 +28,15 @@ _PLACEHOLDER = re.compile(
     """,
     re.VERBOSE,
 )
+_FREE_TEXTS = frozenset(("templates",))
+"""Parameters whose own language has braces, and whose texts may have any of the others."""
 
 
 def find_placeholder(parameters: Mapping[str, str]) -> tuple[str, str] | None:
     """Return the first parameter that contains a placeholder, and the placeholder."""
     for key, value in parameters.items():
+        if key in _FREE_TEXTS:
+            continue
         if found := _PLACEHOLDER.search(value):
             return key, found[0]
     return None

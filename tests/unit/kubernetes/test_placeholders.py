@@ -48,6 +48,14 @@ def test_ordinary_texts_have_no_placeholder(text: str) -> None:
     assert find_placeholder({"objects": text}) is None
 
 
+def test_templates_have_no_placeholder() -> None:
+    """Braces name files there, and the text around them is the configuration of any program."""
+    text = "- path: .env\n  template: |\n    {{ db-password }} ${HOME} $(id) <Server port> __x__\n"
+    assert find_placeholder({"templates": text}) is None
+    found = find_placeholder({"templates": text, "tenantID": "{{ .Values.tenant }}"})
+    assert found == ("tenantID", "{{ .Values.tenant }}")
+
+
 def test_remedy_of_the_placeholder_replaces_that_of_the_error_it_caused() -> None:
     """The other remedy would be wrong. The error itself is shared, and stays as it is."""
     error = ClassInvalidError('Invalid vault name: "${KV}"', "Remove '${}'.")
