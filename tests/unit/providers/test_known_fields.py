@@ -245,6 +245,28 @@ def test_unknown_field_of_an_object_is_explained(provider: str, line: str, expec
     assert expected in warning
 
 
+@pytest.mark.parametrize("provider", ["azure", "vault", "openbao"])
+def test_unknown_field_of_a_template_is_explained(provider: str) -> None:
+    """Otherwise everybody could read a file whose misspelled mode has no effect."""
+    entry = "path: a\n  template: x\n  filePermission: '0400'\n  fileOwner: '1'\n"
+    text = f"- {entry}- {entry}  filePermissions: '0400'\n  owner: '5'\n  x-note: y\n"
+    second = "unknown field spec.parameters.templates[1]"
+    expected = [f"{second}.filePermissions", f"{second}.owner"]
+    assert expected == warnings(provider, {"templates": text})
+    text = "- name: a\n  content: x\n  mode: '0400'\n  uid: '5'\n---\n- path: b\n"
+    meant = {"name": "path", "content": "template", "mode": "filePermission", "uid": "fileOwner"}
+    ignored, *found = warnings(provider, {"templates": text})
+    assert "templates.--- has no effect: only the first YAML document is read" in ignored
+    first = "unknown field spec.parameters.templates[0]"
+    assert [f"{first}.{name}: did you mean {field}?" for name, field in meant.items()] == found
+
+
+@pytest.mark.parametrize("templates", ["", "a: [", "x", "- 1", "a: 1", "-"])
+def test_invalid_templates_are_left_to_the_mount(templates: str) -> None:
+    """The mount reports them."""
+    assert [] == warnings("azure", {"templates": templates})
+
+
 @pytest.mark.parametrize(
     ("provider", "objects", "expected"),
     [

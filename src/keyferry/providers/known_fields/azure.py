@@ -24,6 +24,7 @@ from keyferry.providers.known_fields.names import (
     ignored_documents,
     notes_of_other_products,
 )
+from keyferry.providers.known_fields.templates import unknown_template_fields
 from keyferry.providers.known_fields.yaml_fields import find_in_yaml
 
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ def missing_secret_key(key: str, keys: Collection[str], remedy: str) -> tuple[st
 
 def _unknown_fields(parameters: Mapping[str, str], path: str) -> Iterator[UnknownField]:
     yield from PARAMETERS.find(path, parameters)
+    yield from unknown_template_fields(parameters, path)
     try:
         text = parameters.get("objects", "")
         root = read_yaml(text)

@@ -26,6 +26,7 @@ from keyferry.providers.known_fields.names import (
     ignored_documents,
     notes_of_other_products,
 )
+from keyferry.providers.known_fields.templates import unknown_template_fields
 from keyferry.providers.known_fields.yaml_fields import find_in_yaml
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ def _unknown_fields(
     parameters: Mapping[str, str], table: FieldTable, path: str
 ) -> Iterator[UnknownField]:
     yield from table.find(path, parameters)
+    yield from unknown_template_fields(parameters, path)
     try:
         text = parameters.get("objects", "")
         root = read_yaml(text)
