@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from keyferry.accesses import AccessOutcome, AccessSource, ObjectAccess, VaultAccess
+from keyferry.errors import KeyferryError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from keyferry.errors import KeyferryError
     from keyferry.resilience.metrics import CacheResult
 
 _SOURCES: Mapping[CacheResult, AccessSource] = {
@@ -83,6 +84,22 @@ class VaultAccessRecorder:
                 stage=error.stage.value,
             )
         )
+
+    @contextmanager
+    def opening(self, names: Iterable[str], now: Callable[[], float]) -> Iterator[None]:
+        """Record that objects could not be read if the block, which logs in, raises.
+
+        Args:
+            names: the objects as the vault knows them.
+            now: returns the seconds of a monotonic clock.
+        """
+        started = now()
+        try:
+            yield
+        except KeyferryError as error:
+            for name in dict.fromkeys(names):
+                self.failed(name, error, seconds=now() - started)
+            raise
 
     def delivered(self, status_versions: Mapping[str, tuple[tuple[str, str], ...]]) -> None:
         """Record which entries of the pod status depend on each object.

@@ -131,22 +131,31 @@ def _build_openbao(deps: ProviderDependencies) -> Provider:
 
 def _vault_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
     from keyferry.providers.vault.objects import named_files
+    from keyferry.providers.vault.product import VAULT
 
-    return named_files(parameters)
+    return named_files(parameters, VAULT)
+
+
+def _openbao_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
+    from keyferry.providers.vault.objects import named_files
+    from keyferry.providers.vault.product import OPENBAO
+
+    return named_files(parameters, OPENBAO)
 
 
 def _unknown_vault_fields(parameters: Mapping[str, str], path: str) -> tuple[UnknownField, ...]:
     from keyferry.providers.known_fields.vault import unknown_fields
     from keyferry.providers.vault.product import VAULT
 
-    return unknown_fields(parameters, VAULT.parameters, path=path)
+    return unknown_fields(parameters, VAULT.parameters, objects=VAULT.object_fields, path=path)
 
 
 def _unknown_openbao_fields(parameters: Mapping[str, str], path: str) -> tuple[UnknownField, ...]:
     from keyferry.providers.known_fields.vault import unknown_fields
     from keyferry.providers.vault.product import OPENBAO
 
-    return unknown_fields(parameters, OPENBAO.parameters, path=path)
+    objects = OPENBAO.object_fields
+    return unknown_fields(parameters, OPENBAO.parameters, objects=objects, path=path)
 
 
 def _unknown_vault_keys(keys: Collection[str]) -> tuple[UnknownField, ...]:
@@ -206,7 +215,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         name="openbao",
         module="keyferry.providers.vault.provider",
         build=_build_openbao,
-        named_files=_vault_files,
+        named_files=_openbao_files,
         unknown_fields=_unknown_openbao_fields,
         unknown_secret_keys=_unknown_vault_keys,
         check=_check_openbao,

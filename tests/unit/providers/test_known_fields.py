@@ -20,6 +20,7 @@ from keyferry.providers.known_fields.names import (
     AZURE_PARAMETERS,
     KUBELET_ATTRIBUTES,
     KUBELET_PREFIX,
+    VAULT_ENTRY_SUFFIXES,
     VAULT_OBJECT_FIELDS,
     VAULT_PARAMETER_SUFFIXES,
     VAULT_PARAMETERS,
@@ -61,7 +62,8 @@ def test_pages_list_all_parameters() -> None:
 def test_pages_list_all_fields_of_objects() -> None:
     """And no others."""
     assert set(AZURE_OBJECT_FIELDS) == documented("azure.md", "Objects")
-    assert set(VAULT_OBJECT_FIELDS) == documented("vault.md", "Objects")
+    vault = {*VAULT.role_keys, *VAULT_OBJECT_FIELDS, *(f"vault{s}" for s in VAULT_ENTRY_SUFFIXES)}
+    assert vault == documented("vault.md", "Objects")
 
 
 class Recorded(Mapping[str, str]):
@@ -138,8 +140,8 @@ def test_every_known_parameter_and_field_is_silent() -> None:
     azure = AZURE | dict.fromkeys(AZURE_PARAMETERS, "") | {"objects": AZURE["objects"]}
     entry = "".join(f"  {name}: ''\n" for name in AZURE_OBJECT_FIELDS)
     assert [] == warnings("azure", azure | {"objects": f"array:\n- |\n{entry}"})
-    entry = "".join(f"  {name}: ''\n" for name in VAULT_OBJECT_FIELDS)
     for product in (VAULT, OPENBAO):
+        entry = "".join(f"  {name}: ''\n" for name in product.object_fields.known)
         parameters = dict.fromkeys(product.parameters.known, "")
         assert [] == warnings(product.name, parameters | {"objects": f"-\n{entry}"})
 
@@ -221,8 +223,13 @@ def test_unknown_parameter_is_explained(provider: str, name: str, expected: str)
         ("azure", "secretKey: x", "it is a field of the vault provider"),
         ("azure", "jmespath: []", "did you mean jmesPath?"),
         ("azure", "failoverObject: x", "it is a field of the aws provider"),
-        ("azure", "keyvaultName: x", "move it to spec.parameters"),
-        ("vault", "vaultAddress: x", "move it to spec.parameters"),
+        ("azure", "cloudName: x", "move it to spec.parameters"),
+        ("azure", "keyvaultname: x", "did you mean keyvaultName?"),
+        ("azure", "vaultName: x", "did you mean keyvaultName?"),
+        ("vault", "vaultCACertPath: x", "move it to spec.parameters"),
+        ("vault", "address: x", "did you mean vaultAddress?"),
+        ("vault", "baoAddress: x", "openbao provider; did you mean vaultAddress?"),
+        ("openbao", "vaultNamepsace: x", "did you mean vaultNamespace?"),
         ("vault", "version: 3", "unless secretPath ends with ?version=N"),
         ("vault", "mountPath: kv", "secretPath begins with the mount path"),
         ("vault", "secretkey: password", "did you mean secretKey?"),

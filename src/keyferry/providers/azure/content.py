@@ -38,6 +38,7 @@ from keyferry.providers.azure.objects import (
 from keyferry.providers.azure.responses import Content, KeyVaultSecret, LeafCertificate, PublicKey
 from keyferry.providers.azure.versions import FetchOutcome, ObjectRequest, request_for
 from keyferry.providers.expiry import Expiry
+from keyferry.providers.sources.numbering import naming_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -336,9 +337,12 @@ def render_all(
         except KeyferryError as error:
             failures.append((vault_object, error))
     if failures:
-        ref = failures[0][0].ref
+        first, problem = failures[0]
+        ref = first.ref
+        if first.vault:
+            failures[0] = first, naming_object(problem, str(ref), shown=str(first))
         context = fetch_error_prefix(ref.type.value, ref.name, ref.version)
-        raise combined([(str(failed), error) for failed, error in failures], context)
+        raise combined([(str(failed), why) for failed, why in failures], context)
     _check_path_clash(files)
     result = MountResult(tuple(versions), tuple(files), tuple(dict.fromkeys(expiries)))
     return RenderedVolume(result, tuple(dict.fromkeys(incomplete_chains)))

@@ -10,7 +10,7 @@ Source: docs/reference/upstream-azure-provider.md#objects
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -21,6 +21,13 @@ from keyferry.formats.volume_paths import MAX_FILES, count_problem, path_conflic
 from keyferry.providers.api import NamedFile
 from keyferry.providers.azure.objects_yaml import EXPIRY_WARNING_KEY as EXPIRY_WARNING
 from keyferry.providers.azure.objects_yaml import parse_expiry_warning, read_entries
+from keyferry.providers.azure.vault_address import (
+    INHERITED,
+    EntryVault,
+    class_vault_label,
+    parse_entry_vault,
+    vault_labels,
+)
 from keyferry.providers.known_fields.azure import OBJECT, missing_parameter
 from keyferry.rendering.class_options import parse_object_defaults
 from keyferry.rendering.object_options import (
@@ -32,7 +39,7 @@ from keyferry.rendering.object_options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from keyferry.providers.azure.objects_yaml import Entry
 
@@ -105,6 +112,7 @@ class KeyVaultObject:
         history: the number of versions to deliver, at least 1.
         expiry_warning: how many seconds before its expiry to warn; 0 for no warning.
         options: those that do not depend on the provider.
+        entry_vault: the vault and identity that the entry names.
         source: the index of the source that has the object.
         vault: the name of its vault if the SecretProviderClass uses several; "" otherwise.
     """
@@ -117,6 +125,7 @@ class KeyVaultObject:
     history: int
     expiry_warning: float = 0.0
     options: ObjectOptions = NO_OPTIONS
+    entry_vault: EntryVault = INHERITED
     source: int = 0
     vault: str = ""
 
@@ -159,7 +168,11 @@ def objects_text(parameters: Mapping[str, str]) -> str:
 
 
 def parse_objects(
-    text: str, *, expiry_warning: float = 0.0, defaults: ObjectDefaults = NO_DEFAULTS
+    text: str,
+    *,
+    expiry_warning: float = 0.0,
+    defaults: ObjectDefaults = NO_DEFAULTS,
+    class_vault: str = "",
 ) -> tuple[KeyVaultObject, ...]:
     """Parse and validate the parameter `objects`; the result has its order.
 
@@ -167,19 +180,21 @@ def parse_objects(
         text: the parameter.
         expiry_warning: default of `expiryWarning`, in seconds.
         defaults: of the options.
+        class_vault: the label of the vault of entries that name none; see `vault_label`.
 
     Raises:
         ClassInvalidError: the text or an entry is malformed, or there is no entry.
     """
     # Cached, because all pods of a SecretProviderClass pass the same text.
     parse = _parse_cached if len(text) <= _MAX_CACHED_LENGTH else _parse
-    return parse(text, expiry_warning, defaults)
+    return parse(text, expiry_warning, defaults, class_vault)
 
 
 def _parse(
-    text: str, expiry_warning: float, defaults: ObjectDefaults
+    text: str, expiry_warning: float, defaults: ObjectDefaults, class_vault: str
 ) -> tuple[KeyVaultObject, ...]:
     objects = tuple(_build_object(entry, expiry_warning, defaults) for entry in read_entries(text))
+    objects = _with_vaults(objects, class_vault)
     if not objects:
         problem = "objects lists no object, its array is empty"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
@@ -193,8 +208,18 @@ def _parse(
         raise ClassInvalidError(f"objects {excess}", "Use fewer folders in objectAlias.")
     clash = path_conflict(path for vault_object in objects for path in vault_object.paths)
     if clash is not None:
-        raise _clash_error(*clash)
+        raise _clash_error(*clash, objects)
     return objects
+
+
+def _with_vaults(
+    objects: tuple[KeyVaultObject, ...], class_vault: str
+) -> tuple[KeyVaultObject, ...]:
+    """Return the objects with the name of their vault, if they are in several."""
+    labels = vault_labels([each.entry_vault for each in objects], class_vault)
+    if not labels:
+        return objects
+    return tuple(replace(each, vault=label) for each, label in zip(objects, labels, strict=True))
 
 
 _parse_cached = lru_cache(maxsize=128)(_parse)
@@ -210,7 +235,12 @@ def fetch_error_prefix(object_type: str, name: str, version: str) -> str:
     )
 
 
-def _clash_error(first: str, second: str) -> ClassInvalidError:
+def _clash_error(first: str, second: str, objects: Sequence[KeyVaultObject]) -> ClassInvalidError:
+    owners = dict.fromkeys(str(each) for each in objects if each.vault and first in each.paths)
+    if first == second and len(owners) > 1:
+        names = " and ".join(list(owners)[:2])
+        problem = f"{names} have the same file path '{excerpt(first)}'"
+        return ClassInvalidError(problem, "Set objectAlias for one of them.")
     problem = (
         f"two objects have the file path '{excerpt(first)}'"
         if first == second
@@ -228,6 +258,9 @@ def _build_object(entry: Entry, expiry_warning: float, defaults: ObjectDefaults)
     path = entry.string("objectAlias") or name
     format_, encoding = entry.string("objectFormat"), entry.string("objectEncoding")
     permission, warning = entry.string("filePermission"), entry.string(EXPIRY_WARNING)
+    vault_name, url = entry.string("keyvaultName"), entry.string("keyvaultURL")
+    tenant = entry.string("tenantID") or entry.string("tenantId")
+    client_id = entry.string("clientID")
     try:
         checked_format = _parse_format(format_, type_)
         checked_encoding = _parse_encoding(encoding, type_)
@@ -237,6 +270,9 @@ def _build_object(entry: Entry, expiry_warning: float, defaults: ObjectDefaults)
         mode = _parse_mode(permission)
         warn_before = parse_expiry_warning(warning, default=expiry_warning)
         options = parse_object_options(entry.fields.entries if entry.fields else {}, defaults)
+        entry_vault = parse_entry_vault(
+            name=vault_name, url=url, tenant=tenant, client_id=client_id, location=entry.location
+        )
     except ClassInvalidError as error:
         written, remedy = _misspelled_field(entry, error.remedy)
         placed = ClassInvalidError(f"{error.problem}{written} ({entry.location})", remedy)
@@ -245,7 +281,15 @@ def _build_object(entry: Entry, expiry_warning: float, defaults: ObjectDefaults)
         raise with_upstream_prefix(prefix, placed) from None
     count = min(max(history, 1), MAX_HISTORY)
     return KeyVaultObject(
-        ref, path, mode, checked_encoding, checked_format, count, warn_before, options
+        ref,
+        path,
+        mode,
+        checked_encoding,
+        checked_format,
+        count,
+        warn_before,
+        options,
+        entry_vault,
     )
 
 
@@ -383,8 +427,8 @@ def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
     Raises:
         ClassInvalidError: `objects` is malformed.
     """
-    defaults = parse_object_defaults(parameters)
-    objects = parse_objects(objects_text(parameters), defaults=defaults)
+    defaults, class_vault = parse_object_defaults(parameters), class_vault_label(parameters)
+    objects = parse_objects(objects_text(parameters), defaults=defaults, class_vault=class_vault)
     return tuple(file for vault_object in objects for file in _object_files(vault_object))
 
 

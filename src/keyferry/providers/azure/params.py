@@ -8,26 +8,40 @@ Source: docs/reference/upstream-azure-provider.md#order-of-checks
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ClassInvalidError, PlatformError, Stage, excerpt
+from keyferry.errors import ClassInvalidError, IdentityError, PlatformError, Stage, excerpt
 from keyferry.formats.go_values import parse_boolean
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT
 from keyferry.providers.azure.auth.identity import Identity, check_subject, profile
-from keyferry.providers.azure.auth.identity_params import choose_identity, enabled_switch
-from keyferry.providers.azure.clouds import AzureCloud, EnvironmentFile, find_cloud
+from keyferry.providers.azure.auth.identity_params import (
+    ModeSwitch,
+    choose_identity,
+    client_parameters,
+    enabled_switch,
+)
+from keyferry.providers.azure.clouds import CLOUDS, AzureCloud, EnvironmentFile, find_cloud
 from keyferry.providers.azure.objects import KeyVaultObject, objects_text, parse_objects
 from keyferry.providers.azure.objects_yaml import EXPIRY_WARNING_KEY as EXPIRY_WARNING
 from keyferry.providers.azure.objects_yaml import parse_expiry_warning
-from keyferry.providers.azure.vault_address import VaultAddress, parse_vault_address
+from keyferry.providers.azure.vault_address import (
+    INHERITED,
+    EntryVault,
+    VaultAddress,
+    check_tenant_syntax,
+    class_vault_label,
+    parse_vault_address,
+)
 from keyferry.providers.known_fields.azure import missing_parameter
 from keyferry.providers.restrictions import DEFAULT_RESTRICTIONS
+from keyferry.providers.sources.numbering import check_source_count, number_sources
 from keyferry.rendering.class_options import parse_object_defaults
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from keyferry.providers.restrictions import ClassRestrictions
     from keyferry.providers.settings import ProviderSettings
@@ -90,29 +104,116 @@ def parse_mount(
             remedy = "Set podInfoOnMount: true in the CSIDriver object."
             raise PlatformError(f"{name} is not provided", remedy, stage=Stage.REQUEST)
     switch = enabled_switch(parameters)
-    vault, url = get("keyvaultName"), get("keyvaultURL")
-    if not (vault or url):
-        remedy = "Set it to the vault's name."
-        written, remedy = missing_parameter(("keyvaultName", "keyvaultURL"), parameters, remedy)
-        raise ClassInvalidError(f"keyvaultName is not provided{written}", remedy)
-    tenant = _check_tenant(get("tenantID") or get("tenantId"), parameters)
-    restrictions.check_tenant(tenant, subject="tenantId is")
-    cloud = find_cloud(get("cloudName") or default_cloud, get("cloudEnvFileName"))
-    identity = choose_identity(switch, parameters, secrets)
-    if (token := profile(identity).service_account_token) is not None:
-        check_subject(
-            token,
-            namespace=get(POD_NAMESPACE),
-            service_account=get(SERVICE_ACCOUNT),
+    # Upstream checks the objects last. They are parsed here, because they may name other vaults.
+    objects, objects_error = _objects_or_error(parameters)
+    entry_vaults = tuple(dict.fromkeys(each.entry_vault for each in objects)) or (INHERITED,)
+    check_source_count(entry_vaults)
+    parser = _SourceParser(parameters, secrets, switch, restrictions)
+    cloud: AzureCloud | EnvironmentFile = CLOUDS[0]
+    identities = []
+    for entry_vault in entry_vaults:
+        with _naming_entry(entry_vault, alone=len(entry_vaults) == 1):
+            tenant = parser.check_vault_and_tenant(entry_vault)
+            cloud = find_cloud(get("cloudName") or default_cloud, get("cloudEnvFileName"))
+            identities.append((tenant, parser.check_identity(entry_vault)))
+    if objects_error is not None:
+        raise objects_error
+    parsed = [
+        AzureSource(parser.vault_address(entry_vault), *identity)
+        for entry_vault, identity in zip(entry_vaults, identities, strict=True)
+    ]
+    sources, indexes = number_sources(parsed)
+    if len(sources) > 1:
+        index_of = dict(zip(entry_vaults, indexes, strict=True))
+        objects = tuple(replace(each, source=index_of[each.entry_vault]) for each in objects)
+    return AzureMount(cloud, sources, objects)
+
+
+def _objects_or_error(
+    parameters: Mapping[str, str],
+) -> tuple[tuple[KeyVaultObject, ...], ClassInvalidError | None]:
+    """Return the objects; nothing and the error if they are malformed."""
+    try:
+        warning = parse_expiry_warning(parameters.get(EXPIRY_WARNING, ""))
+        objects = parse_objects(
+            objects_text(parameters),
+            expiry_warning=warning,
+            defaults=parse_object_defaults(parameters),
+            class_vault=class_vault_label(parameters),
         )
-    warning = parse_expiry_warning(get(EXPIRY_WARNING))
-    objects = parse_objects(
-        objects_text(parameters),
-        expiry_warning=warning,
-        defaults=parse_object_defaults(parameters),
-    )
-    source = AzureSource(parse_vault_address(vault, url), tenant, identity)
-    return AzureMount(cloud, (source,), objects)
+    except ClassInvalidError as error:
+        return (), error
+    return objects, None
+
+
+@contextmanager
+def _naming_entry(entry_vault: EntryVault, *, alone: bool) -> Iterator[None]:
+    """Add the entry that names a source to its errors, unless the SecretProviderClass does."""
+    try:
+        yield
+    except (ClassInvalidError, IdentityError) as error:
+        if alone and entry_vault.is_inherited:
+            raise
+        placed = copy(error)
+        placed.problem = f"{error.problem} ({entry_vault.location})"
+        raise placed from error.__cause__
+
+
+@dataclass(frozen=True, slots=True)
+class _SourceParser:
+    """Parses one source: the parameters, overridden by what an entry of `objects` names."""
+
+    parameters: Mapping[str, str]
+    secrets: Mapping[str, str] | None
+    switch: ModeSwitch | None
+    restrictions: ClassRestrictions
+
+    def check_vault_and_tenant(self, entry_vault: EntryVault) -> str:
+        """Check that a vault is named, and return the tenant."""
+        parameters = self._parameters_of(entry_vault)
+        get = _Getter(parameters)
+        if not (get("keyvaultName") or get("keyvaultURL")):
+            keys, remedy = ("keyvaultName", "keyvaultURL"), "Set it to the vault's name."
+            written, remedy = missing_parameter(keys, parameters, remedy)
+            raise ClassInvalidError(f"keyvaultName is not provided{written}", remedy)
+        tenant = _check_tenant(get("tenantID") or get("tenantId"), parameters)
+        self.restrictions.check_tenant(tenant, subject="tenantId is")
+        return tenant
+
+    def check_identity(self, entry_vault: EntryVault) -> Identity:
+        """Return the identity, which is the pod's own."""
+        parameters = self._parameters_of(entry_vault)
+        get = _Getter(parameters)
+        identity = choose_identity(self.switch, parameters, self.secrets)
+        if (token := profile(identity).service_account_token) is not None:
+            check_subject(
+                token,
+                namespace=get(POD_NAMESPACE),
+                service_account=get(SERVICE_ACCOUNT),
+            )
+        return identity
+
+    def vault_address(self, entry_vault: EntryVault) -> VaultAddress:
+        """Return the address of the vault."""
+        get = _Getter(self._parameters_of(entry_vault))
+        return parse_vault_address(get("keyvaultName"), get("keyvaultURL"))
+
+    def _parameters_of(self, entry_vault: EntryVault) -> Mapping[str, str]:
+        if entry_vault.is_inherited:
+            return self.parameters
+        changed = dict(self.parameters)
+        if entry_vault.name or entry_vault.url:
+            changed |= {"keyvaultName": entry_vault.name, "keyvaultURL": entry_vault.url}
+        if entry_vault.tenant:
+            changed |= {"tenantID": entry_vault.tenant}
+        if entry_vault.client_id:
+            has_client = bool(self.parameters.get("clientID", "").strip())
+            changed |= client_parameters(
+                self.switch,
+                entry_vault.client_id,
+                from_secret=self.secrets is not None and not has_client,
+            )
+        return changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +231,7 @@ def _check_tenant(tenant: str, parameters: Mapping[str, str]) -> str:
         remedy = "Set tenantID to the tenant of the vault: az account show --query tenantId."
         written, remedy = missing_parameter(("tenantID", "tenantId"), parameters, remedy)
         raise ClassInvalidError(f"tenantId is not provided{written}", remedy)
-    if not re.fullmatch(r"[0-9A-Za-z.-]+", tenant):
-        problem = "failed to get keyvault client: tenantId is neither an ID nor a domain name"
-        raise ClassInvalidError(
-            problem, "Set it to the output of: az account show --query tenantId."
-        )
-    return tenant
+    return check_tenant_syntax(tenant)
 
 
 # --- The delivery of certificate-backed secrets: parameters override flags ------------------------

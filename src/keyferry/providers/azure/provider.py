@@ -42,14 +42,14 @@ from keyferry.resilience.revalidation import BulkRevalidator
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
     from keyferry.formats.certs.material import KeyMaterial, ParsedMaterial
     from keyferry.providers.api import MountCall, Provider
     from keyferry.providers.azure.objects import KeyVaultObject
-    from keyferry.providers.azure.params import AzureSource
+    from keyferry.providers.azure.params import AzureMount, AzureSource
     from keyferry.providers.emulator import Emulator
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.mount_limits import MountBudget
@@ -182,7 +182,7 @@ class AzureProvider:
         mount = await self._parser.run(parse, call.attributes, tenant=call.tenant)
         options = bundle_options(call.attributes, self._settings)
         cloud = await self._resolve_cloud(mount.cloud)
-        opened = await self._open_sources(mount.sources, cloud, call, recorder, budget=budget)
+        opened = await self._open_sources(mount, cloud, call, recorder, budget=budget)
         objects = mount.objects
         outcomes = await fetch_from_sources(opened, map(request_for, objects))
         parsed = await self._parse(materials(objects, outcomes, options), call.tenant)
@@ -253,7 +253,7 @@ class AzureProvider:
 
     async def _open_sources(
         self,
-        sources: Sequence[AzureSource],
+        mount: AzureMount,
         cloud: AzureCloud,
         call: MountCall,
         recorder: AccessRecorder,
@@ -266,10 +266,18 @@ class AzureProvider:
             KeyferryError: the only source cannot be opened.
         """
 
-        async def open_vault(source: AzureSource) -> CachedKeyVault:
-            return await self._open_vault(source, cloud, call, recorder, budget=budget)
+        async def open_vault(index: int, source: AzureSource) -> CachedKeyVault:
+            names = [each.ref.id for each in mount.objects if each.source == index]
+            return await self._open_vault(
+                source,
+                cloud,
+                call,
+                recorder,
+                budget=budget,
+                names=names if len(mount.sources) > 1 else (),
+            )
 
-        return await open_all(sources, open_vault)
+        return await open_all(mount.sources, open_vault)
 
     async def _open_vault(
         self,
@@ -279,8 +287,12 @@ class AzureProvider:
         recorder: AccessRecorder,
         *,
         budget: MountBudget,
+        names: Iterable[str],
     ) -> CachedKeyVault:
-        """Return the client for the vault of a source, after its identity has got a token."""
+        """Return the client for the vault of a source, after its identity has got a token.
+
+        `names` are the objects to name in the audit log if it gets none.
+        """
         netloc = source.vault.netloc_in(cloud)
         url = urlsplit(f"https://{netloc}")
         self._check_address(url, f"read vault {source.vault.name}")
@@ -291,7 +303,8 @@ class AzureProvider:
         tokens = self._token_cache.token_provider(request, host=host, caller=call.caller)
         accesses = recorder.at(netloc, audit_names(source.identity, source.tenant))
         # Before the cache is read, so that an identity that gets no token gets no content.
-        await tokens.get_token()
+        with accesses.opening(names, self._clock.monotonic):
+            await tokens.get_token()
         vault = KeyVault(
             self._transport,
             tokens,

@@ -10,7 +10,7 @@ Source: docs/reference/upstream-azure-provider.md#clouds
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from keyferry.errors import ClassInvalidError, excerpt, with_upstream_prefix
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from keyferry.providers.azure.clouds import AzureCloud
 
 _VAULT_URL = re.compile(r"https://([0-9A-Za-z.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?/?")
@@ -73,6 +75,107 @@ def parse_vault_address(name: str, url: str) -> VaultAddress:
     # An IP address has no label that could be the name of a vault.
     is_name = bool(domain) and not domain.replace(".", "").isdigit() and not host.startswith("[")
     return VaultAddress(label if is_name else host, host + (match[2] or ""))
+
+
+def vault_label(name: str, url: str) -> str:
+    """Return what distinguishes a vault from others of a SecretProviderClass, in IDs and messages.
+
+    Args:
+        name: `keyvaultName`; "" if it is not set.
+        url: `keyvaultURL`; "" if it is not set.
+
+    Returns:
+        The name of the vault; for a URL of another host, such as that of a managed HSM, the host.
+        "" if neither is set, or the URL is malformed.
+    """
+    if not url:
+        return name
+    try:
+        address = parse_vault_address("", url)
+    except ClassInvalidError:
+        return ""
+    is_vault = address.netloc.startswith(f"{address.name}.vault") and ":" not in address.netloc
+    return address.name if is_vault else address.netloc
+
+
+_TENANT = re.compile(r"[0-9A-Za-z.-]+")
+
+
+def check_tenant_syntax(tenant: str) -> str:
+    """Return `tenant`.
+
+    Raises:
+        ClassInvalidError: it is neither an ID nor a domain name.
+    """
+    if not _TENANT.fullmatch(tenant):
+        problem = "failed to get keyvault client: tenantId is neither an ID nor a domain name"
+        raise ClassInvalidError(
+            problem, "Set it to the output of: az account show --query tenantId."
+        )
+    return tenant
+
+
+@dataclass(frozen=True, slots=True)
+class EntryVault:
+    """The vault and identity that an entry of `objects` names (Keyferry extension).
+
+    What is "" is inherited from the SecretProviderClass.
+
+    Attributes:
+        name: `keyvaultName`.
+        url: `keyvaultURL`.
+        tenant: `tenantID`.
+        client_id: `clientID`.
+        location: the place of the entry, for messages.
+    """
+
+    name: str = ""
+    url: str = ""
+    tenant: str = ""
+    client_id: str = ""
+    location: str = field(default="", compare=False)
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether the entry names nothing."""
+        return not (self.name or self.url or self.tenant or self.client_id)
+
+
+INHERITED = EntryVault()
+
+
+def class_vault_label(parameters: Mapping[str, str]) -> str:
+    """Return the label of the vault of a SecretProviderClass; see `vault_label`."""
+    get = parameters.get
+    return vault_label(get("keyvaultName", "").strip(), get("keyvaultURL", "").strip())
+
+
+def vault_labels(entry_vaults: Sequence[EntryVault], class_vault: str) -> tuple[str, ...]:
+    """Return the label of the vault of each entry; nothing if all entries have the same vault.
+
+    Args:
+        entry_vaults: the vaults that the entries name.
+        class_vault: the label of the vault of entries that name none.
+    """
+    if all(each.is_inherited for each in entry_vaults):
+        return ()
+    labels = tuple(vault_label(each.name, each.url) or class_vault for each in entry_vaults)
+    return labels if len({label.casefold() for label in labels}) > 1 else ()
+
+
+def parse_entry_vault(
+    *, name: str, url: str, tenant: str, client_id: str, location: str
+) -> EntryVault:
+    """Return the vault and identity that an entry of `objects` names.
+
+    Raises:
+        ClassInvalidError: a field is malformed, or two contradict each other.
+    """
+    if name or url:
+        parse_vault_address(name, url)
+    if tenant:
+        check_tenant_syntax(tenant)
+    return EntryVault(name, url, tenant, client_id, location)
 
 
 def _is_loopback(host: str) -> bool:

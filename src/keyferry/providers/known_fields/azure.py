@@ -37,15 +37,19 @@ _FLEX_NOTE = "it is a parameter of the FlexVolume driver; list the object below 
 _VAULT_NOTE = "it is a parameter of the vault provider"
 _VAULT_FIELD_NOTE = "it is a field of the vault provider"
 
+_SOURCE_SYNONYMS = {
+    **dict.fromkeys(("vaultName", "keyvault", "kvName", "vault"), "keyvaultName"),
+    **dict.fromkeys(("vaultURL", "vaultURI", "keyvaultURI", "keyvaultEndpoint"), "keyvaultURL"),
+    **dict.fromkeys(("tenant", "aadTenantID", "azureTenantID", "directoryID"), "tenantID"),
+    **dict.fromkeys(
+        ("appID", "applicationID", "azureClientID", "workloadIdentityClientID"), "clientID"
+    ),
+}
+"""Other names of what an entry of `objects` may name, too."""
 PARAMETERS = FieldTable(
     AZURE_PARAMETERS,
     synonyms={
-        **dict.fromkeys(("vaultName", "keyvault", "kvName", "vault"), "keyvaultName"),
-        **dict.fromkeys(("vaultURL", "vaultURI", "keyvaultURI", "keyvaultEndpoint"), "keyvaultURL"),
-        **dict.fromkeys(("tenant", "aadTenantID", "azureTenantID", "directoryID"), "tenantID"),
-        **dict.fromkeys(
-            ("appID", "applicationID", "azureClientID", "workloadIdentityClientID"), "clientID"
-        ),
+        **_SOURCE_SYNONYMS,
         **dict.fromkeys(
             ("useManagedIdentity", "useSystemAssignedIdentity", "useMSI", "useIdentity"),
             "useVMManagedIdentity",
@@ -68,7 +72,9 @@ PARAMETERS = FieldTable(
         **{f"vault{suffix}": _VAULT_NOTE for suffix in VAULT_PARAMETER_SUFFIXES},
         **dict.fromkeys(("roleName", "audience"), _VAULT_NOTE),
         **notes_of_other_products(is_object=False),
-        **dict.fromkeys(AZURE_OBJECT_FIELDS[:-1], ENTRY_NOTE),
+        **dict.fromkeys(
+            (name for name in AZURE_OBJECT_FIELDS if name not in AZURE_PARAMETERS), ENTRY_NOTE
+        ),
         **dict.fromkeys(("resourceGroup", "subscriptionId"), _OLD_NOTE),
         **dict.fromkeys(
             (
@@ -97,6 +103,7 @@ OBJECTS = FieldTable(
 OBJECT = FieldTable(
     AZURE_OBJECT_FIELDS,
     synonyms={
+        **_SOURCE_SYNONYMS,
         **dict.fromkeys(("name", "object", "secretName", "keyName", "certName"), "objectName"),
         "type": "objectType",
         **dict.fromkeys(("alias", "path", "fileName", "filePath", "objectPath"), "objectAlias"),
@@ -107,7 +114,9 @@ OBJECT = FieldTable(
         **dict.fromkeys(("history", "versionHistory"), "objectVersionHistory"),
     },
     notes={
-        **dict.fromkeys((*AZURE_PARAMETERS[:-1], "vaultName"), PARAMETER_NOTE),
+        **dict.fromkeys(
+            (name for name in AZURE_PARAMETERS if name not in AZURE_OBJECT_FIELDS), PARAMETER_NOTE
+        ),
         **dict.fromkeys(
             (name for name in VAULT_OBJECT_FIELDS if name not in AZURE_OBJECT_FIELDS),
             _VAULT_FIELD_NOTE,

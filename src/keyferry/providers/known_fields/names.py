@@ -87,6 +87,11 @@ AZURE_OBJECT_FIELDS = (
     "filePermission",
     "objectFormat",
     "objectVersionHistory",
+    "keyvaultName",
+    "keyvaultURL",
+    "tenantID",
+    "tenantId",
+    "clientID",
     "expiryWarning",
 )
 AZURE_SECRET_KEYS = ("clientid", "clientsecret", "clientcertificate", "clientcertificatepassword")
@@ -106,6 +111,8 @@ VAULT_PARAMETER_SUFFIXES = (
     "AuthMethod",
 )
 """Parameters with the prefix of a product, such as `vaultAddress`."""
+VAULT_ENTRY_SUFFIXES = ("Address", "Namespace")
+"""Those that are also fields of an object, like the name of the role."""
 VAULT_PARAMETERS = (*COMMON_PARAMETERS, "audience", "objects")
 """Parameters without a prefix, beside the name of the role."""
 VAULT_OBJECT_FIELDS = (

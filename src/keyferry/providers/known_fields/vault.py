@@ -19,6 +19,7 @@ from keyferry.providers.known_fields.names import (
     KUBELET_PREFIX,
     MISPLACED_PARAMETERS,
     PARAMETER_NOTE,
+    VAULT_ENTRY_SUFFIXES,
     VAULT_OBJECT_FIELDS,
     VAULT_PARAMETER_SUFFIXES,
     VAULT_PARAMETERS,
@@ -108,45 +109,78 @@ def _parameter_notes(known: Collection[str]) -> dict[str, str]:
     return {name: note for name, note in notes.items() if name not in known}
 
 
+@lru_cache
+def object_table(prefixes: tuple[str, ...], role_keys: tuple[str, ...]) -> FieldTable:
+    """Return the fields of an object of a product.
+
+    Args:
+        prefixes: of its parameters, in order of precedence.
+        role_keys: its parameters that name the role.
+    """
+    known = (
+        *VAULT_OBJECT_FIELDS,
+        *role_keys,
+        *(prefix + suffix for prefix in prefixes for suffix in VAULT_ENTRY_SUFFIXES),
+    )
+    main = "vault" if "vault" in prefixes else prefixes[0]
+    synonyms = _OBJECT_SYNONYMS | {
+        prefix + name: (prefix if prefix in prefixes else main) + suffix
+        for suffix in VAULT_ENTRY_SUFFIXES
+        for name in (suffix, *_SYNONYMS_BY_SUFFIX.get(suffix, ()))
+        for prefix in (*_ALL_PREFIXES, "")
+        if prefix + name not in known
+    }
+    synonyms |= {
+        f"{prefix}{name}": "roleName"
+        for name in ("Role", "RoleName")
+        for prefix in _ALL_PREFIXES
+        if f"{prefix}{name}" not in known
+    }
+    synonyms |= dict.fromkeys(("role", "authRole"), "roleName")
+    notes = {name: note for name, note in _OBJECT_NOTES.items() if name not in known}
+    return FieldTable(known, synonyms=synonyms, notes=notes)
+
+
 _VERSION_NOTE = "the newest version is read, unless secretPath ends with ?version=N"
 _AZURE_NOTE = "it is a field of the azure provider"
-OBJECT = FieldTable(
-    VAULT_OBJECT_FIELDS,
-    synonyms={
-        **dict.fromkeys(("name", "object", "fileName", "alias"), "objectName"),
-        **dict.fromkeys(("path", "objectPath"), "secretPath"),
-        **dict.fromkeys(("key", "field", "secretField", "property"), "secretKey"),
-        **dict.fromkeys(("args", "arguments", "data", "body", "secretData"), "secretArgs"),
-        **dict.fromkeys(("mode", "fileMode", "permission", "permissions"), "filePermission"),
-        "httpMethod": "method",
-        **dict.fromkeys(("objectEncoding", "content", "contentEncoding"), "encoding"),
-    },
-    notes={
-        **notes_of_other_products(is_object=True),
-        **dict.fromkeys(
-            (name for name in AZURE_OBJECT_FIELDS if name not in VAULT_OBJECT_FIELDS), _AZURE_NOTE
-        ),
-        "objectVersion": f"{_AZURE_NOTE}; {_VERSION_NOTE}",
-        "version": _VERSION_NOTE,
-        **dict.fromkeys(("engine", "mount", "mountPath"), "secretPath begins with the mount path"),
-        **dict.fromkeys(
-            (
-                "namespace",
-                "roleName",
-                *VAULT_PARAMETERS,
-                *(
-                    prefix + suffix
-                    for prefix in _ALL_PREFIXES
-                    for suffix in VAULT_PARAMETER_SUFFIXES
-                ),
+_OBJECT_SYNONYMS = {
+    **dict.fromkeys(("name", "object", "fileName", "alias"), "objectName"),
+    **dict.fromkeys(("path", "objectPath"), "secretPath"),
+    **dict.fromkeys(("key", "field", "secretField", "property"), "secretKey"),
+    **dict.fromkeys(("args", "arguments", "data", "body", "secretData"), "secretArgs"),
+    **dict.fromkeys(("mode", "fileMode", "permission", "permissions"), "filePermission"),
+    "httpMethod": "method",
+    **dict.fromkeys(("objectEncoding", "content", "contentEncoding"), "encoding"),
+}
+_OBJECT_NOTES = {
+    **notes_of_other_products(is_object=True),
+    **dict.fromkeys(AZURE_OBJECT_FIELDS, _AZURE_NOTE),
+    "objectVersion": f"{_AZURE_NOTE}; {_VERSION_NOTE}",
+    "version": _VERSION_NOTE,
+    **dict.fromkeys(("engine", "mount", "mountPath"), "secretPath begins with the mount path"),
+    **dict.fromkeys(
+        (
+            *VAULT_PARAMETERS,
+            *(
+                prefix + suffix
+                for prefix in _ALL_PREFIXES
+                for suffix in VAULT_PARAMETER_SUFFIXES
+                if suffix not in VAULT_ENTRY_SUFFIXES
             ),
-            PARAMETER_NOTE,
         ),
-        "objectAlias": f"{_AZURE_NOTE}; here objectName is the path of the file",
-        "objectPath": "it is called secretPath since version 0.1.0 of the vault provider",
-        "secretObjects": "it belongs to spec, beside parameters",
+        PARAMETER_NOTE,
+    ),
+    **{
+        prefix + suffix: "it is a field of the openbao provider"
+        for prefix in ("bao", "openbao")
+        for suffix in (*VAULT_ENTRY_SUFFIXES, "RoleName")
     },
-)
+    "objectAlias": f"{_AZURE_NOTE}; here objectName is the path of the file",
+    "objectPath": "it is called secretPath since version 0.1.0 of the vault provider",
+    "secretObjects": "it belongs to spec, beside parameters",
+}
+OBJECT = object_table(("vault",), ("roleName",))
+"""The fields of an object of the vault provider."""
 SECRET_KEYS = FieldTable(
     VAULT_SECRET_KEYS,
     synonyms={
@@ -162,7 +196,11 @@ SECRET_KEYS = FieldTable(
 
 
 def unknown_fields(
-    parameters: Mapping[str, str], table: FieldTable, *, path: str = "spec.parameters"
+    parameters: Mapping[str, str],
+    table: FieldTable,
+    *,
+    objects: FieldTable = OBJECT,
+    path: str = "spec.parameters",
 ) -> tuple[UnknownField, ...]:
     """Return the parameters, and the fields of objects, that have no effect.
 
@@ -170,9 +208,10 @@ def unknown_fields(
         parameters: of a SecretProviderClass, or `volumeAttributes` of a pod; without the attributes
             of kubelet.
         table: the parameters of the product.
+        objects: the fields of its objects.
         path: of the parameters, for messages.
     """
-    return limited(_unknown_fields(parameters, table, path))
+    return limited(_unknown_fields(parameters, table, objects, path))
 
 
 def unknown_secret_keys(keys: Collection[str]) -> tuple[UnknownField, ...]:
@@ -182,7 +221,7 @@ def unknown_secret_keys(keys: Collection[str]) -> tuple[UnknownField, ...]:
 
 
 def _unknown_fields(
-    parameters: Mapping[str, str], table: FieldTable, path: str
+    parameters: Mapping[str, str], table: FieldTable, objects: FieldTable, path: str
 ) -> Iterator[UnknownField]:
     yield from table.find(path, parameters)
     yield from unknown_template_fields(parameters, path)
@@ -195,4 +234,4 @@ def _unknown_fields(
     if isinstance(root, YamlList):
         for index, item in enumerate(root.present):
             if isinstance(item, YamlMap):
-                yield from find_in_yaml(OBJECT, f"{path}.objects[{index}]", item, text)
+                yield from find_in_yaml(objects, f"{path}.objects[{index}]", item, text)

@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 async def open_all(
-    sources: Sequence[S], open_source: Callable[[S], Awaitable[T]]
+    sources: Sequence[S], open_source: Callable[[int, S], Awaitable[T]]
 ) -> tuple[T | KeyferryError, ...]:
     """Open all sources concurrently; one that fails stops no other.
 
     Args:
         sources: at least one.
-        open_source: logs in to one.
+        open_source: logs in to a source, which it gets with its index.
 
     Returns:
         What `open_source` returned for each source, or its error.
@@ -31,14 +31,15 @@ async def open_all(
         MountLimitError: a source exceeded the limits of the mount.
     """
 
-    async def attempt(source: S) -> T | KeyferryError:
+    async def attempt(numbered: tuple[int, S]) -> T | KeyferryError:
         try:
-            return await open_source(source)
+            return await open_source(*numbered)
         except MountLimitError:
             raise
         except KeyferryError as error:
             return error
 
     if len(sources) == 1:
-        return (await open_source(sources[0]),)
-    return tuple(await map_concurrently(attempt, sources, limit=len(sources)))
+        return (await open_source(0, sources[0]),)
+    numbered = tuple(enumerate(sources))
+    return tuple(await map_concurrently(attempt, numbered, limit=len(numbered)))

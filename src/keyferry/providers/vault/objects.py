@@ -29,9 +29,9 @@ from keyferry.formats.yaml_text import (
 )
 from keyferry.formats.yaml_values import parse_integer, typed_value
 from keyferry.providers.api import NamedFile
-from keyferry.providers.known_fields.vault import OBJECT
 from keyferry.providers.vault.api_path import ApiPath, parse_api_path
-from keyferry.providers.vault.product import OPENBAO
+from keyferry.providers.vault.entry_vault import INHERITED, EntryVault, parse_entry_vault
+from keyferry.providers.vault.product import VAULT
 from keyferry.rendering.class_options import parse_object_defaults
 from keyferry.rendering.object_options import (
     NO_DEFAULTS,
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from keyferry.formats.yaml_text import YamlNode
+    from keyferry.providers.vault.product import Product
 
 MAX_MODE = 0o777
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
@@ -102,6 +103,7 @@ class VaultObject:
         encoding: how the value encodes the content.
         canonical_json: the entry as JSON, from which the version is computed.
         options: those that do not depend on the provider.
+        entry_vault: the vault and role that the entry names.
         source: the index of the source that has the secret.
         vault: the name of its vault if the SecretProviderClass uses several; "" otherwise.
     """
@@ -113,6 +115,7 @@ class VaultObject:
     encoding: ValueEncoding
     canonical_json: bytes = field(repr=False)
     options: ObjectOptions = NO_OPTIONS
+    entry_vault: EntryVault = INHERITED
     source: int = 0
     vault: str = ""
 
@@ -131,18 +134,21 @@ class VaultObject:
         return f"object {excerpt(self.name)}"
 
 
-def parse_objects(text: str, *, defaults: ObjectDefaults = NO_DEFAULTS) -> tuple[VaultObject, ...]:
+def parse_objects(
+    text: str, *, defaults: ObjectDefaults = NO_DEFAULTS, product: Product = VAULT
+) -> tuple[VaultObject, ...]:
     """Parse and validate all entries of `objects`, in their order.
 
     Args:
         text: the parameter.
         defaults: of the options.
+        product: product that the provider is for.
 
     Raises:
         ClassInvalidError: the text or an entry is malformed, or there is no entry.
     """
     objects = tuple(
-        _Entry(node, index, defaults).parse() for index, node in enumerate(_items(text))
+        _Entry(node, index, defaults, product).parse() for index, node in enumerate(_items(text))
     )
     if not objects:
         problem = "objects is an empty list"
@@ -192,6 +198,7 @@ class _Entry:
     node: YamlNode
     index: int
     defaults: ObjectDefaults
+    product: Product
 
     def parse(self) -> VaultObject:
         """Validate all fields and return the object."""
@@ -223,7 +230,15 @@ class _Entry:
                 (name, path, key, method), arguments, permission, encoding
             ),
             options=self._options(),
+            entry_vault=self._entry_vault(),
         )
+
+    def _entry_vault(self) -> EntryVault:
+        fields = self.node.entries if isinstance(self.node, YamlMap) else {}
+        try:
+            return parse_entry_vault(fields, self.product, self._location)
+        except ClassInvalidError as error:
+            raise self._error(error.problem, error.remedy) from None
 
     def _options(self) -> ObjectOptions:
         try:
@@ -293,12 +308,16 @@ class _Entry:
         """Return the error for a missing field, which names a misspelled one."""
         names = self.node.entries if isinstance(self.node, YamlMap) else ()
         remedy = f"Set it to {_FIELD_MEANINGS[name]}."
-        written, remedy = correct_missing(OBJECT, (name,), names, remedy)
+        table = self.product.object_fields
+        written, remedy = correct_missing(table, (name,), names, remedy)
         return self._error(f"{name} is missing{written}", remedy)
 
+    @property
+    def _location(self) -> str:
+        return f"the entry at index {self.index}, line {self.node.line} of objects"
+
     def _error(self, problem: str, remedy: str) -> ClassInvalidError:
-        location = f"the entry at index {self.index}, line {self.node.line} of objects"
-        return ClassInvalidError(f"objects: {problem} ({location})", remedy)
+        return ClassInvalidError(f"objects: {problem} ({self._location})", remedy)
 
 
 def _canonical_json(
@@ -318,19 +337,21 @@ def _canonical_json(
 # --- Files that a mount will produce --------------------------------------------------------------
 
 
-def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
+def named_files(parameters: Mapping[str, str], product: Product = VAULT) -> tuple[NamedFile, ...]:
     """Return the files that a mount will produce, in their order. Their only name is the path.
 
     Args:
         parameters: parameters of the SecretProviderClass.
+        product: product that the provider is for.
 
     Raises:
         ClassInvalidError: `objects` is malformed.
     """
     text = parameters.get("objects", "")
     if not text.strip():
-        table, remedy = OPENBAO.parameters, "List at least one object."
-        written, remedy = correct_missing(table, ("objects",), parameters, remedy)
+        remedy = "List at least one object."
+        written, remedy = correct_missing(product.parameters, ("objects",), parameters, remedy)
         raise ClassInvalidError(f"objects is not set{written}", remedy)
-    objects = parse_objects(text, defaults=parse_object_defaults(parameters))
+    defaults = parse_object_defaults(parameters)
+    objects = parse_objects(text, defaults=defaults, product=product)
     return tuple(NamedFile(entry.name, frozenset(), str(entry)) for entry in objects)

@@ -10,7 +10,9 @@ Source: docs/reference/upstream-vault-provider.md#order-of-checks
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, IdentityError, PlatformError, Stage, excerpt
@@ -26,6 +28,7 @@ from keyferry.providers.api import (
 from keyferry.providers.restrictions import DEFAULT_RESTRICTIONS
 from keyferry.providers.service_account_tokens import parse_tokens, read_claims, subject_of
 from keyferry.providers.settings import TlsLayer
+from keyferry.providers.sources.numbering import check_source_count, number_sources
 from keyferry.providers.vault.auth.login import (
     AUTH_METHODS,
     JwtLogin,
@@ -34,6 +37,7 @@ from keyferry.providers.vault.auth.login import (
     default_auth_mount,
     method_from_secret,
 )
+from keyferry.providers.vault.entry_vault import ADDRESS, INHERITED, ROLE
 from keyferry.providers.vault.http.server import (
     DEFAULT_ADDRESS,
     Address,
@@ -46,10 +50,11 @@ from keyferry.providers.vault.objects import parse_objects
 from keyferry.rendering.class_options import parse_object_defaults
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from keyferry.providers.restrictions import ClassRestrictions
     from keyferry.providers.settings import VaultSettings
+    from keyferry.providers.vault.entry_vault import EntryVault
     from keyferry.providers.vault.objects import VaultObject
     from keyferry.providers.vault.product import Product
 
@@ -147,31 +152,104 @@ def parse_mount(
     skip_verify = _boolean(params, "SkipTLSVerify")
     objects_text = attributes.get("objects", "")
     defaults = parse_object_defaults(attributes)
-    objects = parse_objects(objects_text, defaults=defaults) if objects_text.strip() else ()
+    objects: tuple[VaultObject, ...] = ()
+    if objects_text.strip():
+        objects = parse_objects(objects_text, defaults=defaults, product=product)
     tokens = _service_account_tokens(params)
     if not target_path:
         problem, remedy = "target_path is not set", "The caller of the provider must send it."
         raise PlatformError(problem, remedy, stage=Stage.REQUEST)
-    method_name = _auth_method_name(params, product)
-    if not objects:
-        raise params.missing("objects", "objects is not set", "List at least one object.")
-    server = _server(params, product, settings, restrictions, skip_verify=skip_verify)
-    auth_mount_text = params.get("AuthMountPath") or params.get("KubernetesMountPath")
-    auth_mount = _check_auth_mount(
-        auth_mount_text or default_auth_mount(method_name) or settings.auth_mount,
-        (auth_key or kubernetes_key) if auth_mount_text else None,
-        product,
+    entry_vaults = tuple(dict.fromkeys(each.entry_vault for each in objects)) or (INHERITED,)
+    check_source_count(entry_vaults)
+    parser = _LoginParser(
+        attributes, secrets, tokens, product, settings, restrictions, skip_verify=skip_verify
     )
-    pod = _pod_info(params)
-    if AUTH_METHODS[method_name].from_secret:
-        method, client_pem = method_from_secret(method_name, secrets or {}, role=params.role())
-        login = Login(server.with_client_certificate(client_pem), auth_mount, method, pod)
-        return MountParams((login,), objects)
-    audience = params.get_exact("audience")
-    token = tokens.get(audience or product.audience, "")
-    _check_subject(token, pod)
-    login = Login(server, auth_mount, JwtLogin(params.role(), audience, token), pod)
-    return MountParams((login,), objects)
+    logins = []
+    for entry_vault in entry_vaults:
+        with _naming_entry(entry_vault, alone=len(entry_vaults) == 1):
+            logins.append(parser.parse(entry_vault, has_objects=bool(objects)))
+    distinct, indexes = number_sources(logins)
+    if len(distinct) > 1:
+        source_of = dict(zip(entry_vaults, indexes, strict=True))
+        hosts = [login.server.host for login in distinct]
+        objects = tuple(
+            replace(each, source=source, vault=hosts[source] if len(set(hosts)) > 1 else "")
+            for each in objects
+            for source in (source_of[each.entry_vault],)
+        )
+    return MountParams(distinct, objects)
+
+
+@contextmanager
+def _naming_entry(entry_vault: EntryVault, *, alone: bool) -> Iterator[None]:
+    """Add the entry that names a source to its errors, unless the SecretProviderClass does."""
+    try:
+        yield
+    except (ClassInvalidError, IdentityError) as error:
+        if alone and entry_vault.is_inherited:
+            raise
+        placed = copy(error)
+        placed.problem = f"{error.problem} ({entry_vault.location})"
+        raise placed from error.__cause__
+
+
+@dataclass(frozen=True, slots=True)
+class _LoginParser:
+    """Parses one login: the parameters, overridden by what an entry of `objects` names."""
+
+    attributes: Mapping[str, str]
+    secrets: Mapping[str, str] | None
+    tokens: Mapping[str, str]
+    product: Product
+    settings: VaultSettings
+    restrictions: ClassRestrictions
+    skip_verify: bool
+
+    def parse(self, entry_vault: EntryVault, *, has_objects: bool) -> Login:
+        """Return the login for the entries that name `entry_vault`."""
+        product, settings = self.product, self.settings
+        params = ProductParams(entry_vault.applied_to(self.attributes, product), product)
+        method_name = _auth_method_name(params, product)
+        if not has_objects:
+            raise params.missing("objects", "objects is not set", "List at least one object.")
+        _check_has_effect(entry_vault, method_name, product, settings)
+        server = _server(params, product, settings, self.restrictions, skip_verify=self.skip_verify)
+        auth_mount_text = params.get("AuthMountPath") or params.get("KubernetesMountPath")
+        auth_key = params.spelling("AuthMountPath") or params.spelling("KubernetesMountPath")
+        auth_mount = _check_auth_mount(
+            auth_mount_text or default_auth_mount(method_name) or settings.auth_mount,
+            auth_key if auth_mount_text else None,
+            product,
+        )
+        pod = _pod_info(params)
+        if AUTH_METHODS[method_name].from_secret:
+            method, client_pem = method_from_secret(
+                method_name, self.secrets or {}, role=params.role()
+            )
+            return Login(server.with_client_certificate(client_pem), auth_mount, method, pod)
+        audience = params.get_exact("audience")
+        token = self.tokens.get(audience or product.audience, "")
+        _check_subject(token, pod)
+        return Login(server, auth_mount, JwtLogin(params.role(), audience, token), pod)
+
+
+def _check_has_effect(
+    entry_vault: EntryVault, method_name: str, product: Product, settings: VaultSettings
+) -> None:
+    """Reject what an entry names in vain. A SecretProviderClass may, as with upstream.
+
+    Raises:
+        ClassInvalidError: the auth method has no role, or all requests go to an agent.
+    """
+    if (key := entry_vault.spelling(ROLE)) and not AUTH_METHODS[method_name].has_role:
+        problem = f"{key} of an entry has no effect with the auth method {method_name}"
+        raise ClassInvalidError(problem, f"Remove {key} from the entry.")
+    if (key := entry_vault.spelling(ADDRESS)) and settings.agent_address:
+        raise ClassInvalidError(
+            f"{key} of an entry has no effect: the administrator set "
+            f"{product.env_prefixes[0]}AGENT_ADDR, so that all requests go to an agent",
+            f"Remove {key} from the entry, or use a driver without an agent.",
+        )
 
 
 def _auth_method_name(params: ProductParams, product: Product) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.providers.known_fields.vault import parameters_table
+from keyferry.providers.known_fields.vault import object_table, parameters_table
 
 if TYPE_CHECKING:
     from keyferry.formats.unknown_fields import FieldTable
@@ -60,6 +60,11 @@ class Product:
     def parameters(self) -> FieldTable:
         """The parameters of a SecretProviderClass."""
         return parameters_table(self.param_prefixes, self.role_keys)
+
+    @property
+    def object_fields(self) -> FieldTable:
+        """The fields of an entry of `objects`."""
+        return object_table(self.param_prefixes, self.role_keys)
 
 
 VAULT = Product(

@@ -28,7 +28,7 @@ from keyferry.providers.vault.http.client import VaultHttp
 from keyferry.providers.vault.http.tls import TlsContexts
 from keyferry.providers.vault.leases.manager import LeaseManager
 from keyferry.providers.vault.leases.store import LeaseStore
-from keyferry.providers.vault.params import parse_mount
+from keyferry.providers.vault.params import MountParams, parse_mount
 from keyferry.providers.vault.privileges import (
     PrivilegedKeySource,
     PrivilegedTokenRequester,
@@ -248,7 +248,7 @@ class VaultProvider:
                 f"Remove --dev-vault, and run {self._product.command} server -dev instead.",
             )
         self._hmac_key.refresh_in_background(call.purpose)
-        opened = await self._open_sources(mount.logins, call, recorder, budget)
+        opened = await self._open_sources(mount, call, recorder, budget)
         objects = mount.objects
         responses = await read_from_sources(opened, (entry.source_request for entry in objects))
         result = render_all(
@@ -277,7 +277,7 @@ class VaultProvider:
 
     async def _open_sources(
         self,
-        logins: Sequence[Login],
+        mount: MountParams,
         call: MountCall,
         recorder: AccessRecorder,
         budget: MountBudget,
@@ -288,10 +288,13 @@ class VaultProvider:
             KeyferryError: the only source cannot be opened.
         """
 
-        async def open_source(login: Login) -> VaultReader:
+        async def open_source(source: int, login: Login) -> VaultReader:
+            several = len(mount.logins) > 1
             self._fetcher.configure(login.server.endpoint, self._settings.limits, call.caller)
             accesses = recorder.at(login.server.host, login.audit_names)
-            session = await self._services.sessions.open(login, call.purpose)
+            own = (each.request for each in mount.objects if several and each.source == source)
+            with accesses.opening((request.path.path for request in own), self._fetcher.now):
+                session = await self._services.sessions.open(login, call.purpose)
             return VaultReader(
                 self._services,
                 session,
@@ -301,7 +304,7 @@ class VaultProvider:
                 budget=budget,
             )
 
-        return await open_all(logins, open_source)
+        return await open_all(mount.logins, open_source)
 
     def _retain_only(
         self, volume: str, readers: Mapping[int, VaultReader], requests: Iterable[SourceRequest]

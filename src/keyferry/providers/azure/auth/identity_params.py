@@ -89,6 +89,39 @@ def choose_identity(
         raise with_upstream_prefix(prefix, error) from error.__cause__
 
 
+def client_parameters(
+    switch: ModeSwitch | None, client_id: str, *, from_secret: bool
+) -> dict[str, str]:
+    """Return the parameters that `clientID` of an entry of `objects` replaces.
+
+    Args:
+        switch: the result of `enabled_switch`.
+        client_id: the client ID.
+        from_secret: whether the SecretProviderClass uses the `nodePublishSecretRef` Secret.
+
+    Raises:
+        ClassInvalidError: the identity mode has only one identity.
+    """
+    match switch:
+        case ModeSwitch.POD_IDENTITY | ModeSwitch.ARC:
+            owner = "pod" if switch is ModeSwitch.POD_IDENTITY else "Azure Arc machine"
+            raise ClassInvalidError(
+                f"clientID of an entry has no effect with {switch.value}: the {owner} has only one "
+                "identity",
+                "Remove clientID from the entry.",
+            )
+        case ModeSwitch.VM:
+            return {_CLIENT_ID_KEY: client_id, _OBJECT_ID_KEY: "", _RESOURCE_ID_KEY: ""}
+        case None if from_secret:
+            raise ClassInvalidError(
+                "clientID of an entry has no effect with nodePublishSecretRef: the client ID is in "
+                "that Secret",
+                "Remove clientID from the entry, or use workload identity for all objects.",
+            )
+        case _:
+            return {"clientID": client_id}
+
+
 def _build_identity(
     switch: ModeSwitch | None, parameters: Mapping[str, str], secrets: Mapping[str, str] | None
 ) -> Identity:

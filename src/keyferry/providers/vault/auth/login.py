@@ -235,21 +235,23 @@ class MethodProfile:
 
     Attributes:
         needs_role: whether the SecretProviderClass must name a role.
+        has_role: whether it may name a role.
         from_secret: whether the credentials are in the pod's Secret.
         secret_keys: required keys of that Secret.
     """
 
     needs_role: bool = False
+    has_role: bool = False
     from_secret: bool = True
     secret_keys: tuple[str, ...] = ()
 
 
 AUTH_METHODS: Mapping[str, MethodProfile] = MappingProxyType(
     {
-        "kubernetes": MethodProfile(needs_role=True, from_secret=False),
-        "jwt": MethodProfile(needs_role=True, from_secret=False),
+        "kubernetes": MethodProfile(needs_role=True, has_role=True, from_secret=False),
+        "jwt": MethodProfile(needs_role=True, has_role=True, from_secret=False),
         "approle": MethodProfile(secret_keys=("role_id", "secret_id")),
-        "cert": MethodProfile(secret_keys=("tls.crt", "tls.key")),
+        "cert": MethodProfile(has_role=True, secret_keys=("tls.crt", "tls.key")),
         "token": MethodProfile(secret_keys=("token",)),
     }
 )

@@ -22,6 +22,7 @@ from keyferry.errors import KeyferryError, ObjectUnusableError, combined, excerp
 from keyferry.formats.encodings import encoding_mistake
 from keyferry.formats.go_json import JsonNumber, NotJsonError, text_bytes, write_json
 from keyferry.providers.api import MountResult
+from keyferry.providers.sources.numbering import naming_object
 from keyferry.providers.vault.objects import ValueEncoding
 
 if TYPE_CHECKING:
@@ -204,20 +205,23 @@ def render_all(
     """
     files: list[SecretFile] = []
     versions: list[ObjectVersion] = []
-    failures: list[tuple[str, KeyferryError]] = []
+    failures: list[tuple[VaultObject, KeyferryError]] = []
     for entry in objects:
         response = responses[entry.source_request]
         if isinstance(response, KeyferryError):
-            failures.append((str(entry), response))
+            failures.append((entry, response))
             continue
         try:
             content = render(entry, response, product)
         except KeyferryError as error:
-            failures.append((str(entry), error))
+            failures.append((entry, error))
             continue
         mode = default_mode if entry.mode is None else entry.mode
         files.append(limit.add(SecretFile(entry.name, mode, content, entry.options.owner)))
         versions.append(ObjectVersion(entry.id, content_version(hmac_key, entry, content)))
     if failures:
-        raise combined(failures)
+        first, problem = failures[0]
+        if first.vault:
+            failures[0] = first, naming_object(problem, str(first), shown=str(first))
+        raise combined([(str(failed), why) for failed, why in failures])
     return MountResult(tuple(versions), tuple(files))
