@@ -10,6 +10,10 @@ from tests.fakes.guides import COMMAND_TIMEOUT_SECONDS, GUIDES, commands, shell,
 
 ROOT = Path(__file__).parents[2]
 WAIT = "while [ ! -e shop/vault/connection.json ]; do sleep 0.05; done"
+VARIABLES = """\
+DB_PASSWORD='value of db-password'
+PAYMENT_API_KEY='value of api-key'
+"""
 FILES_OF_OTHER_USERS = """\
 shop/files/api-key 440 1000:2000
 shop/files/db-password 400 999:0
@@ -42,3 +46,12 @@ def test_commands_of_file_owner(tmp_path: Path) -> None:
     assert FILES_OF_OTHER_USERS in output
     shown = FILES_OF_OTHER_USERS.replace("shop/", "/tmp/shop/")
     assert shown in (GUIDES / "file-owner.md").read_text()
+
+
+def test_commands_of_environment_variables(tmp_path: Path) -> None:
+    """The file has the names and values that the page shows, and so has `keyferry run`."""
+    output = run_laptop_commands(tmp_path, "environment-variables")
+    assert f"{VARIABLES}value of api-key\n" in "".join(
+        f"{line}\n" for line in output.splitlines() if not line.startswith("DEVELOPMENT")
+    )
+    assert VARIABLES in (GUIDES / "environment-variables.md").read_text()

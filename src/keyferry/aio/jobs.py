@@ -29,12 +29,19 @@ class ParseJob(Generic[A, R]):
         function: depends on its argument only, and raises only errors of Keyferry.
         argument_type: the type of the argument, for msgspec.
         result_type: the type of the result, for msgspec.
+        limit_problem: what the job could not do when it exceeded a limit; its reason follows.
+        limit_remedy: what to do then.
     """
 
     name: str
     function: Callable[[A], R]
     argument_type: type[A]
     result_type: type[R]
+    limit_problem: str = "the key material cannot be read safely"
+    limit_remedy: str = (
+        "Replace the key or certificate by one with at most 8192 bits, and a PKCS#12 file by one "
+        "with a usual iteration count."
+    )
 
 
 class JobRunner(Protocol):

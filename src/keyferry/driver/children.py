@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keyferry.driver.publish.derivation import DERIVED_FILES
 from keyferry.driver.secrets.jobs import SECRET_DATA
 from keyferry.driver.volumes.mounter import MOUNT_SOURCE, can_mount
 from keyferry.isolation.parser import run_parser
@@ -74,7 +75,8 @@ def open_emulator(data_folder: Path) -> Emulator:
 
 def all_jobs() -> dict[str, ParseJob[Any, Any]]:
     """Return the parse jobs of all providers, and those of the driver, by name."""
-    return {**parse_jobs(), SECRET_DATA.name: SECRET_DATA}
+    own: tuple[ParseJob[Any, Any], ...] = (SECRET_DATA, DERIVED_FILES)
+    return {**parse_jobs(), **{job.name: job for job in own}}
 
 
 def child_programs(settings: DriverSettings, worker: WorkerSettings) -> dict[Role, ChildProgram]:

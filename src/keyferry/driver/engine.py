@@ -266,6 +266,7 @@ def _publisher(
             secret_controller=secret_controller,
             history=history,
             clock=deps.clock,
+            jobs=deps.jobs,
             allow_attribute_overrides=deps.allow_attribute_overrides,
             audit_log=deps.audit_log,
         ),

@@ -113,22 +113,32 @@ class ParserPool:
             ObjectUnusableError: the job needs more than the limits, or was refused for it before.
             KeyferryError: what the job raised.
         """
-        if name not in self._jobs():
+        job = self._jobs().get(name)
+        if job is None:
             raise InternalError(f"unknown parse job {name!r}")
+        try:
+            return await self._run_within_limits(name, body, tenant)
+        except _ParserLimitError as error:
+            problem = f"{job.limit_problem}: its parser {error.reason}"
+            raise ObjectUnusableError(problem, job.limit_remedy) from None
+
+    async def _run_within_limits(self, name: str, body: bytes, tenant: str) -> bytes:
         if len(body) > MAX_JOB_BYTES:
-            raise _limit_error(f"has more than {MAX_JOB_BYTES} bytes")
+            raise _ParserLimitError(f"would have to read more than {MAX_JOB_BYTES} bytes")
         digest = blake2b(body, key=self._digest_key, salt=name.encode()[-16:]).digest()
         if self._is_recent(self._refused.get(digest)):
-            raise _limit_error(Verdict.SPINNING.value)
+            raise _ParserLimitError(Verdict.SPINNING.value)
         is_offender = self._is_recent(self._offenders.get(tenant))
         lane = self._quarantine if is_offender else self._main
         ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         lane.add(_Waiting(tenant, name, body, ended))
         try:
             return await ended
-        except _ParserLimitError as error:
+        except _QueueFullError:
+            raise
+        except _ParserLimitError:
             self._refused[digest] = self._offenders[tenant] = self._clock.monotonic()
-            raise _limit_error(error.reason) from None
+            raise
 
     async def close(self) -> None:
         """End the parsers; jobs in flight fail."""
@@ -141,7 +151,7 @@ class ParserPool:
         for waiting in (slow, *self._main.take(slow.tenant)):
             try:
                 self._quarantine.add(waiting)
-            except KeyferryError as error:
+            except _QueueFullError as error:
                 waiting.result.set_exception(error)
 
     def _is_recent(self, at: float | None) -> bool:
@@ -154,6 +164,10 @@ class _ParserLimitError(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class _QueueFullError(_ParserLimitError):
+    """A job was not started; it may run later."""
 
 
 class _ParserLane:
@@ -185,12 +199,12 @@ class _ParserLane:
         """Add a job.
 
         Raises:
-            ObjectUnusableError: the tenant has too many waiting jobs.
+            _QueueFullError: the tenant has too many waiting jobs.
         """
         tenant = waiting.tenant
         queue = self._queues.setdefault(tenant, deque())
         if len(queue) >= MAX_WAITING_PER_TENANT:
-            raise _limit_error(f"waits behind {len(queue)} others of the namespace {tenant!r}")
+            raise _QueueFullError(f"waits behind {len(queue)} others of the namespace {tenant!r}")
         queue.append(waiting)
         self._added.set()
         if self._worker is None or self._worker.done():
@@ -314,11 +328,3 @@ class RemoteJobRunner:
         call = JobCall(job.name, encode_body(argument), tenant)
         result: bytes = await self._channel.call(RUN_JOB, call)
         return msgspec.msgpack.decode(result, type=job.result_type)
-
-
-def _limit_error(reason: str) -> ObjectUnusableError:
-    return ObjectUnusableError(
-        f"the key material cannot be read safely: its parser {reason}",
-        "Replace the key or certificate by one with at most 8192 bits, and a PKCS#12 file by one "
-        "with a usual iteration count.",
-    )

@@ -349,6 +349,63 @@ async def test_owner_of_the_class_is_that_of_files_of_an_external_provider(
 
 
 @pytest.mark.mounts
+async def test_variables_of_files_of_an_external_provider_are_written(
+    driver: Driver, folder: Path
+) -> None:
+    """With the owner of the volume."""
+    parameters = {"envFile": "env/app.env", "envNames": "a: NAME", "fileOwner": "999"}
+    driver.write_class("web", provider="ext", parameters=parameters)
+    async with external_provider(folder / "ext.sock"):
+        target = await driver.publish("web")
+    assert {"a": b"external", "env/app.env": b"NAME='external'\n"} == read_through_links(target)
+    assert (999, 0) == (target / "env" / "app.env").stat()[4:6]
+    assert {"secret/a": "v1"} == await driver.objects_in_status("web")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "problem"),
+    [
+        ({"envFile": "a"}, "envFile 'a' is also the path of an object"),
+        ({"envFile": ".env", "envNames": "b: B"}, "envNames names 'b', which is no file of the"),
+        ({"envFile": "a/b"}, "'a' would be both a file and the folder of 'a/b'"),
+    ],
+)
+async def test_variables_that_do_not_fit_the_files_fail_the_mount(
+    driver: Driver, folder: Path, parameters: dict[str, str], problem: str
+) -> None:
+    """Nothing is left of it."""
+    driver.write_class("web", provider="ext", parameters=parameters)
+    async with external_provider(folder / "ext.sock"):
+        status = await failure(driver)
+    assert problem in (status.details() or "")
+
+
+async def test_value_that_cannot_be_a_variable_keeps_the_volume(
+    mount_home: Path, folder: Path
+) -> None:
+    """A refresh fails as a whole, and the message has no value."""
+    values, asked = {"a": "first"}, []
+
+    async def answer(_: wire.MountRequest, __: Context) -> wire.MountResponse:
+        asked.append(values["a"])
+        return encode_result(mount_result(values, values["a"]))
+
+    async with (
+        running_driver(mount_home, socket_folders=(folder,), rotation_interval=0) as driver,
+        external_provider(folder / "ext.sock", answer),
+    ):
+        driver.write_class("web", provider="ext", parameters={"envFile": ".env"})
+        target = await driver.publish("web")
+        values["a"] = "canary's"
+        await driver.publish("web")
+        assert ["first", "canary's"] == asked
+        assert {"a": b"first", ".env": b"A='first'\n"} == read_through_links(target)
+        log = driver.log.getvalue()
+    assert "'a' cannot be the variable A: its value contains a single quote" in log
+    assert "canary" not in log
+
+
+@pytest.mark.mounts
 async def test_owner_of_files_that_a_provider_writes_itself_is_refused(
     driver: Driver, folder: Path
 ) -> None:
@@ -356,9 +413,7 @@ async def test_owner_of_files_that_a_provider_writes_itself_is_refused(
     driver.write_class("owned", provider="ext", parameters={"fileOwner": "999"})
     async with external_provider(folder / "ext.sock", old_style("written")):
         status = await failure(driver, "owned")
-    assert "provider 'ext' writes files itself, and fileOwner has no effect" in (
-        status.details() or ""
-    )
+    assert "provider 'ext' writes files itself, and fileOwner, envFile" in (status.details() or "")
 
 
 async def test_invalid_owner_is_refused_before_the_provider_is_asked(

@@ -27,7 +27,13 @@ from keyferry.errors import ObjectUnusableError, RequestInvalidError
     ],
 )
 def test_name_of_a_variable_comes_from_the_path(path: str, name: str) -> None:
-    assert {name: path} == default_names([path])
+    assert {name: path} == default_names([path], {})
+
+
+def test_names_of_the_class_come_first() -> None:
+    """Those of `envNames`; an empty one leaves the file out."""
+    given = {"1st": "FIRST", "tls.p12": ""}
+    assert {"FIRST": "1st", "DB": "db"} == default_names(["1st", "tls.p12", "db"], given)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +51,7 @@ def test_impossible_name_is_refused_and_the_remedy_is_an_option(
     paths: list[str], problem: str
 ) -> None:
     with pytest.raises(RequestInvalidError) as caught:
-        default_names(paths)
+        default_names(paths, {})
     assert caught.value.problem.startswith(problem)
     assert "--env NAME=" in caught.value.remedy
 

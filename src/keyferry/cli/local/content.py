@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keyferry.content import SecretFile
     from keyferry.kubernetes import SecretProviderClass
     from keyferry.providers.api import NamedFile
+    from keyferry.rendering.class_options import EnvFileOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,13 @@ class FetchedContent:
         spc: the SecretProviderClass.
         files: the files.
         named_files: the other names of the files.
+        env_file: the file with environment variables; None without one.
     """
 
     spc: SecretProviderClass
     files: Sequence[SecretFile] = field(repr=False)
     named_files: tuple[NamedFile, ...]
+    env_file: EnvFileOptions | None = None
 
     def find(self, object_name: str) -> SecretFile:
         """Return the file with this path, or of the object with this name or alias.

@@ -22,6 +22,7 @@ from keyferry.driver.children import open_emulator
 from keyferry.driver.daemon import choose_mounter
 from keyferry.driver.engine import EngineDependencies, running_engine
 from keyferry.driver.providers import Providers
+from keyferry.driver.publish.derivation import with_derived_files
 from keyferry.driver.request import PublishRequest, check_class, mount_call
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, VolumeKind
 from keyferry.driver.status.expiry_monitor import ExpiryMonitor
@@ -45,6 +46,7 @@ from keyferry.providers.host import ProviderHost
 from keyferry.providers.registry import provider_names
 from keyferry.providers.settings import ProviderDependencies, ProviderSettings
 from keyferry.providers.vault.provider import VaultProvider
+from keyferry.rendering.class_options import parse_volume_options
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
 from keyferry.telemetry.metrics import Metrics
@@ -147,13 +149,18 @@ class LocalEngine:
         spc = check_class(await self._read_class(request))
         provider = self._providers.resolve(spc.provider)
         named_files = await provider.named_files(spc.parameters)
+        call = mount_call(request, spc)
+        options = parse_volume_options(call.attributes)
         try:
-            result = await provider.mount(mount_call(request, spc))
+            result = await provider.mount(call)
         except KeyferryError as error:
             raise with_placeholder_remedy(error, spc.parameters) from error.__cause__
         for warning in near_expiry_warnings(result.expiries, time.time()):
             console().warn(warning)
-        return FetchedContent(spc, result.files, named_files)
+        files = await with_derived_files(
+            result.files, result.missing, options, jobs=ThreadJobRunner(), tenant=""
+        )
+        return FetchedContent(spc, files, named_files, options.env_file)
 
     @property
     def has_leases(self) -> bool:

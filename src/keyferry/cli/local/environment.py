@@ -1,7 +1,8 @@
 """Which environment variables of a child process get which values. [pure]
 
-Without a choice, each file of the volume is a variable: `db-password` becomes DB_PASSWORD. With
-`--env`, `--env-file` or `--env-from`, only the chosen values are variables.
+Without a choice, each file of the volume is a variable: `db-password` becomes DB_PASSWORD, unless
+`envNames` of the SecretProviderClass chooses another name. With `--env`, `--env-file` or
+`--env-from`, only the chosen values are variables.
 """
 
 from __future__ import annotations
@@ -87,15 +88,21 @@ def default_name(path: str) -> str:
     return name
 
 
-def default_names(paths: Iterable[str]) -> dict[str, str]:
+def default_names(paths: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
     """Return the path of the file of each variable, if nothing is chosen.
+
+    Args:
+        paths: of the files.
+        given: names in `envNames` of the SecretProviderClass, by path; "" for no variable.
 
     Raises:
         RequestInvalidError: a name is not possible, or two files have one name.
     """
     names: dict[str, str] = {}
     for path in paths:
-        name = default_name(path)
+        name = given[path] if path in given else default_name(path)
+        if not name:
+            continue
         if (other := names.setdefault(name, path)) != path:
             raise RequestInvalidError(
                 f"{other} and {path} would both be the environment variable {name}",

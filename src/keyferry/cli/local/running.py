@@ -103,7 +103,12 @@ async def _run(
 async def _values(content: FetchedContent, chosen: _Choice) -> dict[str, tuple[str, bytes]]:
     """Return the object and the value of each variable."""
     if not (chosen.assignments or chosen.secrets):
-        names = default_names(file.path for file in content.files)
+        paths = [file.path for file in content.files]
+        given: dict[str, str] = {}
+        if content.env_file is not None:
+            paths.remove(content.env_file.path)
+            given = dict(content.env_file.names)
+        names = default_names(paths, given)
         return {name: (path, content.find(path).contents) for name, path in names.items()}
     values: dict[str, tuple[str, bytes]] = {}
     for secret in chosen.secrets:

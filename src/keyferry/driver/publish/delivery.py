@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keyferry.driver.publish.derivation import with_derived_files
 from keyferry.driver.publish.plan import Adopt, Refresh
 from keyferry.driver.publish.volume_content import complete_files
 from keyferry.driver.request import check_attributes, mount_call
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keyferry.aio.clock import Clock
+    from keyferry.aio.jobs import JobRunner
     from keyferry.content import ObjectVersion
     from keyferry.driver.providers import ResolvedProvider
     from keyferry.driver.publish.plan import Decision
@@ -84,6 +86,7 @@ class ContentDelivery:
         secret_controller: syncs the Kubernetes Secrets of a volume.
         history: builds and finds pod statuses.
         clock: measures the age of content.
+        jobs: makes files from others.
         allow_attribute_overrides: whether `volumeAttributes` of a pod may override parameters of
             its SecretProviderClass.
         audit_log: records the accesses to vaults.
@@ -98,6 +101,7 @@ class ContentDelivery:
         secret_controller: SecretController,
         history: PublishHistory,
         clock: Clock,
+        jobs: JobRunner,
         allow_attribute_overrides: bool = True,
         audit_log: AuditLog,
     ) -> None:
@@ -107,6 +111,7 @@ class ContentDelivery:
         self._secret_controller = secret_controller
         self._history = history
         self._clock = clock
+        self._jobs = jobs
         self._allow_attribute_overrides = allow_attribute_overrides
         self._audit_log = audit_log
 
@@ -193,11 +198,16 @@ class ContentDelivery:
             if spc.secret_objects:
                 # Reports an invalid file name before any file is written.
                 await resolved.named_files(spc.parameters)
-            file_changes = await self._operations.mount_and_write(
-                Path(request.target_path),
-                request.group,
+            tenant = request.pod.namespace
+            files = await with_derived_files(
                 complete_files(result, options, spc),
-                tenant=request.pod.namespace,
+                result.missing,
+                options,
+                jobs=self._jobs,
+                tenant=tenant,
+            )
+            file_changes = await self._operations.mount_and_write(
+                Path(request.target_path), request.group, files, tenant=tenant
             )
         return result, file_changes
 

@@ -32,14 +32,14 @@ def complete_files(
     Raises:
         ClassInvalidError: the provider wrote the files itself, so that the options have no effect.
     """
-    if options.owner is None:
-        return result.files
-    if not result.files:
+    if not result.files and (options.owner is not None or options.derives_files):
         raise ClassInvalidError(
             f"SecretProviderClass {spc.namespace}/{spc.name}: provider {spc.provider!r} writes"
-            " files itself, and fileOwner has no effect on them",
-            "Remove fileOwner, or configure the owner in the provider.",
+            " files itself, and fileOwner, envFile and templates have no effect on them",
+            "Remove these parameters, or configure the provider instead.",
         )
+    if options.owner is None:
+        return result.files
     return [
         file if file.owner is not None else replace(file, owner=options.owner)
         for file in result.files
