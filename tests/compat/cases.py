@@ -56,7 +56,7 @@ class Case:
     """
 
     name: str
-    objects: Sequence[Mapping[str, str | int]] | str | None
+    objects: Sequence[Mapping[str, object]] | str | None
     parameters: Mapping[str, str | None] = field(default_factory=dict)
     vault: Mapping[str, str] = field(default_factory=lambda: KEY_VAULT)
     secret_objects: Sequence[Mapping[str, object]] = ()
@@ -127,17 +127,17 @@ def pod_manifest(name: str, namespace: str, class_name: str) -> Document:
     }
 
 
-def secret(name: str, **fields: str | int) -> Mapping[str, str | int]:
+def secret(name: str, **fields: object) -> Mapping[str, object]:
     """An entry of `objects` for a secret."""
     return {"objectName": name, "objectType": "secret", **fields}
 
 
-def key(name: str, **fields: str | int) -> Mapping[str, str | int]:
+def key(name: str, **fields: object) -> Mapping[str, object]:
     """An entry for a key."""
     return {"objectName": name, "objectType": "key", **fields}
 
 
-def cert(name: str, **fields: str | int) -> Mapping[str, str | int]:
+def cert(name: str, **fields: object) -> Mapping[str, object]:
     """An entry for a certificate."""
     return {"objectName": name, "objectType": "cert", **fields}
 

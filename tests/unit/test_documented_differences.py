@@ -34,6 +34,9 @@ CHOICE = "unit/providers/azure/auth/test_identity_params.py"
 ELSEWHERE = {
     "the CRDs": "unit/chart/test_chart_files.py::test_crds_have_columns_and_short_names",
     "the log of a driver": "integration/driver/test_quiet.py::test_idle_driver_logs_nothing",
+    "options of objects and volumes": (
+        "compat/test_options.py::test_upstream_with_its_azure_provider"
+    ),
     "unknown fields of a SecretProviderClass": (
         "integration/driver/test_unknown_fields.py::test_class_is_reported_once_for_all_its_pods"
     ),

@@ -1,0 +1,74 @@
+"""Upstream ignores or refuses each option of Keyferry as docs/operations/migrate.md says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import pytest_asyncio
+
+from tests.compat.bao_comparison import BaoComparison
+from tests.compat.comparison import Comparison, SideBySide
+from tests.compat.option_table import (
+    CONTENTS,
+    OF_THE_ENTRY,
+    OPTION_CASES,
+    OptionCase,
+)
+from tests.compat.outcome import Outcome
+from tests.compat.stacks import ALL_UPSTREAM
+from tests.compat.vault_contents import APP, LOAD_VAULT, VAULT
+from tests.e2e.vault.engines import put_kv
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+
+Outcomes = Mapping[str, Outcome]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def azure_outcomes(compared: Comparison) -> Outcomes:
+    """The outcome of each case with the upstream driver and the upstream Azure provider."""
+    for name, value in CONTENTS.items():
+        compared.vault.set_secret(VAULT, name, value)
+    compared.vault.set_secret(LOAD_VAULT, "shared", OF_THE_ENTRY)
+    compared.vault.grant(LOAD_VAULT, APP, "get", "list")
+    upstream = compared.of(ALL_UPSTREAM)
+    await upstream.play([case.azure() for case in OPTION_CASES])
+    return {case.name: upstream.outcomes[case.name, ALL_UPSTREAM] for case in OPTION_CASES}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def bao_outcomes(bao_compared: BaoComparison) -> Outcomes:
+    """The same with the upstream OpenBao provider."""
+    if not bao_compared.upstream:
+        pytest.skip("github.com/openbao/openbao-csi-provider could not be downloaded and built")
+    for name, value in CONTENTS.items():
+        await put_kv(bao_compared.bao, f"kv2/data/{name}", value=value)
+    stacks = {ALL_UPSTREAM: bao_compared.upstream[ALL_UPSTREAM]}
+    upstream = SideBySide(bao_compared.api, bao_compared.tokens, stacks)
+    await upstream.play([case.bao(bao_compared.contents) for case in OPTION_CASES])
+    return {case.name: upstream.outcomes[case.name, ALL_UPSTREAM] for case in OPTION_CASES}
+
+
+@pytest.mark.parametrize("case", OPTION_CASES, ids=lambda case: case.name)
+async def test_upstream_with_its_azure_provider(azure_outcomes: Outcomes, case: OptionCase) -> None:
+    check(case, azure_outcomes[case.name], case.says[0])
+
+
+@pytest.mark.parametrize("case", OPTION_CASES, ids=lambda case: case.name)
+async def test_upstream_with_its_openbao_provider(bao_outcomes: Outcomes, case: OptionCase) -> None:
+    check(case, bao_outcomes[case.name], case.says[1])
+
+
+def check(case: OptionCase, outcome: Outcome, says: str) -> None:
+    """Compare files, owners, Secrets and the message."""
+    if says:
+        assert outcome.refusal is not None, outcome.files
+        assert says in outcome.refusal.text
+        assert Outcome(outcome.refusal) == outcome
+        return
+    assert outcome.refusal is None, outcome.refusal
+    expected = {name: (0o644, CONTENTS[name].encode()) for name in case.files}
+    assert expected == outcome.files
+    assert outcome.complaints == bool(case.secret_of)
+    assert {} == outcome.secrets
