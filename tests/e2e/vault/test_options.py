@@ -1,0 +1,110 @@
+"""examples/options with a real OpenBao server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from keyferry.providers.api import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
+from tests.e2e.node import BareNode, Driver, Volume
+from tests.e2e.vault.engines import allow, enable_kv, jwt_role, put_kv
+from tests.e2e.vault.server import VaultServer
+from tests.e2e.vault.tokens import TokenSigner
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "options"
+PRODUCTS = ("vault", "openbao")
+ADDRESS = "https://vault.example.com:8200"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shop(vault: VaultServer, signer: TokenSigner) -> VaultServer:
+    """Prepare the server for the role and the secrets of the examples.
+
+    Kubernetes auth needs a cluster: a JWT auth method at its path replaces it.
+    """
+    await enable_kv(vault, "secret", version=2)
+    await put_kv(vault, "secret/data/db", password="Hello!")
+    await put_kv(vault, "secret/data/api", key="two\nlines")
+    await put_kv(vault, "secret/data/tls", bundle="it's a file")
+    await allow(vault, "shop", "secret/data/+")
+    await vault.write("sys/auth/kubernetes", {"type": "jwt"})
+    key = {"jwt_validation_pubkeys": [signer.public_key]}
+    await vault.write("auth/kubernetes/config", key)
+    for audience in PRODUCTS:
+        await jwt_role(vault, f"shop-{audience}", "shop", mount="kubernetes", audience=audience)
+    return vault
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def driver(node: BareNode) -> AsyncIterator[Driver]:
+    """Run a driver for one test."""
+    running = await node.start_driver()
+    yield running
+    await running.stop()
+
+
+def spec_of(name: str, product: str, vault: VaultServer) -> dict[str, Any]:
+    """Return the spec of the SecretProviderClass of an example, for the server of the test."""
+    documents = yaml.safe_load_all((EXAMPLES / f"{name}-vault.yaml").read_text())
+    (spec,) = (each["spec"] for each in documents if each["kind"] == "SecretProviderClass")
+    parameters: dict[str, str] = spec["parameters"]
+    assert ADDRESS == parameters["vaultAddress"]
+    parameters |= {"vaultAddress": vault.address, "vaultCACertPath": str(vault.ca)}
+    parameters["roleName"] = f"shop-{product}"
+    return {"provider": product, "parameters": parameters}
+
+
+def volume_of(node: BareNode, name: str, signer: TokenSigner, product: str) -> Volume:
+    """Return the volume of a pod with the service account of the examples."""
+    context = {
+        SERVICE_ACCOUNT: "web",
+        SERVICE_ACCOUNT_TOKENS: signer.kubelet_json("shop", "web", audience=product),
+    }
+    return node.volume(name, context=context)
+
+
+def contents(volume: Volume) -> Mapping[str, bytes]:
+    """Return the content of each file."""
+    return {path: content for path, (_, content) in volume.files().items()}
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+async def test_files_belong_to_other_users(
+    node: BareNode, driver: Driver, shop: VaultServer, signer: TokenSigner, product: str
+) -> None:
+    """That of the SecretProviderClass, and that of the entry."""
+    node.put_class("owner", spec_of("file-owner", product, shop))
+    volume = volume_of(node, "owner", signer, product)
+    await driver.publish(volume)
+    assert {"api-key": b"two\nlines", "db-password": b"Hello!"} == contents(volume)
+    found = {
+        name: (status.st_mode & 0o777, status.st_uid, status.st_gid)
+        for name in ("api-key", "db-password")
+        for status in [(volume.path / name).stat()]
+    }
+    assert {"api-key": (0o440, 1000, 2000), "db-password": (0o400, 999, 0)} == found
+    await driver.unpublish(volume)
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+async def test_variables_are_in_one_file(
+    node: BareNode, driver: Driver, shop: VaultServer, signer: TokenSigner, product: str
+) -> None:
+    """A value that the file cannot represent is left out of it."""
+    node.put_class("variables", spec_of("environment", product, shop))
+    volume = volume_of(node, "variables", signer, product)
+    await driver.publish(volume)
+    assert contents(volume) == {
+        ".env": b"DB_PASSWORD='Hello!'\nPAYMENT_API_KEY='two\nlines'\n",
+        "api-key": b"two\nlines",
+        "db-password": b"Hello!",
+        "tls": b"it's a file",
+    }
+    await driver.unpublish(volume)
