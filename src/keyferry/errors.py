@@ -356,6 +356,14 @@ class ObjectNotFoundError(VaultError):
     outcome = AccessOutcome.NOT_FOUND
 
 
+class ObjectMissingError(ObjectNotFoundError):
+    """The vault has no such object, version or key, or it is disabled or deleted.
+
+    Only this error makes an optional object missing. A vault, a secrets engine or a path that does
+    not exist is a mistake in the SecretProviderClass.
+    """
+
+
 class ObjectUnusableError(VaultError):
     """The object cannot be rendered in the requested encoding or format."""
 

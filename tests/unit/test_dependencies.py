@@ -25,6 +25,7 @@ DISTRIBUTIONS = {
     "google.protobuf": "protobuf",
     "grpc": "grpcio",
     "prometheus_client": "prometheus-client",
+    "re2": "google-re2",
     "yaml": "pyyaml",
 }
 """Imported packages whose distribution has another name."""

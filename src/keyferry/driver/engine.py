@@ -20,6 +20,7 @@ from keyferry.driver.secrets.garbage_collector import SecretGarbageCollector
 from keyferry.driver.secrets.reconciler import SecretReconciler
 from keyferry.driver.secrets.unused import UnusedSecrets
 from keyferry.driver.settings import DRIVER_NAME
+from keyferry.driver.status.missing_object_reporter import MissingObjectReporter
 from keyferry.driver.status.pod_status_writer import PodStatusWriter
 from keyferry.driver.status.refresh_condition import RefreshConditionWriter
 from keyferry.driver.status.stale_content_reporter import StaleContentReporter
@@ -186,6 +187,7 @@ def _subscribe(
     events.subscribe(condition_writer.on_volume_event)
     events.subscribe(deps.expiry_monitor.on_volume_event)
     events.subscribe(StaleContentReporter(deps.store, deps.clock).on_volume_event)
+    events.subscribe(MissingObjectReporter(deps.store).on_volume_event)
     events.subscribe(deps.providers.on_volume_event)
     events.subscribe(remove_from_store)
     events.subscribe(secret_controller.on_volume_event)

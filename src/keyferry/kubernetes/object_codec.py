@@ -160,7 +160,7 @@ def refresh_status_manifest(refresh: RefreshCondition) -> Manifest:
         "type": REFRESHED_CONDITION,
         "status": "True" if refresh.ok else "False",
         "reason": refresh.reason,
-        "message": refresh.message,
+        "message": refresh.message or refresh.note,
         "lastTransitionTime": _format_time(refresh.transitioned_at),
     }
     refreshed: Manifest = {}

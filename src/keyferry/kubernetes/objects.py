@@ -130,12 +130,14 @@ class RefreshCondition:
         transitioned_at: when `ok` last changed.
         reason: one word; `Refreshed` after success.
         message: the stage and the error; "" after success.
+        note: what to know after success; may be "".
     """
 
     refreshed_at: datetime | None
     transitioned_at: datetime
     reason: str = "Refreshed"
     message: str = ""
+    note: str = ""
 
     @property
     def ok(self) -> bool:
@@ -172,6 +174,7 @@ class DesiredSecret:
         claim: of the SecretProviderClass that wants it; None for no particular one.
         adopted: it is written to a Secret of somebody else: only its keys, labels and annotations,
             without owners.
+        kept_keys: keys that are not in `data`, and keep their values if the Secret has them.
     """
 
     namespace: str
@@ -184,6 +187,7 @@ class DesiredSecret:
     removed_owner_uids: frozenset[str] = frozenset()
     claim: SecretClaim | None = None
     adopted: bool = False
+    kept_keys: frozenset[str] = frozenset()
 
 
 class ApplyOutcome(Enum):

@@ -69,11 +69,17 @@ SecretPlan = Create | Keep | Update | Adopt | Recreate
 def for_live_secret(desired: DesiredSecret, live: LiveSecret | None) -> DesiredSecret:
     """Return the desired Secret as it is written to the live one.
 
+    Keys of objects that disappeared keep their values, also if another node wrote them.
+
     To a Secret that somebody else created, Keyferry writes only its own keys, and no owners:
     Kubernetes would delete the Secret with them.
     """
     if live is None:
         return desired
+    kept = desired.kept_keys & live.data.keys() & live.applied_keys.data
+    if kept:
+        values = {key: base64.b64decode(live.data[key]) for key in kept}
+        desired = replace(desired, data={**values, **desired.data})
     named = desired.claim is not None and desired.claim.adopt
     # Somebody may have removed the annotation of an adopted Secret.
     lost_record = not live.owners and bool(live.data.keys() - live.applied_keys.data)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.content import SecretFile
 from keyferry.driver.request import check_class
-from keyferry.driver.secrets.builder import check_single_entry, secret_data_request
+from keyferry.driver.secrets.builder import check_single_entry, choose_files
 from keyferry.errors import AuthorError
 from keyferry.formats.unknown_fields import UnknownField
 from keyferry.lint.field_places import field_place
@@ -71,7 +71,7 @@ def _secret_objects(linted: LintedClass) -> Iterator[Finding]:
     for index, entry in enumerate(spc.secret_objects):
         try:
             check_single_entry(spc.secret_objects, entry.name)
-            secret_data_request(entry, files, named)
+            choose_files(entry, files, named)
         except AuthorError as error:
             place = linted.manifest.place("spec", "secretObjects", index)
             subject = linted.manifest.subject

@@ -188,11 +188,24 @@ class NamedFile:
         path: path inside the volume, which is always one of the names.
         aliases: further names, such as the name of the object in the vault.
         object_name: name of the object in messages, such as `secret db-password`.
+        optional: whether a mount may lack the file, because the vault lacks the object.
+        is_folder: whether the path is a folder of files whose names only the mount shows.
+        keeps: whether a volume, and a Secret, keep the content of an optional object that
+            disappears.
     """
 
     path: str
     aliases: frozenset[str]
     object_name: str
+    optional: bool = False
+    is_folder: bool = False
+    keeps: bool = True
+
+    def means(self, name: str) -> bool:
+        """Return whether `secretObjects` may refer to the file as `name`."""
+        if self.is_folder:
+            return name.startswith(f"{self.path}/")
+        return name == self.path or name in self.aliases
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,8 +113,9 @@ _ANY_POD = {POD_NAME: "pod", POD_NAMESPACE: "default"}
 
 def _azure_jobs() -> tuple[ParseJob[Any, Any], ...]:
     from keyferry.providers.key_jobs import CLIENT_ASSERTION, KEY_MATERIAL
+    from keyferry.providers.sources.extracting import EXTRACTION
 
-    return KEY_MATERIAL, CLIENT_ASSERTION
+    return KEY_MATERIAL, CLIENT_ASSERTION, EXTRACTION
 
 
 def _build_vault(deps: ProviderDependencies) -> Provider:
@@ -166,8 +167,9 @@ def _unknown_vault_keys(keys: Collection[str]) -> tuple[UnknownField, ...]:
 
 def _vault_jobs() -> tuple[ParseJob[Any, Any], ...]:
     from keyferry.providers.key_jobs import CLIENT_PEM
+    from keyferry.providers.sources.extracting import EXTRACTION
 
-    return (CLIENT_PEM,)
+    return CLIENT_PEM, EXTRACTION
 
 
 def _azure_privileges(deps: ProviderDependencies) -> Privileges:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.volume_paths import path_problem
 from keyferry.formats.yaml_text import YamlList, YamlMap, YamlScalar
+from keyferry.rendering.extraction import check_expression
 from keyferry.rendering.fields import parse_mode, parse_owner, parse_switch, scalar_text
 
 if TYPE_CHECKING:
@@ -76,6 +77,16 @@ class ObjectOptions:
     expand_keys: bool = False
     is_yaml: bool = False
     owner: FileOwner | None = None
+
+    @property
+    def extracts(self) -> bool:
+        """Whether files are made from values inside of the object."""
+        return self.expand_keys or bool(self.jmes_paths)
+
+    @property
+    def extracted_paths(self) -> tuple[str, ...]:
+        """The paths of the files of `jmesPath`."""
+        return tuple(each.path for each in self.jmes_paths)
 
 
 NO_OPTIONS = ObjectOptions()
@@ -163,6 +174,7 @@ def _jmes_path(node: YamlNode, index: int) -> JmesPath:
         for name, meaning in _JMES_FIELDS.items():
             if meaning and not texts[name]:
                 raise ClassInvalidError(f"{name} is missing", f"Set it to {meaning}.")
+        check_expression(texts["path"])
         if problem := path_problem(texts["objectAlias"]):
             raise ClassInvalidError(
                 f"objectAlias '{excerpt(texts['objectAlias'])}' {problem}",

@@ -6,17 +6,22 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from keyferry.driver.secrets.builder import resolve_file, secret_data_request
+from keyferry.driver.secrets.builder import choose_files, resolve_file
 from keyferry.driver.secrets.secret_data import secret_data
 from keyferry.errors import ObjectNamesError, RequestInvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from keyferry.content import SecretFile
+    from keyferry.content import MissingObject, SecretFile
     from keyferry.kubernetes import SecretProviderClass
     from keyferry.providers.api import NamedFile
     from keyferry.rendering.class_options import EnvFileOptions
+
+
+def missing_warnings(missing: Iterable[MissingObject]) -> list[str]:
+    """Return a sentence without its period for each optional object that the vault lacks."""
+    return [f"optional object {each.id} is missing: {each.reason}" for each in missing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,12 @@ class FetchedContent:
         """
         for entry in self.spc.secret_objects:
             if entry.name == name:
-                request = secret_data_request(entry, self.files, self.named_files)
+                request = choose_files(entry, self.files, self.named_files).request
+                if request is None:
+                    raise RequestInvalidError(
+                        f"Secret {name!r} is left out: optional objects of it are missing",
+                        "Create them in the vault, or give them a default.",
+                    )
                 return await asyncio.to_thread(secret_data, request)
         names = ", ".join(entry.name for entry in self.spc.secret_objects)
         raise RequestInvalidError(

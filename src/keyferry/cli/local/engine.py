@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.cli.console import console
-from keyferry.cli.local.content import FetchedContent
+from keyferry.cli.local.content import FetchedContent, missing_warnings
 from keyferry.cli.local.inputs import read_credentials, read_tokens
 from keyferry.cli.local.options import STDIN
 from keyferry.cli.local.progress import with_progress
@@ -156,6 +156,8 @@ class LocalEngine:
         except KeyferryError as error:
             raise with_placeholder_remedy(error, spc.parameters) from error.__cause__
         for warning in near_expiry_warnings(result.expiries, time.time()):
+            console().warn(warning)
+        for warning in missing_warnings(result.missing):
             console().warn(warning)
         files = await with_derived_files(
             result.files, result.missing, options, jobs=ThreadJobRunner(), tenant=""

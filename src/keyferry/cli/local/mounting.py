@@ -13,6 +13,7 @@ import click
 from keyferry.cli.console import console
 from keyferry.cli.exit_codes import ExitCode, exit_code
 from keyferry.cli.failures import InterruptedBySignalError
+from keyferry.cli.local.content import missing_warnings
 from keyferry.cli.local.engine import absolute_path, local_engine, local_publisher
 from keyferry.cli.local.files import secret_manifests, visible_files
 from keyferry.cli.output import OutputFormat, counted, print_document
@@ -178,6 +179,9 @@ def _print_problems(published: PublishResult, deduplicator: Deduplicator) -> Non
     warnings = near_expiry_warnings(published.expiries, time.time())
     if warnings and deduplicator.should_notify(warnings, time.monotonic()):
         for sentence in warnings:
+            out.warn(sentence)
+    if published.missing and deduplicator.should_notify(published.missing, time.monotonic()):
+        for sentence in missing_warnings(published.missing):
             out.warn(sentence)
     for sentence in published.secret_warnings:
         out.warn(sentence)

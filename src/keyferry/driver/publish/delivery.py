@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.driver.publish.derivation import with_derived_files
-from keyferry.driver.publish.plan import Adopt, Refresh
-from keyferry.driver.publish.volume_content import complete_files
+from keyferry.driver.publish.plan import Adopt, Mount, Refresh
+from keyferry.driver.publish.volume_content import VolumeContent, check_written_by_provider
 from keyferry.driver.request import check_attributes, mount_call
 from keyferry.driver.volumes.atomic_writer import NO_CHANGES, FileChanges
 from keyferry.driver.volumes.volume_events import VolumePublished, VolumeRefreshed
 from keyferry.driver.volumes.volume_table import Volume
-from keyferry.errors import KeyferryError
+from keyferry.errors import KeyferryError, StoreError
 from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.kubernetes.pod_status import VersionChange, version_changes
 from keyferry.providers.auditing import audited, subject_of
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
-    from keyferry.content import ObjectVersion
+    from keyferry.content import MissingObject, ObjectVersion
     from keyferry.driver.providers import ResolvedProvider
     from keyferry.driver.publish.plan import Decision
     from keyferry.driver.publish.planner import PublishHistory
@@ -63,6 +63,7 @@ class PublishResult:
         masked_error: why a refresh or an adoption failed; the volume retains its previous content.
             None after a success.
         secret_warnings: what was replaced in adopted Secrets.
+        missing: the optional objects that the vault does not have.
         seconds: the duration of the delivery.
     """
 
@@ -73,6 +74,7 @@ class PublishResult:
     expiries: tuple[Expiry, ...] = ()
     masked_error: KeyferryError | None = None
     secret_warnings: tuple[str, ...] = ()
+    missing: tuple[MissingObject, ...] = ()
     seconds: float = 0.0
 
 
@@ -106,6 +108,7 @@ class ContentDelivery:
         audit_log: AuditLog,
     ) -> None:
         self._operations = operations
+        self._content = VolumeContent(operations)
         self._volumes = volumes
         self._events = events
         self._secret_controller = secret_controller
@@ -146,29 +149,30 @@ class ContentDelivery:
         if resolved.writes_files_itself:
             await self._operations.mount(Path(request.target_path), request.group)
         previous = volume.versions if volume else ()
-        result, file_changes = await self._fetch_and_write(request, spc, resolved, call, previous)
+        known = None if isinstance(decision, Mount) else previous
+        result, file_changes = await self._fetch_and_write(request, spc, resolved, call, known)
+        writes_itself = resolved.writes_files_itself and not result.files
         status = self._history.status_for(request, result.versions)
         fetched_at = started_at - timedelta(seconds=result.oldest_content_age)
         problems = await self._record(
-            _new_volume(request, spc, fetched_at, status.objects, result.refresh_slots),
+            _new_volume(
+                request,
+                spc,
+                fetched_at,
+                status.objects,
+                refresh_slots=result.refresh_slots,
+                missing=result.missing,
+            ),
             spc,
             status,
             fetch_started=started,
             expiries=result.expiries,
-            changed=bool(file_changes) or not result.files or not is_refresh,
+            changed=bool(file_changes) or writes_itself or not is_refresh,
             is_refresh=is_refresh,
-            written_atomically=bool(result.files),
+            written_atomically=not writes_itself,
             stale=result.stale,
         )
-        # A refresh that changes nothing happens in every interval for every volume.
-        log = _log.info if file_changes or not is_refresh else _log.debug
-        log(
-            "volume published",
-            provider=spc.provider,
-            decision=type(decision).__name__.lower(),
-            objects=len(result.versions),
-            changed=len(file_changes.added + file_changes.changed + file_changes.removed),
-        )
+        _log_published(spc, decision, result, file_changes)
         return PublishResult(
             decision,
             file_changes,
@@ -176,6 +180,7 @@ class ContentDelivery:
             problems,
             result.expiries,
             secret_warnings=self._secret_controller.warnings(spc),
+            missing=result.missing,
             seconds=self._clock.monotonic() - started,
         )
 
@@ -185,11 +190,21 @@ class ContentDelivery:
         spc: SecretProviderClass,
         resolved: ResolvedProvider,
         call: MountCall,
-        previous: Sequence[ObjectVersion],
+        previous: Sequence[ObjectVersion] | None,
     ) -> tuple[MountResult, FileChanges]:
+        """Return what the provider delivered, completed, and the files that changed.
+
+        Args:
+            request: the call of kubelet, or of a refresh.
+            spc: the SecretProviderClass.
+            resolved: its provider.
+            call: of the provider.
+            previous: the versions in the volume; None for a new one.
+        """
+        target = Path(request.target_path)
         options = parse_volume_options(call.attributes)
         subject = subject_of(call, spc.provider, is_refresh=call.purpose is Purpose.REFRESH)
-        with audited(self._audit_log, subject, previous, clock=self._clock) as audit:
+        with audited(self._audit_log, subject, previous or (), clock=self._clock) as audit:
             try:
                 result = await resolved.mount(call)
             except KeyferryError as error:
@@ -198,18 +213,30 @@ class ContentDelivery:
             if spc.secret_objects:
                 # Reports an invalid file name before any file is written.
                 await resolved.named_files(spc.parameters)
+            if resolved.writes_files_itself and not result.files:
+                check_written_by_provider(options, spc)
+                await self._operations.mount(target, request.group)
+                return result, NO_CHANGES
+            if result.missing and previous is not None:
+                # A driver that was just started knows them from the pod status only.
+                previous = previous or await self._recorded_versions(request)
+            result = await self._content.complete(result, options, target=target, previous=previous)
             tenant = request.pod.namespace
             files = await with_derived_files(
-                complete_files(result, options, spc),
-                result.missing,
-                options,
-                jobs=self._jobs,
-                tenant=tenant,
+                result.files, result.missing, options, jobs=self._jobs, tenant=tenant
             )
             file_changes = await self._operations.mount_and_write(
-                Path(request.target_path), request.group, files, tenant=tenant
+                target, request.group, files, tenant=tenant
             )
         return result, file_changes
+
+    async def _recorded_versions(self, request: PublishRequest) -> Sequence[ObjectVersion]:
+        """Return the versions in the pod status of a volume; none if it cannot be read."""
+        try:
+            status = await self._history.find(request)
+        except StoreError:
+            return ()
+        return status.objects if status else ()
 
     async def adopt(self, request: PublishRequest, spc: SecretProviderClass) -> PublishResult:
         """Take over a volume that an earlier process filled and recorded, without a vault request.
@@ -303,12 +330,28 @@ class ContentDelivery:
         return mount_call(request, spc, Purpose.REFRESH if is_refresh else Purpose.FIRST)
 
 
+def _log_published(
+    spc: SecretProviderClass, decision: Decision, result: MountResult, changes: FileChanges
+) -> None:
+    # A refresh that changes nothing happens in every interval for every volume.
+    log = _log.info if changes or not isinstance(decision, Refresh) else _log.debug
+    log(
+        "volume published",
+        provider=spc.provider,
+        decision=type(decision).__name__.lower(),
+        objects=len(result.versions),
+        changed=len(changes.added + changes.changed + changes.removed),
+    )
+
+
 def _new_volume(
     request: PublishRequest,
     spc: SecretProviderClass,
     fetched_at: datetime,
     versions: tuple[ObjectVersion, ...] = (),
+    *,
     refresh_slots: tuple[RefreshSlot, ...] = (),
+    missing: tuple[MissingObject, ...] = (),
 ) -> Volume:
     return Volume(
         request.target_path,
@@ -320,4 +363,5 @@ def _new_volume(
         request=request,
         secret_names=spc.secret_names,
         refresh_slots=refresh_slots,
+        missing=missing,
     )

@@ -1,46 +1,132 @@
-"""Completes what a provider returned to the content of a volume. [pure]"""
+"""Completes what a provider returned to the content of a volume."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from keyferry.content import MISSING_VERSION
 from keyferry.errors import ClassInvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-    from keyferry.content import SecretFile
+    from keyferry.content import FileOwner, ObjectVersion, SecretFile
+    from keyferry.driver.volumes.operations import VolumeOperations
     from keyferry.kubernetes import SecretProviderClass
     from keyferry.providers.api import MountResult
     from keyferry.rendering.class_options import VolumeOptions
 
 
-def complete_files(
-    result: MountResult, options: VolumeOptions, spc: SecretProviderClass
-) -> Sequence[SecretFile]:
-    """Return the files of a volume.
-
-    Files without an owner get that of the volume, which is how `fileOwner` of a SecretProviderClass
-    reaches the files of external providers.
+class VolumeContent:
+    """Completes the content of volumes.
 
     Args:
-        result: of the provider.
+        operations: reads the files of volumes.
+    """
+
+    def __init__(self, operations: VolumeOperations) -> None:
+        self._operations = operations
+
+    async def complete(
+        self,
+        result: MountResult,
+        options: VolumeOptions,
+        *,
+        target: Path,
+        previous: Sequence[ObjectVersion] | None,
+    ) -> MountResult:
+        """Return the content to write.
+
+        Args:
+            result: of the provider.
+            options: of the volume.
+            target: the mount point.
+            previous: the versions of the objects that are in the volume, if they are known; None if
+                the volume has no content yet.
+
+        Raises:
+            VolumeError: the files of the volume cannot be read.
+        """
+        if result.missing and previous is not None:
+            result = await self._with_kept_files(result, target, previous)
+        return replace(result, files=with_owner(result.files, options.owner))
+
+    async def _with_kept_files(
+        self, result: MountResult, target: Path, previous: Sequence[ObjectVersion]
+    ) -> MountResult:
+        """Return `result` with the last files and versions of objects that disappeared.
+
+        An object that was missing before has no last content, but perhaps a default.
+        """
+        versions = {version.id: version for version in previous}
+        lost = [
+            missing
+            for missing in result.missing
+            if missing.keeps and _had_content(missing.id, versions)
+        ]
+        if not lost:
+            return result
+        present = await self._operations.read(target)
+        files = {file.path: file for file in result.files}
+        kept: set[str] = set()
+        for missing in lost:
+            last = {file.path: file for file in present if _is_below(file.path, missing.paths)}
+            if last:
+                kept.add(missing.id)
+                # Without its default; another object may have been given one of its paths.
+                own = [path for path in files if _is_below(path, missing.paths)]
+                files = {**last, **{p: f for p, f in files.items() if p not in own}}
+        return replace(
+            result,
+            files=tuple(files.values()),
+            versions=tuple(
+                versions.get(version.id, version) if version.id in kept else version
+                for version in result.versions
+            ),
+        )
+
+
+def _had_content(object_id: str, versions: Mapping[str, ObjectVersion]) -> bool:
+    """Return whether a volume with these versions has content of an object.
+
+    Without versions, which a driver that was just started may not know, it may have.
+    """
+    if not versions:
+        return True
+    return object_id in versions and versions[object_id].version != MISSING_VERSION
+
+
+def _is_below(path: str, prefixes: Sequence[str]) -> bool:
+    elements = path.split("/")
+    return any("/".join(elements[:count]) in prefixes for count in range(1, len(elements) + 1))
+
+
+def with_owner(files: Sequence[SecretFile], owner: FileOwner | None) -> tuple[SecretFile, ...]:
+    """Return the files, those without an owner with that of the volume.
+
+    So `fileOwner` of a SecretProviderClass also applies to the files of external providers.
+    """
+    if owner is None:
+        return tuple(files)
+    return tuple(file if file.owner is not None else replace(file, owner=owner) for file in files)
+
+
+def check_written_by_provider(options: VolumeOptions, spc: SecretProviderClass) -> None:
+    """Check that no option concerns the files of a provider that writes them itself.
+
+    Args:
         options: of the volume.
         spc: the SecretProviderClass, for messages.
 
     Raises:
-        ClassInvalidError: the provider wrote the files itself, so that the options have no effect.
+        ClassInvalidError: an option would have no effect.
     """
-    if not result.files and (options.owner is not None or options.derives_files):
-        raise ClassInvalidError(
-            f"SecretProviderClass {spc.namespace}/{spc.name}: provider {spc.provider!r} writes"
-            " files itself, and fileOwner, envFile and templates have no effect on them",
-            "Remove these parameters, or configure the provider instead.",
-        )
-    if options.owner is None:
-        return result.files
-    return [
-        file if file.owner is not None else replace(file, owner=options.owner)
-        for file in result.files
-    ]
+    if options.owner is None and not options.derives_files:
+        return
+    raise ClassInvalidError(
+        f"SecretProviderClass {spc.namespace}/{spc.name}: provider {spc.provider!r} writes"
+        " files itself, and fileOwner, envFile and templates have no effect on them",
+        "Remove these parameters, or configure the provider instead.",
+    )

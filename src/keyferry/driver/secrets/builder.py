@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import difflib
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyferry.content import SecretFile
 from keyferry.driver.secrets.secret_data import KeyedFile, SecretDataRequest
 from keyferry.errors import ObjectNamesError, SecretDataError
 from keyferry.kubernetes.names import object_name_problem
@@ -21,7 +23,6 @@ from keyferry.kubernetes.objects import DesiredSecret, OwnerReference
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from keyferry.content import SecretFile
     from keyferry.kubernetes.objects import Pod, SecretObject
     from keyferry.providers.api import NamedFile
 
@@ -33,6 +34,28 @@ def resolve_file(
     object_name: str, files: Sequence[SecretFile], named_files: Sequence[NamedFile]
 ) -> SecretFile:
     """Return the file at the path `object_name`, else the file of the object with that name.
+
+    See `find_file`; a missing optional object is an error here.
+
+    Raises:
+        ObjectNamesError: no file matches, or several do; the message lists the candidates.
+    """
+    file = find_file(object_name, files, named_files)
+    if not isinstance(file, SecretFile):
+        raise ObjectNamesError(
+            f"objectName {object_name!r} is an optional object that the vault does not have",
+            "Create it in the vault, or give it a default.",
+        )
+    return file
+
+
+def find_file(
+    object_name: str, files: Sequence[SecretFile], named_files: Sequence[NamedFile]
+) -> SecretFile | NamedFile:
+    """Return the file at the path `object_name`, else the file of the object with that name.
+
+    Returns:
+        The file, or the name of an optional object that the vault does not have.
 
     Args:
         object_name: `objectName` of the SecretProviderClass, trimmed; case-sensitive.
@@ -49,10 +72,13 @@ def resolve_file(
         )
     if object_name in by_path:
         return by_path[object_name]
-    present = [name for name in named_files if name.path in by_path]
+    present = [name for name in named_files if name.path in by_path and not name.is_folder]
     origins = {name.path: name.object_name for name in present if object_name in name.aliases}
     if not origins:
         absent = [name for name in named_files if name.path not in by_path]
+        missing = [name for name in absent if name.optional and name.means(object_name)]
+        if missing:
+            return missing[0]
         raise _not_found_error(object_name, by_path, present, absent)
     if len(origins) > 1:
         raise ObjectNamesError(
@@ -98,16 +124,35 @@ def _format_candidates(paths: Iterable[str], origins: Mapping[str, str]) -> str:
 REFUSED_TYPES = frozenset({"kubernetes.io/service-account-token"})
 """Types that make Kubernetes create a credential."""
 
+TYPES_WITHOUT_KEYS = frozenset({"Opaque"})
+"""Types that require no key, so that one of them may be missing."""
+
 MAX_SECRET_BYTES = 1024 * 1024
 """The limit of the API server for the sum of all values."""
 
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 
-def secret_data_request(
+@dataclass(frozen=True, slots=True)
+class ChosenFiles:
+    """The files of a Secret.
+
+    Attributes:
+        request: the files by key; None if the Secret is left out, because no key is left or its
+            type requires a missing one.
+        kept_keys: of missing optional objects; an existing Secret keeps their last values.
+    """
+
+    request: SecretDataRequest | None
+    kept_keys: frozenset[str] = frozenset()
+
+
+def choose_files(
     secret_object: SecretObject, files: Sequence[SecretFile], named_files: Sequence[NamedFile]
-) -> SecretDataRequest:
+) -> ChosenFiles:
     """Choose the files of the Secret that `secret_object` defines.
+
+    Keys of missing optional objects are left out.
 
     Args:
         secret_object: the entry of `secretObjects`, its texts trimmed.
@@ -120,14 +165,19 @@ def secret_data_request(
     """
     _check_fields(secret_object)
     chosen: dict[str, SecretFile] = {}
+    missing: dict[str, NamedFile] = {}
     for entry in secret_object.data:
-        file = resolve_file(entry.object_name, files, named_files)
+        file = find_file(entry.object_name, files, named_files)
+        if not isinstance(file, SecretFile):
+            missing[entry.key] = file
+            continue
         if chosen.setdefault(entry.key, file).path != file.path:
             raise _repeated_key_error(secret_object, entry.key)
-    return SecretDataRequest(
-        secret_object.type,
-        tuple(KeyedFile(key, file.path, file.contents) for key, file in chosen.items()),
-    )
+    kept = frozenset(key for key, name in missing.items() if name.keeps) - chosen.keys()
+    if not chosen or (missing and secret_object.type not in TYPES_WITHOUT_KEYS):
+        return ChosenFiles(None, kept)
+    keyed = tuple(KeyedFile(key, file.path, file.contents) for key, file in chosen.items())
+    return ChosenFiles(SecretDataRequest(secret_object.type, keyed), kept)
 
 
 def _repeated_key_error(secret_object: SecretObject, key: str) -> SecretDataError:

@@ -20,8 +20,8 @@ from keyferry.aio.work_queue import After
 from keyferry.driver.secrets.builder import (
     build_secret,
     check_single_entry,
+    choose_files,
     owners_of,
-    secret_data_request,
 )
 from keyferry.driver.secrets.jobs import SECRET_DATA
 from keyferry.driver.secrets.usage import Consumer, Usage, usage_of
@@ -273,6 +273,8 @@ class SecretReconciler:
         try:
             with self._metrics.timed_sync(spc.provider):
                 secret = await self._desired(spc, source, consumers)
+                if secret is None:
+                    return None
                 secret = replace(secret, claim=self._claim(key, spc, source, usage))
                 result = await self._store.apply_secret(secret)
         except KeyferryError as error:
@@ -287,18 +289,22 @@ class SecretReconciler:
 
     async def _desired(
         self, spc: SecretProviderClass, source: Consumer, consumers: Sequence[Consumer]
-    ) -> DesiredSecret:
+    ) -> DesiredSecret | None:
+        """Return the Secret; None if it is left out, because optional objects are missing."""
         check_single_entry(spc.secret_objects, source.entry.name)
         files = await self._operations.read(Path(source.volume.target_path))
         named = await self._providers.named_files(spc.provider, spc.parameters)
         pods = [(await self._find_pod(consumer), consumer.volume.owner) for consumer in consumers]
         owners, removed_owner_uids = owners_of(pods)
-        request = secret_data_request(source.entry, files, named)
+        chosen = choose_files(source.entry, files, named)
+        if chosen.request is None:
+            return None
+        request = chosen.request
         data = request.verbatim()
         if request.is_parsed:
             data = await self._jobs.run(SECRET_DATA, request, tenant=spc.namespace)
         secret = build_secret(spc.namespace, source.entry, data, owners)
-        return replace(secret, removed_owner_uids=removed_owner_uids)
+        return replace(secret, removed_owner_uids=removed_owner_uids, kept_keys=chosen.kept_keys)
 
     async def _find_pod(self, consumer: Consumer) -> Pod | None:
         """Return the pod of a consumer, from the Kubernetes API if it is not cached yet."""

@@ -24,6 +24,7 @@ from keyferry.kubernetes.objects import (
 )
 
 if TYPE_CHECKING:
+    from keyferry.content import MissingObject
     from keyferry.driver.volumes.atomic_writer import FileChanges
     from keyferry.formats.unknown_fields import UnknownField
     from keyferry.kubernetes.objects import DesiredSecret, PodStatus
@@ -43,6 +44,8 @@ MOUNT_ROTATION_COMPLETE = "MountRotationComplete"
 OBJECT_NEAR_EXPIRY = "ObjectNearExpiry"
 STALE_CONTENT_MOUNTED = "StaleContentMounted"
 FAILED_TO_WRITE_POD_STATUS = "FailedToWritePodStatus"
+OBJECT_FOUND = "ObjectFound"
+OBJECT_MISSING = "ObjectMissing"
 UNKNOWN_FIELD = "UnknownField"
 
 
@@ -224,6 +227,21 @@ def stale_content_mounted(pod: PodRef, spc: SecretProviderClass, stale: StaleCon
         f" unavailable: spc {spc.namespace}/{spc.name}"
     )
     return _about(stale.vault, pod, EventType.WARNING, STALE_CONTENT_MOUNTED, message)
+
+
+def objects_missing(
+    pod: PodRef, spc: SecretProviderClass, missing: tuple[MissingObject, ...]
+) -> Event:
+    """Return the warning that a volume of `pod` lacks optional objects."""
+    named = "; ".join(f"{each.id}: {each.reason}" for each in missing)
+    message = f"optional objects of spc {spc.namespace}/{spc.name} are missing: {named}"
+    return Event(pod, EventType.WARNING, OBJECT_MISSING, truncate_message(message))
+
+
+def objects_found(pod: PodRef, spc: SecretProviderClass, ids: tuple[str, ...]) -> Event:
+    """Return the note that a volume of `pod` has optional objects that it lacked before."""
+    message = f"optional objects of spc {spc.namespace}/{spc.name} were found: {', '.join(ids)}"
+    return Event(pod, EventType.NORMAL, OBJECT_FOUND, truncate_message(message))
 
 
 def near_expiry(pod: PodRef, spc: SecretProviderClass, warnings: tuple[str, ...]) -> Event:

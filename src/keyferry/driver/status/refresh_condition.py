@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.aio.backoff import exponential_backoff
 from keyferry.aio.work_queue import WorkQueue
+from keyferry.driver.status.missing_object_reporter import missing_note
 from keyferry.driver.volumes.volume_events import (
     VolumeRefreshed,
     VolumeRefreshFailed,
@@ -88,7 +89,9 @@ class RefreshConditionWriter:
         match event:
             case VolumeRefreshed(volume=volume):
                 now = self._clock.wall()
-                self._update(volume, RefreshCondition(refreshed_at=now, transitioned_at=now))
+                note = truncate_message(missing_note(volume.missing))
+                reason = "ObjectMissing" if note else "Refreshed"
+                self._update(volume, RefreshCondition(now, now, reason, note=note))
             case VolumeRefreshFailed(request=request, error=error):
                 self._update(request, self._failed_condition(request, error))
             case VolumeRemoved(target_path=target_path):
@@ -150,10 +153,10 @@ def _key_of(volume: Volume | PublishRequest) -> _Key:
     return volume.pod.namespace, pod_status_name(volume.pod, volume.class_name)
 
 
-def _comparison_key(condition: RefreshCondition) -> tuple[str, str]:
+def _comparison_key(condition: RefreshCondition) -> tuple[str, str, str]:
     """Return what makes two conditions different.
 
     The rest of the message may contain a time or a request id, and change with every refresh.
     """
     stage, _, _ = condition.message.partition(":")
-    return condition.reason, stage
+    return condition.reason, stage, condition.note

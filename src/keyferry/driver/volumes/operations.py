@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from keyferry.aio.threads import DedicatedThreads
-from keyferry.driver.volumes.atomic_writer import NO_CHANGES, read_volume, write_volume, written_at
+from keyferry.driver.volumes.atomic_writer import read_volume, write_volume, written_at
 from keyferry.driver.volumes.owners import can_set_owners, without_foreign_owners
 from keyferry.formats.mountinfo import mount_points
 
@@ -73,7 +73,7 @@ class VolumeOperations:
         Args:
             target: the mount point.
             group: the group of a new volume.
-            files: the complete content; none if the provider wrote the files itself.
+            files: the complete content.
             tenant: the namespace of the pod.
 
         Raises:
@@ -132,8 +132,6 @@ class VolumeOperations:
         self, target: Path, group: int | None, files: Sequence[SecretFile]
     ) -> FileChanges:
         self._mounter.mount(target, group)
-        if not files:
-            return NO_CHANGES
         if not self._ignores_foreign_owners:
             return write_volume(target, files)
         files, without_owner = without_foreign_owners(files)

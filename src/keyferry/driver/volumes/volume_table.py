@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from keyferry.content import ObjectVersion
+    from keyferry.content import MissingObject, ObjectVersion
     from keyferry.driver.request import PublishRequest
     from keyferry.kubernetes.cluster import ClusterView
     from keyferry.kubernetes.objects import OwnerReference, Pod, PodRef
@@ -37,6 +37,7 @@ class Volume:
         request: kubelet's last call for it; None when only an earlier process received one.
         secret_names: the Secrets that its SecretProviderClass named when it was last read.
         refresh_slots: when its identities are to be refreshed; empty when unknown.
+        missing: the optional objects that it lacks, or whose last content it keeps.
     """
 
     target_path: str
@@ -50,6 +51,7 @@ class Volume:
     request: PublishRequest | None = field(default=None, repr=False)
     secret_names: frozenset[str] = frozenset()
     refresh_slots: tuple[RefreshSlot, ...] = ()
+    missing: tuple[MissingObject, ...] = ()
 
 
 class VolumeTable:

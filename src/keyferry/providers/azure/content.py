@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, assert_never
 
 from keyferry.content import ObjectVersion, SecretFile
@@ -18,6 +18,7 @@ from keyferry.errors import (
     ClassInvalidError,
     KeyferryError,
     MountLimitError,
+    ObjectMissingError,
     ObjectUnusableError,
     combined,
     excerpt,
@@ -39,6 +40,7 @@ from keyferry.providers.azure.responses import Content, KeyVaultSecret, LeafCert
 from keyferry.providers.azure.versions import FetchOutcome, ObjectRequest, request_for
 from keyferry.providers.expiry import Expiry
 from keyferry.providers.sources.numbering import naming_object
+from keyferry.rendering.entry_files import EntryFiles, Extraction, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -254,10 +256,12 @@ class RenderedVolume:
     Attributes:
         result: the files and versions.
         incomplete_chains: the objects whose certificates do not form one chain.
+        extractions: the values from which further files are made.
     """
 
     result: MountResult
     incomplete_chains: tuple[KeyVaultObject, ...]
+    extractions: tuple[Extraction, ...] = ()
 
 
 def materials(
@@ -307,27 +311,29 @@ def render_all(
         KeyferryError: the first failure; its message also names the other objects that failed.
         ClassInvalidError: a separate file has the path of another object.
     """
-    files: list[SecretFile] = []
+    entries = EntryFiles(limit)
     versions: list[ObjectVersion] = []
     failures: list[tuple[KeyVaultObject, KeyferryError]] = []
     incomplete_chains: list[KeyVaultObject] = []
     expiries: list[Expiry] = []
     for vault_object in objects:
         contents = outcomes[request_for(vault_object)]
-        if isinstance(contents, KeyferryError):
-            failures.append((vault_object, contents))
-            continue
         mode = default_mode if vault_object.mode is None else vault_object.mode
+        if isinstance(contents, KeyferryError):
+            if is_missing(contents, vault_object.options):
+                versions.append(_add_missing(entries, contents, vault_object, mode))
+            else:
+                failures.append((vault_object, contents))
+            continue
         try:
             # A history may have fewer versions than paths.
-            for content, path, object_id in zip(
-                contents, vault_object.paths, vault_object.ids, strict=False
+            for index, (content, path, object_id) in enumerate(
+                zip(contents, vault_object.paths, vault_object.ids, strict=False)
             ):
                 rendered = render(content, vault_object, options, parse)
-                files += (
-                    limit.add(SecretFile(path + suffix, mode, data, vault_object.options.owner))
-                    for suffix, data in rendered.files
-                )
+                history = f"/{index}" if vault_object.history > 1 else ""
+                file = SecretFile(path, mode, b"", vault_object.options.owner)
+                _add_files(entries, rendered, vault_object, file, history=history)
                 versions += [ObjectVersion(object_id, content.version)] * len(rendered.files)
                 incomplete_chains += () if rendered.complete_chain else (vault_object,)
             # Only the newest version of a history counts; older ones are expected to expire.
@@ -337,15 +343,58 @@ def render_all(
         except KeyferryError as error:
             failures.append((vault_object, error))
     if failures:
-        first, problem = failures[0]
-        ref = first.ref
-        if first.vault:
-            failures[0] = first, naming_object(problem, str(ref), shown=str(first))
-        context = fetch_error_prefix(ref.type.value, ref.name, ref.version)
-        raise combined([(str(failed), why) for failed, why in failures], context)
-    _check_path_clash(files)
-    result = MountResult(tuple(versions), tuple(files), tuple(dict.fromkeys(expiries)))
-    return RenderedVolume(result, tuple(dict.fromkeys(incomplete_chains)))
+        raise _combined(failures)
+    _check_path_clash(entries.files)
+    files, missing = tuple(entries.files), tuple(entries.missing)
+    result = MountResult(tuple(versions), files, tuple(dict.fromkeys(expiries)), missing=missing)
+    chains = tuple(dict.fromkeys(incomplete_chains))
+    return RenderedVolume(result, chains, tuple(entries.extractions))
+
+
+def _combined(failures: Sequence[tuple[KeyVaultObject, KeyferryError]]) -> KeyferryError:
+    first, problem = failures[0]
+    ref = first.ref
+    if first.vault:
+        problem = naming_object(problem, str(ref), shown=str(first))
+    context = fetch_error_prefix(ref.type.value, ref.name, ref.version)
+    others = [(str(failed), error) for failed, error in failures[1:]]
+    return combined([(str(first), problem), *others], context)
+
+
+def _add_files(
+    entries: EntryFiles,
+    rendered: Rendered,
+    vault_object: KeyVaultObject,
+    file: SecretFile,
+    *,
+    history: str,
+) -> None:
+    """Add the files of one version; only the whole value has values inside of it."""
+    options = vault_object.options
+    separate = replace(options, jmes_paths=(), expand_keys=False)
+    for suffix, data in rendered.files:
+        entries.add(
+            str(vault_object),
+            replace(file, path=file.path + suffix, contents=data),
+            separate if suffix else options,
+            suffix=history,
+        )
+
+
+def _add_missing(
+    entries: EntryFiles, error: KeyferryError, vault_object: KeyVaultObject, mode: int
+) -> ObjectVersion:
+    assert isinstance(error, ObjectMissingError)
+    path = vault_object.paths[0]
+    separate = (path + CERTIFICATE_SUFFIX, path + KEY_SUFFIX, vault_object.path)
+    return entries.add_missing(
+        error,
+        str(vault_object),
+        vault_object.ids[0],
+        SecretFile(path, mode, b"", vault_object.options.owner),
+        vault_object.options,
+        further_paths=separate,
+    )
 
 
 def _expiry_of(vault_object: KeyVaultObject, newest: Content) -> tuple[Expiry, ...]:

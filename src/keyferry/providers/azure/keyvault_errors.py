@@ -10,6 +10,7 @@ from keyferry.errors import (
     AccessDeniedError,
     ConnectionFailedError,
     KeyferryError,
+    ObjectMissingError,
     ObjectNotFoundError,
     VaultError,
     VaultThrottledError,
@@ -156,7 +157,7 @@ def _not_found(
             f"az keyvault {_NOUNS[ref.type]} list-versions {where} --name {ref.name}; "
             "leave objectVersion empty for the current version"
         )
-    return ObjectNotFoundError(
+    return ObjectMissingError(
         f"{ref} does not exist in vault {context.vault}",
         f"List what exists: {command}",
     )

@@ -146,6 +146,14 @@ class KeyVaultObject:
         return tuple(f"{self.path}/{index}" for index in range(self.history))
 
     @property
+    def file_paths(self) -> tuple[str, ...]:
+        """The paths of all its files whose names are known before the mount."""
+        whole = () if self.options.expand_keys else self.paths
+        suffixes = [path.removeprefix(self.path) for path in self.paths]
+        inner = self.options.extracted_paths
+        return (*whole, *(path + suffix for path in inner for suffix in suffixes))
+
+    @property
     def ids(self) -> tuple[str, ...]:
         """The ID in pod statuses of the content of each of `paths`."""
         if self.history == 1:
@@ -198,15 +206,15 @@ def _parse(
     if not objects:
         problem = "objects lists no object, its array is empty"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
-    files = sum(vault_object.history for vault_object in objects)
+    files = sum(len(vault_object.file_paths) for vault_object in objects)
     if files > MAX_FILES:
         raise ClassInvalidError(
             f"objects asks for {files} files; a volume has at most {MAX_FILES}",
             "Lower objectVersionHistory, or split the objects into several volumes.",
         )
-    if excess := count_problem([path for entry in objects for path in entry.paths]):
+    if excess := count_problem([path for entry in objects for path in entry.file_paths]):
         raise ClassInvalidError(f"objects {excess}", "Use fewer folders in objectAlias.")
-    clash = path_conflict(path for vault_object in objects for path in vault_object.paths)
+    clash = path_conflict(path for vault_object in objects for path in vault_object.file_paths)
     if clash is not None:
         raise _clash_error(*clash, objects)
     return objects
@@ -270,6 +278,7 @@ def _build_object(entry: Entry, expiry_warning: float, defaults: ObjectDefaults)
         mode = _parse_mode(permission)
         warn_before = parse_expiry_warning(warning, default=expiry_warning)
         options = parse_object_options(entry.fields.entries if entry.fields else {}, defaults)
+        _check_extraction(options, type_)
         entry_vault = parse_entry_vault(
             name=vault_name, url=url, tenant=tenant, client_id=client_id, location=entry.location
         )
@@ -339,6 +348,13 @@ def _parse_encoding(text: str, type_: str) -> ObjectEncoding:
         problem = f"invalid objectEncoding: {excerpt(text)}, should be hex, base64 or utf-8"
         remedy = "Set objectEncoding to one of these, or remove it to keep the value as it is."
         raise ClassInvalidError(problem, remedy) from None
+
+
+def _check_extraction(options: ObjectOptions, type_: str) -> None:
+    if options.extracts and type_ in (ObjectType.KEY.value, ObjectType.CERT.value):
+        name = "expandKeys" if options.expand_keys else "jmesPath"
+        problem = f"{name} only supported for objectType: secret"
+        raise ClassInvalidError(problem, f"Remove {name}: a {type_} is PEM, and not JSON.")
 
 
 def _check_path(path: str) -> None:
@@ -433,6 +449,7 @@ def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
 
 
 def _object_files(vault_object: KeyVaultObject) -> Iterator[NamedFile]:
+    options = vault_object.options
     for index, path in enumerate(vault_object.paths):
         # The names of the object also refer to the newest version of its history.
         names = {vault_object.ref.name} if index == 0 else set()
@@ -442,8 +459,22 @@ def _object_files(vault_object: KeyVaultObject) -> Iterator[NamedFile]:
                 {vault_object.path} if index == 0 else set()
             )
             origin += f", version {index} of its history"
+        inner = path.removeprefix(vault_object.path)
+        for each in options.jmes_paths:
+            yield NamedFile(
+                each.path + inner,
+                frozenset({each.path} if index == 0 else ()) - {each.path + inner},
+                f"'{excerpt(each.expression)}' of {origin}",
+                options.optional,
+                keeps=options.keeps,
+            )
         if vault_object.ref.type is ObjectType.SECRET:
             for suffix in (CERTIFICATE_SUFFIX, KEY_SUFFIX):
                 suffixed = frozenset(f"{name}{suffix}" for name in names)
-                yield NamedFile(path + suffix, suffixed, f"{suffix} of {origin}")
-        yield NamedFile(path, frozenset(names), origin)
+                named = f"{suffix} of {origin}"
+                yield NamedFile(
+                    path + suffix, suffixed, named, options.optional, keeps=options.keeps
+                )
+        yield NamedFile(
+            path, frozenset(names), origin, options.optional, options.expand_keys, options.keeps
+        )

@@ -36,6 +36,7 @@ from keyferry.providers.class_files import ClassFiles
 from keyferry.providers.key_jobs import KEY_MATERIAL
 from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.settings import ProviderSettings
+from keyferry.providers.sources.extracting import with_extracted_files
 from keyferry.providers.sources.opening import open_all
 from keyferry.resilience.cache_key import CacheKey
 from keyferry.resilience.revalidation import BulkRevalidator
@@ -186,13 +187,14 @@ class AzureProvider:
         objects = mount.objects
         outcomes = await fetch_from_sources(opened, map(request_for, objects))
         parsed = await self._parse(materials(objects, outcomes, options), call.tenant)
+        limit = budget.file_limit()
         rendered = render_all(
             objects,
             outcomes,
             default_mode=call.permission,
             options=options,
             parse=parsed.__getitem__,
-            limit=budget.file_limit(),
+            limit=limit,
         )
         for vault_object in rendered.incomplete_chains:
             _log.warning_once(
@@ -205,8 +207,15 @@ class AzureProvider:
         vaults = [vault for vault in opened if isinstance(vault, CachedKeyVault)]
         used_keys = frozenset[CacheKey]().union(*(vault.used_keys for vault in vaults))
         self._fetcher.retain_only(call.target_path, used_keys)
-        return replace(
+        result = await with_extracted_files(
             rendered.result,
+            rendered.extractions,
+            jobs=self._jobs,
+            tenant=call.tenant,
+            limit=limit,
+        )
+        return replace(
+            result,
             oldest_content_age=max(vault.oldest_age for vault in vaults),
             accesses=recorder.accesses(),
             stale=self._stale_content(vaults),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.errors import KeyferryError, ObjectNotFoundError
+from keyferry.errors import KeyferryError, ObjectMissingError
 from keyferry.providers.azure.responses import Content
 
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ def choose_versions(
         count: the maximum number of versions.
 
     Raises:
-        ObjectNotFoundError: no version is enabled, or `start` is not an enabled version.
+        ObjectMissingError: no version is enabled, or `start` is not an enabled version.
     """
     enabled = [version for version in listed if version.enabled]
     enabled.sort(key=lambda version: version.created_at, reverse=True)
     if not enabled:
-        raise ObjectNotFoundError(
+        raise ObjectMissingError(
             "it has no enabled version", "Enable a version in the vault, or create a new one."
         )
     if not start:
         return tuple(enabled[:count])
     ids = [version.version.lower() for version in enabled]
     if start.lower() not in ids:
-        raise ObjectNotFoundError(
+        raise ObjectMissingError(
             f"version {start} is not among its {len(enabled)} enabled versions",
             "Leave objectVersion empty for the newest versions, or set it to an enabled one.",
         )
@@ -52,7 +52,7 @@ def choose_versions(
     return tuple(enabled[first : first + count])
 
 
-class ObjectDisabledError(ObjectNotFoundError):
+class ObjectDisabledError(ObjectMissingError):
     """The requested version of an object, or its current one, is disabled."""
 
 
@@ -72,7 +72,7 @@ def disabled_error(
         )
     try:
         (newest,) = choose_versions(listed, start="", count=1)
-    except ObjectNotFoundError as none:
+    except ObjectMissingError as none:
         return ObjectDisabledError(f"{error.problem}; {none.problem}", f"{enable}.")
     problem = f"{error.problem}; its newest enabled version is {newest.version}"
     return ObjectDisabledError(problem, f"{enable}; or set objectVersion: {newest.version}.")

@@ -42,7 +42,7 @@ from keyferry.rendering.object_options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from keyferry.formats.yaml_text import YamlNode
     from keyferry.providers.vault.product import Product
@@ -129,6 +129,12 @@ class VaultObject:
         """The request with its source: equal for objects that use parts of one response."""
         return self.source, self.request
 
+    @property
+    def file_paths(self) -> tuple[str, ...]:
+        """The paths of all its files whose names are known before the mount."""
+        whole = () if self.options.expand_keys else (self.name,)
+        return (*whole, *self.options.extracted_paths)
+
     def __str__(self) -> str:
         """Return the name of the object for messages."""
         return f"object {excerpt(self.name)}"
@@ -154,7 +160,8 @@ def parse_objects(
         problem = "objects is an empty list"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
     names = [entry.name for entry in objects]
-    if excess := count_problem(names):
+    paths = [path for entry in objects for path in entry.file_paths]
+    if excess := count_problem(paths):
         raise ClassInvalidError(
             f"objects {excess}", "Split the objects into several volumes, or use fewer folders."
         )
@@ -165,9 +172,11 @@ def parse_objects(
             f"objectName is not unique: {', '.join(map(excerpt, repeated))}",
             "Set a different objectName for each object: each object becomes one file.",
         )
-    if conflict := path_conflict(names):
+    if conflict := path_conflict(paths):
         first, second = map(excerpt, conflict)
         problem = f"the objectName '{first}' is a directory in the objectName '{second}'"
+        if first == second:
+            problem = f"two files have the path '{first}', one of them from jmesPath"
         raise ClassInvalidError(problem, "Rename one of the objects.")
     return objects
 
@@ -354,4 +363,19 @@ def named_files(parameters: Mapping[str, str], product: Product = VAULT) -> tupl
         raise ClassInvalidError(f"objects is not set{written}", remedy)
     defaults = parse_object_defaults(parameters)
     objects = parse_objects(text, defaults=defaults, product=product)
-    return tuple(NamedFile(entry.name, frozenset(), str(entry)) for entry in objects)
+    return tuple(file for entry in objects for file in _object_files(entry))
+
+
+def _object_files(entry: VaultObject) -> Iterator[NamedFile]:
+    options = entry.options
+    for each in options.jmes_paths:
+        origin = f"'{excerpt(each.expression)}' of {entry}"
+        yield NamedFile(each.path, frozenset(), origin, options.optional, keeps=options.keeps)
+    yield NamedFile(
+        entry.name,
+        frozenset(),
+        str(entry),
+        options.optional,
+        options.expand_keys,
+        options.keeps,
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from keyferry import __version__
 from keyferry.aio.clock import SystemClock
+from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.aio.large_inputs import LargeInputParser
 from keyferry.aio.tenant import working_for
 from keyferry.errors import KeyferryError, PlatformError, with_upstream_prefix
@@ -19,6 +20,7 @@ from keyferry.providers.api import API_VERSION, ProviderVersion, StaleContent
 from keyferry.providers.class_files import ClassFiles
 from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.restrictions import ClassRestrictions
+from keyferry.providers.sources.extracting import with_extracted_files
 from keyferry.providers.sources.opening import open_all
 from keyferry.providers.vault.auth.service_account_tokens import DisabledTokenRequester
 from keyferry.providers.vault.auth.session import VaultTransport
@@ -130,6 +132,7 @@ class VaultProvider:
         mount_limits: MountLimits | None = None,
     ) -> None:
         self._product = product
+        self._jobs = jobs or ThreadJobRunner()
         self._parser = LargeInputParser()
         self._emulated = emulated
         self._mount_limits = mount_limits or MountLimits()
@@ -251,13 +254,14 @@ class VaultProvider:
         opened = await self._open_sources(mount, call, recorder, budget)
         objects = mount.objects
         responses = await read_from_sources(opened, (entry.source_request for entry in objects))
-        result = render_all(
+        limit = budget.file_limit()
+        rendered = render_all(
             objects,
             responses,
             default_mode=call.permission,
             product=self._product,
             hmac_key=await self._hmac_key.get(),
-            limit=budget.file_limit(),
+            limit=limit,
         )
         # A source that could not be opened has failed the mount.
         readers = {
@@ -267,7 +271,15 @@ class VaultProvider:
         }
         self._retain_only(call.target_path, readers, responses)
         for source, reader in readers.items():
-            reader.recorder.delivered(_status_versions(source, objects, result.versions))
+            versions = rendered.result.versions
+            reader.recorder.delivered(_status_versions(source, objects, versions))
+        result = await with_extracted_files(
+            rendered.result,
+            rendered.extractions,
+            jobs=self._jobs,
+            tenant=call.tenant,
+            limit=limit,
+        )
         return replace(
             result,
             oldest_content_age=max(reader.oldest_age for reader in readers.values()),

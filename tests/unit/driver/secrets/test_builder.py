@@ -19,7 +19,7 @@ from keyferry.driver.secrets.builder import (
     MAX_SECRET_BYTES,
     build_secret,
     check_single_entry,
-    secret_data_request,
+    choose_files,
 )
 from keyferry.driver.secrets.secret_data import secret_data
 from keyferry.errors import KeyferryError, ObjectNamesError, SecretDataError
@@ -60,7 +60,9 @@ def whole(
     secret_object: SecretObject, files: list[SecretFile], names: tuple[NamedFile, ...] = ()
 ) -> DesiredSecret:
     """All steps of the reconciler, without a job."""
-    data = secret_data(secret_data_request(secret_object, files, names))
+    chosen = choose_files(secret_object, files, names)
+    assert chosen.request is not None
+    data = secret_data(chosen.request)
     return build_secret("shop", secret_object, data, (OWNER,))
 
 

@@ -22,18 +22,21 @@ class SlowMounter(DirectoryMounter):
         if "slow" in target.parts:
             self.started += 1
             assert self.may.wait(60)
+        target.mkdir(parents=True)
 
 
-async def test_a_namespace_writes_on_half_of_the_threads_at_most() -> None:
+async def test_a_namespace_writes_on_half_of_the_threads_at_most(tmp_path: Path) -> None:
     """Others are served meanwhile."""
     mounter = SlowMounter()
     operations = VolumeOperations(mounter)
     slow = [
-        asyncio.create_task(operations.mount_and_write(Path(f"/slow/{n}"), None, (), tenant="a"))
+        asyncio.create_task(
+            operations.mount_and_write(tmp_path / f"slow/{n}", None, (), tenant="a")
+        )
         for n in range(3 * THREADS)
     ]
     try:
-        await operations.mount_and_write(Path("/fast"), None, (), tenant="b")
+        await operations.mount_and_write(tmp_path / "fast", None, (), tenant="b")
         assert await operations.problem(60) is None
         assert mounter.started <= THREADS // 2
     finally:

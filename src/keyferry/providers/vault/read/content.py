@@ -14,16 +14,24 @@ import binascii
 import hmac
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.content import ObjectVersion, SecretFile
-from keyferry.errors import KeyferryError, ObjectUnusableError, combined, excerpt
+from keyferry.errors import (
+    KeyferryError,
+    ObjectMissingError,
+    ObjectUnusableError,
+    combined,
+    excerpt,
+)
 from keyferry.formats.encodings import encoding_mistake
 from keyferry.formats.go_json import JsonNumber, NotJsonError, text_bytes, write_json
 from keyferry.providers.api import MountResult
 from keyferry.providers.sources.numbering import naming_object
 from keyferry.providers.vault.objects import ValueEncoding
+from keyferry.rendering.entry_files import EntryFiles, Extraction, is_missing
 
 if TYPE_CHECKING:
     from keyferry.content import FileLimit
@@ -64,7 +72,8 @@ def render(vault_object: VaultObject, response: VaultResponse, product: Product)
         product: product that the provider is for.
 
     Raises:
-        ObjectUnusableError: the response lacks the key, or the value has another encoding.
+        ObjectMissingError: the response lacks the key.
+        ObjectUnusableError: the value has another encoding.
     """
     path = vault_object.request.path
     if response.data is None:
@@ -110,8 +119,7 @@ def _ordered_object(values: Mapping[str, Json], names: tuple[str, ...]) -> bytes
 
 def _value_at_key(vault_object: VaultObject, data: Mapping[str, Json]) -> Json:
     """Return the value of the object's key; for KV version 2, from the inner `data`."""
-    inner = data.get("data")
-    level = inner if isinstance(inner, Mapping) else data
+    level = _level(data)
     if vault_object.key in level:
         return level[vault_object.key]
     if vault_object.key.startswith("/"):
@@ -120,11 +128,17 @@ def _value_at_key(vault_object: VaultObject, data: Mapping[str, Json]) -> Json:
             return value  # type: ignore[return-value]
     close = get_close_matches(vault_object.key[:_MAX_COMPARED], list(level)[:_MAX_COMPARED], n=1)
     question = f"Did you mean '{excerpt(close[0])}'? " if close else ""
-    raise ObjectUnusableError(
+    raise ObjectMissingError(
         f"{vault_object}: {vault_object.request.path} has no key '{excerpt(vault_object.key)}'; "
         f"its keys are: {_key_names(level)}",
         f"{question}Correct secretKey. Write a key of nested JSON as /outer/inner.",
     )
+
+
+def _level(data: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return the keys of a secret; those of KV version 2 are in the inner `data`."""
+    inner = data.get("data")
+    return inner if isinstance(inner, Mapping) else data
 
 
 def _key_names(level: Mapping[str, Json]) -> str:
@@ -181,6 +195,19 @@ def _decode_value(vault_object: VaultObject, raw: bytes) -> bytes:
 # --- The content of a volume ----------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class RenderedVolume:
+    """The content of a volume.
+
+    Attributes:
+        result: the files and versions.
+        extractions: the values from which further files are made.
+    """
+
+    result: MountResult
+    extractions: tuple[Extraction, ...] = ()
+
+
 def render_all(
     objects: Sequence[VaultObject],
     responses: Mapping[SourceRequest, VaultResponse | KeyferryError],
@@ -189,7 +216,7 @@ def render_all(
     product: Product,
     hmac_key: bytes,
     limit: FileLimit,
-) -> MountResult:
+) -> RenderedVolume:
     """Render the files of all objects, in their order.
 
     Args:
@@ -203,25 +230,40 @@ def render_all(
     Raises:
         KeyferryError: an object failed. It is the first error, and names all objects that failed.
     """
-    files: list[SecretFile] = []
+    entries = EntryFiles(limit)
     versions: list[ObjectVersion] = []
     failures: list[tuple[VaultObject, KeyferryError]] = []
     for entry in objects:
         response = responses[entry.source_request]
-        if isinstance(response, KeyferryError):
-            failures.append((entry, response))
-            continue
-        try:
-            content = render(entry, response, product)
-        except KeyferryError as error:
-            failures.append((entry, error))
-            continue
         mode = default_mode if entry.mode is None else entry.mode
-        files.append(limit.add(SecretFile(entry.name, mode, content, entry.options.owner)))
+        file = SecretFile(entry.name, mode, b"", entry.options.owner)
+        try:
+            if isinstance(response, KeyferryError):
+                raise response
+            content = render(entry, response, product)
+            value = _extraction_value(entry, response)
+        except KeyferryError as error:
+            if isinstance(error, ObjectMissingError) and is_missing(error, entry.options):
+                versions.append(
+                    entries.add_missing(error, str(entry), entry.id, file, entry.options)
+                )
+            else:
+                failures.append((entry, error))
+            continue
+        entries.add(str(entry), replace(file, contents=content), entry.options, value=value)
         versions.append(ObjectVersion(entry.id, content_version(hmac_key, entry, content)))
     if failures:
         first, problem = failures[0]
         if first.vault:
             failures[0] = first, naming_object(problem, str(first), shown=str(first))
         raise combined([(str(failed), why) for failed, why in failures])
-    return MountResult(tuple(versions), tuple(files))
+    result = MountResult(tuple(versions), tuple(entries.files), missing=tuple(entries.missing))
+    return RenderedVolume(result, tuple(entries.extractions))
+
+
+def _extraction_value(entry: VaultObject, response: VaultResponse) -> bytes | None:
+    """Return what `jmesPath` and `expandKeys` read: without secretKey, the keys of the secret."""
+    if not entry.options.extracts or entry.key:
+        return None
+    assert response.data is not None
+    return write_json(_level(response.data))

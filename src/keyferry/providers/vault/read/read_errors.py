@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from keyferry.errors import AccessDeniedError, ObjectNotFoundError, VaultError, excerpt
+from keyferry.errors import (
+    AccessDeniedError,
+    ObjectMissingError,
+    ObjectNotFoundError,
+    VaultError,
+    excerpt,
+)
 from keyferry.providers.vault.auth.login import TokenLogin
 from keyferry.providers.vault.http.http_errors import safe_to_quote
 
@@ -185,7 +191,7 @@ def _not_found(
         )
     place = f" in the {engine.type} engine at {engine.path}/" if engine else ""
     query = f"?{request.path.query}" if request.path.query else ""
-    return ObjectNotFoundError(
+    return ObjectMissingError(
         f"there is no secret at {request}{excerpt(query)} in {login.server} (404{vault_text})",
         f"Correct secretPath. The secret may also have been deleted{place}, or lack this version: "
         f"{_inspect_commands(request, engine, login.server.command)}.",
@@ -194,14 +200,14 @@ def _not_found(
 
 def _deleted(
     request: ReadRequest, login: Login, engine: SecretsEngine | None, deletion: Deletion
-) -> ObjectNotFoundError:
+) -> ObjectMissingError:
     number = excerpt(deletion.version)
     when = f" at {excerpt(deletion.at)}" if deletion.at and not deletion.destroyed else ""
     verb = "destroyed" if deletion.destroyed else "deleted"
     mount, _, path = request.path.path.partition("/data/")
     mount = engine.path if engine else mount
     undelete = f"{login.server.command} kv undelete -mount={mount} -versions={number} {path}"
-    return ObjectNotFoundError(
+    return ObjectMissingError(
         f"version {number} of the secret at {request} was {verb}{when} in {login.server} (404)",
         "Write a new version."
         if deletion.destroyed
