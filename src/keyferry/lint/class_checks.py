@@ -12,14 +12,16 @@ from keyferry.formats.unknown_fields import UnknownField
 from keyferry.lint.field_places import field_place
 from keyferry.lint.finding import finding
 from keyferry.lint.upstream import upstream_differences
+from keyferry.lint.variables import variables_problem
 from keyferry.providers.registry import class_problem, files_of, unknown_fields
-from keyferry.rendering.class_options import parse_volume_options
+from keyferry.rendering.class_options import NO_VOLUME_OPTIONS, parse_volume_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from keyferry.lint.finding import Finding
     from keyferry.lint.manifests import LintedClass
+    from keyferry.rendering.class_options import VolumeOptions
 
 _SWITCHES = ("true", "t", "1")
 
@@ -34,11 +36,12 @@ def check_classes(classes: Sequence[LintedClass]) -> Iterator[Finding]:
 
 def _check(linted: LintedClass) -> Iterator[Finding]:
     manifest, spc = linted.manifest, linted.spc
+    options = NO_VOLUME_OPTIONS
     problem: AuthorError | None
     try:
         check_class(spc)
-        parse_volume_options(spc.parameters)
-        problem = class_problem(spc)
+        options = parse_volume_options(spc.parameters)
+        problem = class_problem(spc) or variables_problem(spc)
     except AuthorError as error:
         problem = error
     if problem is not None:
@@ -53,7 +56,7 @@ def _check(linted: LintedClass) -> Iterator[Finding]:
             str(field),
         )
     if problem is None:
-        yield from _secret_objects(linted)
+        yield from _secret_objects(linted, options)
     yield from _identity(linted)
     for name, index, effect in upstream_differences(spc.provider, spc.parameters):
         path = "spec.parameters" if index is None else f"spec.parameters.objects[{index}]"
@@ -62,12 +65,15 @@ def _check(linted: LintedClass) -> Iterator[Finding]:
         yield finding("upstream", place, manifest.subject, problem_text)
 
 
-def _secret_objects(linted: LintedClass) -> Iterator[Finding]:
+def _secret_objects(linted: LintedClass, options: VolumeOptions) -> Iterator[Finding]:
     """Yield the Secrets that could not be made from the files that a mount may produce."""
     spc, named = linted.spc, files_of(linted.spc)
     if named is None:
         return
-    files = [SecretFile(name.path, 0, b"") for name in named]
+    derived = [template.path for template in options.templates]
+    if options.env_file is not None:
+        derived.append(options.env_file.path)
+    files = [SecretFile(path, 0, b"") for path in (*(name.path for name in named), *derived)]
     for index, entry in enumerate(spc.secret_objects):
         try:
             check_single_entry(spc.secret_objects, entry.name)

@@ -55,6 +55,7 @@ RULES = _rules(
     Rule("secret-without-volume", _WARNING, "A pod mounts the volume that makes its Secret."),
     Rule("env-file", _ERROR, "The volume of fileKeyRef is an emptyDir."),
     Rule("env-file-on-disk", _WARNING, "The volume of fileKeyRef is in memory."),
+    Rule("env-file-key", _WARNING, "A SecretProviderClass writes the variable of fileKeyRef."),
 )
 """All rules by id."""
 

@@ -1,13 +1,14 @@
-"""Checks pods, and templates of pods, against SecretProviderClasses. [pure]"""
+"""Checks pods, and templates of pods, against SecretProviderClasses."""
 
 from __future__ import annotations
 
 import difflib
 from typing import TYPE_CHECKING
 
-from keyferry.errors import excerpt
+from keyferry.errors import AuthorError, excerpt
 from keyferry.formats.unknown_fields import FieldTable
 from keyferry.lint.finding import finding
+from keyferry.lint.variables import variables_of
 from keyferry.providers.api import SPC_ATTRIBUTE
 
 if TYPE_CHECKING:
@@ -179,6 +180,33 @@ class _PodCheck:
                 path,
                 f"fileKeyRef reads from volume {excerpt(name)}, an emptyDir on a disk",
                 "Set emptyDir: {medium: Memory}, so that the values are not written to a disk.",
+            )
+        yield from self._file_variable((*path, "fileKeyRef"), _text(_get(reference, "key")))
+
+    def _file_variable(self, path: FieldPath, key: str) -> Iterator[Finding]:
+        """Yield a variable that no SecretProviderClass of the pod writes, if all are known."""
+        names: set[str] = set()
+        possible: set[str] = set()
+        for class_name in sorted(self._mounted):
+            spc = self._classes.get(class_name)
+            try:
+                written = None if spc is None else variables_of(spc)
+            except AuthorError:
+                return
+            if spc is None or (written is None and "envFile" in spc.parameters):
+                return
+            if written is not None:
+                names |= written[0]
+                possible |= written[0] | written[1]
+        if names and key not in possible:
+            close = difflib.get_close_matches(key, names, n=1)
+            listed = ", ".join(sorted(map(excerpt, names)))
+            yield self._finding(
+                "env-file-key",
+                path,
+                f"no SecretProviderClass of the pod writes the variable {excerpt(key)}; they"
+                f" write: {listed}",
+                f"Did you mean {close[0]}?" if close else "Set the name in envNames.",
             )
 
     def _finding(self, rule: str, path: FieldPath, problem: str, remedy: str) -> Finding:

@@ -154,6 +154,44 @@ def test_variables_from_a_file_on_disk() -> None:
     assert [] == found(text.replace("emptyDir: {}", "emptyDir: {medium: Memory}"))
 
 
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("envFile: .env", ["env-file-key: .*the variable A; they write: DB_PASSWORD"]),
+        ("envFile: .env\n    envNames: 'db-password: A'", []),
+        (
+            "envFile: .env\n    envNames: 'db-password: B'",
+            ["variable A; they write: B. Set the name"],
+        ),
+        ("envFile: .env\n    envNames: 'later: A'", ["they write: DB_PASSWORD"]),
+        ("envFile: .env\n    envNames: 'db-password.key: A'", []),
+        ("fileOwner: '1'", []),
+        ("envFile: /env", ["class: envFile '/env' is absolute"]),
+        ("envFile: .env\n    envNames: 'a: B-C'", ["13 class: envNames, line 1 .*'B-C' cannot be"]),
+    ],
+)
+def test_variables_of_a_file(parameters: str, expected: list[str]) -> None:
+    """Those that a container reads and the SecretProviderClass of the pod writes."""
+    volume = "        - name: env\n          emptyDir: {medium: Memory}\n"
+    text = GOOD.replace(ENV, FILE_KEY).replace(VOLUME, volume + VOLUME)
+    findings = found(text.replace("    clientID", f"    {parameters}\n    clientID", 1))
+    assert len(expected) == len(findings), findings
+    for pattern, finding in zip(expected, findings, strict=True):
+        assert re.search(pattern, finding), findings
+
+
+def test_files_with_one_variable_name_and_secrets_of_derived_files() -> None:
+    """As a mount would find them."""
+    text = GOOD.replace("    clientID", "    envFile: .env\n    clientID")
+    key = "objectName: db-password\n          key"
+    text = text.replace(key, key.replace("db-password", ".env"))
+    assert [] == found(text)
+    entry = f"        - |\n          objectName: db-password\n{FIELD}"
+    again = f"{entry}          objectAlias: db.password\n"
+    (finding,) = found(text.replace(entry, entry + again))
+    assert "'db-password' and 'db.password' would both be the variable DB_PASSWORD" in finding
+
+
 def test_two_definitions_and_a_shared_secret() -> None:
     """The second one is reported and names the first."""
     again = GOOD.partition("---\n")[0]
