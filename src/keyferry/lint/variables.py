@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import SecretProviderClass
     from keyferry.rendering.class_options import EnvFileOptions
 
-_SELECTIONS = ("find", "expandKeys")
-"""Fields of entries whose files are known only from the vault."""
+_SELECTION = "find"
+"""The field of entries whose files are known only from the vault."""
 _PARTS = (".crt", ".key")
 """Ends of the separate files of an object, if it is a certificate."""
 
@@ -48,7 +48,9 @@ def variables_of(spc: SecretProviderClass) -> tuple[frozenset[str], frozenset[st
     paths = _paths(spc)
     if env_file is None or paths is None:
         return None
-    if any(word in spc.parameters.get("objects", "") for word in _SELECTIONS):
+    if any(name.is_folder for name in files_of(spc) or ()) or _SELECTION in spc.parameters.get(
+        "objects", ""
+    ):
         return None
     usual = _names([path for path in paths if not _is_part(path, paths)], env_file)
     parts = [_names([path], env_file) for path in paths if _is_part(path, paths)]
@@ -61,7 +63,11 @@ def _paths(spc: SecretProviderClass) -> list[str] | None:
     if named is None:
         return None
     templates = parse_volume_options(spc.parameters).templates
-    return list(dict.fromkeys([*(name.path for name in named), *(one.path for one in templates)]))
+    return list(
+        dict.fromkeys(
+            [*(name.path for name in named if not name.is_folder), *(one.path for one in templates)]
+        )
+    )
 
 
 def _is_part(path: str, paths: list[str]) -> bool:

@@ -39,7 +39,7 @@ def env_file(
     """Return the file with a variable for each of `files`, sorted by name.
 
     Nobody may read it who may not read all of these files: it has the permission bits that all of
-    them have, and their owner if it is the same.
+    them have, and their owner. If they have several owners, it belongs to the user of the driver.
 
     Args:
         files: of the volume, without this one.
@@ -66,8 +66,8 @@ def env_file(
             f" at most {MAX_FILE_BYTES}",
             "Leave large files out of it: write 'FILE: \"\"' below envNames: |.",
         )
-    mode = reduce(and_, (file.mode for file in chosen), _DEFAULT_MODE)
-    return SecretFile(options.path, mode, contents, _common_owner(chosen))
+    mode, owner = _access(chosen)
+    return SecretFile(options.path, mode, contents, owner)
 
 
 def variable_names(
@@ -154,9 +154,14 @@ def _value_problem(value: bytes) -> str | None:
     return None
 
 
-def _common_owner(files: Sequence[SecretFile]) -> FileOwner | None:
+def _access(files: Sequence[SecretFile]) -> tuple[int, FileOwner | None]:
+    """Return the permission bits and the owner of a file with the content of `files`."""
+    mode = reduce(and_, (file.mode for file in files), _DEFAULT_MODE)
     owners = {file.owner for file in files}
-    return owners.pop() if len(owners) == 1 else None
+    if len(owners) == 1:
+        return mode, owners.pop()
+    others = mode & 0o007
+    return (mode & 0o700) | others << 3 | others, None  # no group may read all of them
 
 
 def _rename(path: str) -> str:

@@ -83,12 +83,15 @@ def test_nobody_reads_it_who_may_not_read_all_of_it() -> None:
     """Files that are left out do not count."""
     owner = FileOwner(999, 998)
     private = SecretFile("a", 0o400, b"x", owner)
-    group = SecretFile("b", 0o440, b"x", owner)
+    group = SecretFile("d", 0o440, b"x", owner)
     options = EnvFileOptions(".env", (("c", ""),))
     file = env_file((private, group, SecretFile("c", 0o604, b"x")), options)
     assert (0o400, owner) == (file.mode, file.owner)
-    file = env_file((private, SecretFile("b", 0o444, b"x")), EnvFileOptions(".env"))
+    other = SecretFile("b", 0o444, b"x", FileOwner(5, 998))
+    file = env_file((group, other), EnvFileOptions(".env"))
     assert (0o400, None) == (file.mode, file.owner)
+    file = env_file((SecretFile("a", 0o644, b"x", owner), other), EnvFileOptions(".env"))
+    assert (0o444, None) == (file.mode, file.owner)
     empty = env_file((), EnvFileOptions(".env"))
     assert SecretFile(".env", 0o644, b"") == empty
 

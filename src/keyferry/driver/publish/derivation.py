@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry.aio.jobs import ParseJob
@@ -56,7 +55,4 @@ async def with_derived_files(
     request = derived_files_request(files, options, absent)
     if request is None:
         return tuple(files)
-    derived = await jobs.run(DERIVED_FILES, request, tenant=tenant)
-    # Of files with one owner, the derived file has it; otherwise that of the volume.
-    owned = (replace(file, owner=file.owner or options.owner) for file in derived)
-    return (*files, *owned)
+    return (*files, *await jobs.run(DERIVED_FILES, request, tenant=tenant))
