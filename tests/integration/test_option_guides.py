@@ -48,6 +48,18 @@ def test_commands_of_file_owner(tmp_path: Path) -> None:
     assert shown in (GUIDES / "file-owner.md").read_text()
 
 
+def test_commands_of_optional_objects(tmp_path: Path) -> None:
+    """The pod starts without an object, with a default, and gets it with the next refresh."""
+    output = run_laptop_commands(tmp_path, "optional-objects")
+    page = (GUIDES / "optional-objects.md").read_text()
+    for name in ("feature-key", "greeting"):
+        warning = f"warning: optional object secret/{name} is missing"
+        assert warning in output
+        assert warning in page
+    assert "hello" in output
+    assert "\nonunmounted" in output  # of `cat`, without a newline
+
+
 def test_commands_of_environment_variables(tmp_path: Path) -> None:
     """The file has the names and values that the page shows, and so has `keyferry run`."""
     output = run_laptop_commands(tmp_path, "environment-variables")

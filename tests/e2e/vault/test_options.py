@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "options"
 PRODUCTS = ("vault", "openbao")
+ROTATING = ("--enable-secret-rotation", "--rotation-poll-interval=0")
+"""Each call of kubelet refreshes the volume."""
 ADDRESS = "https://vault.example.com:8200"
 
 
@@ -108,3 +110,30 @@ async def test_variables_are_in_one_file(
         "tls": b"it's a file",
     }
     await driver.unpublish(volume)
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+async def test_missing_objects_are_left_out_until_they_exist(
+    node: BareNode, shop: VaultServer, signer: TokenSigner, product: str
+) -> None:
+    """A missing key, a missing secret with a default, and both that disappear again."""
+    driver = await node.start_driver(*ROTATING)
+    node.put_class("optional", spec_of("optional-objects", product, shop))
+    volume = volume_of(node, "optional", signer, product)
+    try:
+        await driver.publish(volume)
+        assert {"db-password": b"Hello!", "greeting": b"hello"} == contents(volume)
+        await put_kv(shop, "secret/data/greeting", text="good morning")
+        await put_kv(shop, "secret/data/db", password="Hello!", user="shop")
+        await driver.publish(volume)
+        found = {"db-password": b"Hello!", "db-user": b"shop", "greeting": b"good morning"}
+        assert found == contents(volume)
+        await shop.delete("secret/data/greeting")
+        await put_kv(shop, "secret/data/db", password="changed")
+        await driver.publish(volume)
+        # The last content of what disappeared is kept.
+        assert found | {"db-password": b"changed"} == contents(volume)
+        await driver.unpublish(volume)
+    finally:
+        await put_kv(shop, "secret/data/db", password="Hello!")
+        await driver.stop()
