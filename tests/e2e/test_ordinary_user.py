@@ -11,6 +11,7 @@ from os import chown
 from pathlib import Path
 
 import pytest
+from grpc.aio import AioRpcError
 
 from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.request_log import RequestLog
@@ -37,7 +38,10 @@ def home() -> Iterator[Path]:
 async def test_driver_without_privileges_keeps_volumes_in_private_folders(
     home: Path, tmp_path: Path
 ) -> None:
-    """Publish, read and unpublish as `nobody`; the log warns that the files are on disk."""
+    """Publish, read and unpublish as `nobody`; the log warns that the files are on disk.
+
+    It cannot give files to another user: an error of the driver, a warning of `keyferry mount`.
+    """
     async with ending_children(tmp_path / "output") as children:
         with DevVaultData(home / "devvault") as data:
             vault = DevVault(
@@ -48,7 +52,9 @@ async def test_driver_without_privileges_keeps_volumes_in_private_folders(
             vault.grant("contoso", MACHINE)
             node = Node(home, children, vault)
             node.write_class("shop", {"db-password": "db"}, secret="db")
-            volume = node.volume("shop")
+            owned = {"db-password": {"fileOwner": "999", "filePermission": "0400"}}
+            node.write_class("owned", {"db-password": "db"}, fields=owned)
+            volume, other = node.volume("shop"), node.volume("owned")
         hand_over(home)
         vault_run = ("devvault", "run", "--data", str(home / "devvault"))
         await children.start("vault", "python", AS_NOBODY, *vault_run).says("listens")
@@ -65,7 +71,26 @@ async def test_driver_without_privileges_keeps_volumes_in_private_folders(
         await driver.unpublish(volume)
         assert [] == node.left_overs(volume)
         assert None is node.secret("db")
+
+        with pytest.raises(AioRpcError, match="cannot give 'db' to fileOwner 999: Operation not"):
+            await driver.publish(other)
+        assert [] == node.left_overs(other)
         await driver.stop()
+
+        target = home / "files"
+        words = (
+            str(node.manifests / "owned.yaml"),
+            str(target),
+            "--dev-vault",
+            str(home / "devvault"),
+        )
+        output = await children.run("mount", "python", AS_NOBODY, "mount", *words)
+        assert (
+            "warning: fileOwner has no effect: only root can give files to another user, so db"
+            f" belongs to user {NOBODY.pw_uid}"
+        ) in output
+        assert (NOBODY.pw_uid, 0o400) == owner_and_mode(target / "db")
+        assert b"s3cret" == (target / "db").read_bytes()
 
 
 def hand_over(folder: Path) -> None:

@@ -172,8 +172,8 @@ def _env_names(text: str) -> tuple[tuple[str, str], ...]:
                     "Choose another name for one of them.",
                 )
         except ClassInvalidError as error:
-            place = f"envNames, line {node.line} of envNames"
-            raise ClassInvalidError(f"{place}: {error.problem}", error.remedy) from None
+            problem = f"envNames: {error.problem} (line {node.line} of envNames)"
+            raise ClassInvalidError(problem, error.remedy) from None
         names[path] = name
     return tuple(names.items())
 

@@ -194,15 +194,18 @@ def test_file_that_is_too_large_is_refused() -> None:
         (
             "a: B-C",
             (
-                r"envNames, line 1 of envNames: 'B-C' cannot be the name of an environment"
-                r" variable\. Use at most 128 letters, digits and '_', and do not begin with a"
+                r"envNames: 'B-C' cannot be the name of an environment variable \(line 1 of"
+                r" envNames\)\. Use at most 128 letters, digits and '_', and do not begin with a"
                 r' digit; "" leaves the file out\.'
             ),
         ),
         ("a: " + "N" * (MAX_ENV_NAME + 1), "cannot be the name of an environment variable"),
-        ("a: N\nb: N", "line 2 of envNames: 'a' and 'b' have the same name N. Choose another"),
-        ("../a: N", r"the path '../a' leads out of the volume with '..'\. Write the path of a"),
-        ("a: [N]", "line 1 of envNames: a is a list or a mapping. Set it to a single value"),
+        ("a: N\nb: N", r"'a' and 'b' have the same name N \(line 2 of envNames\)\. Choose another"),
+        (
+            "../a: N",
+            r"the path '../a' leads out of the volume with '..' \(line 1 of envNames\)\. Write the",
+        ),
+        ("a: [N]", r"a is a list or a mapping \(line 1 of envNames\)\. Set it to a single value"),
     ],
 )
 def test_invalid_env_names_are_refused(names: str, message: str) -> None:
