@@ -20,7 +20,11 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "options"
 PRODUCTS = ("vault", "openbao")
-ROTATING = ("--enable-secret-rotation", "--rotation-poll-interval=0")
+ROTATING = (
+    "--enable-secret-rotation",
+    "--rotation-poll-interval=0",
+    "--negative-cache-ttl=0",
+)
 """Each call of kubelet refreshes the volume."""
 ADDRESS = "https://vault.example.com:8200"
 
