@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keyferry.content import FileOwner, SecretFile
@@ -34,6 +34,7 @@ TEXTS = (
     st.dictionaries(PATHS, st.tuples(VALUES, MODES, OWNERS), max_size=5),
     st.dictionaries(PATHS, NAMES, max_size=3),
 )
+@example({"a": (b"", 0o644, None), "b": (b"", 0o604, FileOwner(0))}, {})
 def test_kubelet_reads_what_the_files_contain_or_the_mount_fails(
     content: dict[str, tuple[bytes, int, FileOwner | None]], given_names: dict[str, str]
 ) -> None:

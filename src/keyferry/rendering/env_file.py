@@ -160,8 +160,8 @@ def _access(files: Sequence[SecretFile]) -> tuple[int, FileOwner | None]:
     owners = {file.owner for file in files}
     if len(owners) == 1:
         return mode, owners.pop()
-    others = mode & 0o007
-    return (mode & 0o700) | others << 3 | others, None  # no group may read all of them
+    # The group of the file need not be that of each of these files.
+    return mode & (0o707 | (mode & 0o007) << 3), None
 
 
 def _rename(path: str) -> str:

@@ -92,6 +92,8 @@ def test_nobody_reads_it_who_may_not_read_all_of_it() -> None:
     assert (0o400, None) == (file.mode, file.owner)
     file = env_file((SecretFile("a", 0o644, b"x", owner), other), EnvFileOptions(".env"))
     assert (0o444, None) == (file.mode, file.owner)
+    file = env_file((SecretFile("a", 0o604, b"x", owner), other), EnvFileOptions(".env"))
+    assert (0o404, None) == (file.mode, file.owner)
     empty = env_file((), EnvFileOptions(".env"))
     assert SecretFile(".env", 0o644, b"") == empty
 
