@@ -21,6 +21,8 @@ _ON_FIRST_USE = (
     "aiohttp",
     "concurrent.futures.thread",
     "encodings.idna",
+    "encodings.utf_8_sig",
+    "jmespath",
     "ssl",
 )
 """Modules that libraries import only on first use."""

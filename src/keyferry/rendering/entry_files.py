@@ -100,7 +100,7 @@ class EntryFiles:
             further_paths: of files and folders that it might have.
         """
         paths = (file.path, *further_paths, *options.extracted_paths)
-        reason = error.problem
+        reason = error.problem.removeprefix(f"{label}: ")
         self.missing.append(MissingObject(object_id, paths, reason, options.keeps))
         if options.default is not None:
             contents = options.default.encode(errors="replace")

@@ -113,13 +113,21 @@ def parse_object_options(
             "default is set, but optional is false",
             "Remove default, or set optional: true.",
         )
+    jmes_paths = _jmes_paths(fields)
+    expand_keys = parse_switch("expandKeys", scalar_text(fields, "expandKeys"))
+    is_yaml = parse_switch("yaml", scalar_text(fields, "yaml"))
+    if is_yaml and not (jmes_paths or expand_keys):
+        raise ClassInvalidError(
+            "yaml is true, but neither jmesPath nor expandKeys reads the value",
+            "Remove yaml, or add jmesPath or expandKeys.",
+        )
     return ObjectOptions(
         optional=optional or default is not None,
         default=default,
         keeps=parse_on_missing(scalar_text(fields, "onMissing"), default=defaults.keeps),
-        jmes_paths=_jmes_paths(fields),
-        expand_keys=parse_switch("expandKeys", scalar_text(fields, "expandKeys")),
-        is_yaml=parse_switch("yaml", scalar_text(fields, "yaml")),
+        jmes_paths=jmes_paths,
+        expand_keys=expand_keys,
+        is_yaml=is_yaml,
         owner=parse_owner(scalar_text(fields, "fileOwner")) or defaults.owner,
     )
 

@@ -25,6 +25,8 @@ from keyferry.isolation.parser import run_parser
 from keyferry.isolation.parser_pool import ParserPool
 from keyferry.isolation.sandbox import Sandbox
 from keyferry.isolation.spawner import ChildProgram, Role, Spawner
+from keyferry.providers.sources.extracting import EXTRACTION
+from keyferry.rendering.extraction import ExtractionBatch, ExtractionRequest
 from keyferry.telemetry.metrics import Metrics
 
 UID = 65502
@@ -93,6 +95,7 @@ JOBS = {
     name: ParseJob(name, function, str, dict[str, str] if name == "rights" else str)
     for name, function in FUNCTIONS.items()
 }
+ALL_JOBS: dict[str, ParseJob[Any, Any]] = {**JOBS, EXTRACTION.name: EXTRACTION}
 
 
 class Parser:
@@ -179,7 +182,30 @@ async def slow(parser: Parser, folder: Path) -> Any:
     return done
 
 
-SCENARIOS = {each.__name__: each for each in (rights, stuck, ended, turns, kept_apart, slow)}
+async def extraction(parser: Parser, folder: Path) -> Any:
+    """Values inside of JSON and YAML, with a byte order mark and a broken expression."""
+    expressions = ("a.b", "keys(a)", "to_number('1')")
+    requests = [
+        ExtractionRequest(b'\xef\xbb\xbf{"a": {"b": 1.10}}', expressions, expands=True),
+        ExtractionRequest(b"a:\n  b: 1.10\n", expressions, expands=True, is_yaml=True),
+        ExtractionRequest(b'{"a": null}', ("a.b",)),
+        ExtractionRequest(b"a: 'x", ("a",), is_yaml=True),
+        ExtractionRequest(b"\xff", ("a",)),
+    ]
+    done = await parser.pool.run(EXTRACTION, ExtractionBatch(tuple(requests)), tenant="shop")
+    return [
+        [
+            each.problem,
+            [value.decode() for value in each.values],
+            dict(each.keys).get("a", b"").decode(),
+        ]
+        for each in done.items
+    ]
+
+
+SCENARIOS = {
+    each.__name__: each for each in (rights, stuck, ended, turns, kept_apart, slow, extraction)
+}
 
 
 def main() -> None:
@@ -192,12 +218,12 @@ def main() -> None:
         volume_source="keyferry",
         limits={resource.RLIMIT_DATA: 128 << 20, resource.RLIMIT_FSIZE: 0},
     )
-    spawner = Spawner({Role.PARSER: ChildProgram(sandbox, partial(run_parser, jobs=JOBS))})
+    spawner = Spawner({Role.PARSER: ChildProgram(sandbox, partial(run_parser, jobs=ALL_JOBS))})
 
     async def run() -> Any:
         clock = SystemClock()
         supervisor = ChildSupervisor(spawner, Role.PARSER, Metrics(), clock)
-        pool = ParserPool(supervisor, lambda: JOBS, clock)
+        pool = ParserPool(supervisor, lambda: ALL_JOBS, clock)
         try:
             return await SCENARIOS[name](Parser(pool), folder)
         finally:

@@ -78,3 +78,11 @@ async def test_slow_job_succeeds_and_delays_only_its_tenant(tmp_path: Path) -> N
     found = await scenario("slow", tmp_path)
     assert [f"shop: {number}" for number in range(10)] == found[:10]
     assert ["evil: at lower priority"] * 3 == found[10:]
+
+
+async def test_values_inside_of_objects_are_extracted(tmp_path: Path) -> None:
+    """Also by a process that imports the library of JMESPath only after it gave up its rights."""
+    json_values, yaml_values, *broken = await scenario("extraction", tmp_path)
+    assert ["", ["1.10", '["b"]', "1"], '{"b":1.10}'] == json_values
+    assert json_values == yaml_values
+    assert all(problem and not values for problem, values, _ in broken)

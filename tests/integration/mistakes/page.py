@@ -9,13 +9,14 @@ from pathlib import Path
 from tests.integration.mistakes.in_azure import AZURE_GROUPS
 from tests.integration.mistakes.in_commands import COMMAND_GROUPS
 from tests.integration.mistakes.in_files import FILE_GROUPS
+from tests.integration.mistakes.in_options import OPTION_GROUPS
 from tests.integration.mistakes.in_vault import VAULT_GROUPS
 from tests.integration.mistakes.mistake import Mistake
 from tests.integration.mistakes.world import Outcome, World
 
 Key = tuple[str, str]
 PAGE = Path(__file__).parents[3] / "docs/operations/common-mistakes.md"
-GROUPS = (*COMMAND_GROUPS, *FILE_GROUPS, *AZURE_GROUPS, *VAULT_GROUPS)
+GROUPS = (*COMMAND_GROUPS, *FILE_GROUPS, *AZURE_GROUPS, *VAULT_GROUPS, *OPTION_GROUPS)
 MISTAKES = tuple((group, mistake) for group, mistakes in GROUPS for mistake in mistakes)
 
 _HEAD = """\

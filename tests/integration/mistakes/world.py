@@ -191,11 +191,24 @@ def _fill_azure(azure: DevVault) -> None:
     azure.add_app(APP, tenant=TENANT, secret=f"{CANARY}-client")
     for name in ("db-password", "api-key", "disabled", "deleted"):
         azure.set_secret("contoso", name, f"{CANARY}-value")
+    for name, text in _TEXTS.items():
+        azure.set_secret("contoso", name, text)
     azure.set_secret("fabrikam", "db-password", f"{CANARY}-value")
     azure.disable("contoso", "disabled")
     azure.delete("contoso", "deleted")
     azure.grant("contoso", CLIENT, "get", "list")
     azure.grant("contoso", APP, "get", "list")
+
+
+_TEXTS = {
+    "document": json.dumps({"database": {"user": "shop", "password": CANARY}, "port": 5432}),
+    "list": json.dumps([CANARY, CANARY]),
+    "keys": json.dumps({"../a": CANARY, "b": CANARY}),
+    "text": f"user: shop\npassword: {CANARY}\n",
+    "broken": f"user: shop\n  password: {CANARY}\n",
+    "quoted": f"{CANARY}'s",
+}
+"""Secrets with structured values."""
 
 
 def _fill_vault(vault: VaultApi) -> None:

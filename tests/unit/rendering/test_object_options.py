@@ -99,3 +99,11 @@ def test_mistakes_are_named(text: str, message: str) -> None:
     """With the field and the remedy."""
     with pytest.raises(ClassInvalidError, match=message):
         parse(text)
+
+
+def test_yaml_without_a_reader_of_the_value_is_refused() -> None:
+    """It would have no effect."""
+    with pytest.raises(ClassInvalidError, match="neither jmesPath nor expandKeys"):
+        parse("yaml: true")
+    assert parse("yaml: false") == NO_OPTIONS
+    assert parse("{yaml: true, expandKeys: true}").is_yaml

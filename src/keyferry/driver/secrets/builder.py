@@ -94,13 +94,18 @@ def _not_found_error(
     object_name: str,
     paths: Iterable[str],
     present: Sequence[NamedFile],
-    absent: Iterable[NamedFile],
+    absent: Sequence[NamedFile],
 ) -> ObjectNamesError:
     listed = _format_candidates(paths, {name.path: name.object_name for name in present})
     names = {*paths, *(alternative for name in present for alternative in name.aliases)}
     same = [name for name in sorted(names) if name.casefold() == object_name.casefold()]
     close = same or difflib.get_close_matches(object_name, sorted(names), n=1)
-    if any(object_name == name.path or object_name in name.aliases for name in absent):
+    meant = [name for name in absent if object_name in (name.path, *name.aliases)]
+    folders = tuple(f"{name.path}/" for name in meant if name.is_folder)
+    below = [path for path in sorted(paths) if path.startswith(folders)] if folders else []
+    if below:
+        remedy = f"It is a folder: name one of its files, such as {below[0]!r}."
+    elif meant:
         remedy = (
             "It is new in the SecretProviderClass: wait for the next refresh or restart the pod."
         )

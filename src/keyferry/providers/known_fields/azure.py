@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.formats.unknown_fields import FieldTable, correct_missing, limited
 from keyferry.formats.yaml_text import YamlError, YamlList, YamlMap, YamlScalar, read_yaml
+from keyferry.providers.known_fields.entry_fields import unknown_entry_fields
 from keyferry.providers.known_fields.names import (
     AZURE_OBJECT_FIELDS,
     AZURE_PARAMETERS,
@@ -249,4 +250,6 @@ def _unknown_fields(parameters: Mapping[str, str], path: str) -> Iterator[Unknow
             except YamlError:
                 continue
             if isinstance(entry, YamlMap):
-                yield from find_in_yaml(OBJECT, f"{path}.objects[{index}]", entry, item.text)
+                yield from unknown_entry_fields(
+                    OBJECT, f"{path}.objects[{index}]", entry, item.text
+                )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.formats.unknown_fields import FieldTable, limited
 from keyferry.formats.yaml_text import YamlError, YamlList, YamlMap, read_yaml
+from keyferry.providers.known_fields.entry_fields import unknown_entry_fields
 from keyferry.providers.known_fields.names import (
     AZURE_OBJECT_FIELDS,
     AZURE_PARAMETERS,
@@ -28,7 +29,6 @@ from keyferry.providers.known_fields.names import (
     notes_of_other_products,
 )
 from keyferry.providers.known_fields.templates import unknown_template_fields
-from keyferry.providers.known_fields.yaml_fields import find_in_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -234,4 +234,4 @@ def _unknown_fields(
     if isinstance(root, YamlList):
         for index, item in enumerate(root.present):
             if isinstance(item, YamlMap):
-                yield from find_in_yaml(objects, f"{path}.objects[{index}]", item, text)
+                yield from unknown_entry_fields(objects, f"{path}.objects[{index}]", item, text)

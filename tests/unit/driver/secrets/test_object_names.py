@@ -145,3 +145,14 @@ def test_only_a_unique_match_is_returned(
     else:
         error = problem(name, files, names)
         assert all(path in error.problem for path in expected or set(paths))
+
+
+@pytest.mark.parametrize("name", ["document", "document-in-the-vault"])
+def test_object_that_became_a_folder_names_one_of_its_files(name: str) -> None:
+    """With expandKeys."""
+    aliases = frozenset({"document-in-the-vault"})
+    folder = NamedFile("document", aliases, "secret document", is_folder=True)
+
+    error = problem(name, [file("document/b"), file("document/a")], [folder])
+
+    assert "It is a folder: name one of its files, such as 'document/a'." in str(error)
