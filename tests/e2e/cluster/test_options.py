@@ -6,46 +6,17 @@ import asyncio
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.e2e.cluster.images import BUSYBOX
-from tests.e2e.cluster.kubectl import Document
-from tests.e2e.cluster.manifests import MACHINE, VAULT
+from tests.e2e.cluster.manifests import VAULT
 from tests.e2e.cluster.namespace import Namespace
+from tests.e2e.cluster.option_examples import azure_example
 from tests.e2e.cluster.side_by_side import scenario
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
-EXAMPLES = Path(__file__).parents[3] / "examples" / "options"
 CANARY = "canary-e7d1"
 PASSWORD = f'{CANARY} $HOME `id` # "q" \\n\nsecond line '
 """What a shell would change in many places."""
-
-
-def example(name: str, prefix: str) -> tuple[Document, Document]:
-    """Return SecretProviderClass and pod of an example, for the vault and the images of the tests.
-
-    Args:
-        name: of the file.
-        prefix: of the names of its objects in the vault; the files keep their names.
-    """
-    documents = list(yaml.safe_load_all((EXAMPLES / f"{name}.yaml").read_text()))
-    spc, pod = (each for each in documents if each["kind"] in ("SecretProviderClass", "Pod"))
-    for document in (spc, pod):
-        del document["metadata"]["namespace"]
-    parameters = spc["spec"]["parameters"]
-    parameters["userAssignedIdentityID"] = MACHINE
-    entries = [yaml.safe_load(each) for each in yaml.safe_load(parameters["objects"])["array"]]
-    renamed = [
-        {"objectAlias": each["objectName"], **each, "objectName": prefix + each["objectName"]}
-        for each in entries
-    ]
-    parameters["objects"] = yaml.safe_dump({"array": [yaml.safe_dump(each) for each in renamed]})
-    for container in pod["spec"].get("initContainers", []) + pod["spec"]["containers"]:
-        assert "busybox" == container["image"]
-        container |= {"image": BUSYBOX, "imagePullPolicy": "Never"}
-    pod["spec"]["terminationGracePeriodSeconds"] = 1
-    return spc, pod
 
 
 @scenario("environment")
@@ -55,7 +26,7 @@ async def test_a_container_has_variables_that_are_in_no_secret(shop: Namespace) 
     values = {"db-password": PASSWORD, "api-key": CANARY[::-1], "tls": "it's binary"}
     for name, value in values.items():
         vault.set_secret(VAULT, f"environment-{name}", value)
-    await shop.apply(*example("environment-azure", "environment-"))
+    await shop.apply(*azure_example("environment", "environment-"))
     await shop.ready("environment-azure")
     environment = await shop.read("environment-azure", "/proc/1/environ")
     variables = dict(each.split("=", 1) for each in environment.split("\0") if each)
@@ -81,7 +52,7 @@ async def test_a_container_reads_files_that_belong_to_its_user(shop: Namespace) 
     vault = shop.installed.vault
     for name in ("db-password", "api-key"):
         vault.set_secret(VAULT, f"file-owner-{name}", "first")
-    await shop.apply(*example("file-owner-azure", "file-owner-"))
+    await shop.apply(*azure_example("file-owner", "file-owner-"))
     pod, folder = "file-owner-azure", "/mnt/secrets-store"
     await shop.ready(pod)
     assert "999\n" == await shop.run(pod, "id", "-u")

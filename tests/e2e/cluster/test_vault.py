@@ -18,6 +18,7 @@ from tests.e2e.cluster import upstream_manifests
 from tests.e2e.cluster.installation import NAMESPACE
 from tests.e2e.cluster.manifests import deployment, pod, secret_object
 from tests.e2e.cluster.namespace import new_namespace
+from tests.e2e.cluster.option_examples import vault_example
 from tests.e2e.cluster.vault_cluster import TLS_FILES, VaultCluster
 from tests.e2e.cluster.vault_guide import run_guide
 from tests.e2e.cluster.versioned_pods import CONTENT, version_by, versioned_pods
@@ -401,6 +402,26 @@ async def test_12_the_server_verifies_tokens_with_published_keys(bao: VaultClust
         )
         await shop.ready("web")
         assert "hello" == await shop.read("web", "/mnt/web/file")
+
+
+async def test_examples_of_options_work_with_openbao(bao: VaultCluster) -> None:
+    """Files of the user of the container; variables that are in no Secret."""
+    await put_kv(bao.openbao, "secret/data/db", password="first $HOME\nsecond")
+    await put_kv(bao.openbao, "secret/data/api", key="canary-api")
+    await put_kv(bao.openbao, "secret/data/tls", bundle="it's a file")
+    async with new_namespace(bao.installed, "options") as shop:
+        paths = [f"secret/data/{name}" for name in ("db", "api", "tls")]
+        await bao.role("options", *paths, namespace=shop.name, account="web")
+        for name in ("file-owner", "environment"):
+            await shop.apply(*vault_example(name, bao, "options"))
+        await shop.ready("file-owner-vault", "environment-vault")
+        folder = "/mnt/secrets-store"
+        assert "first $HOME\nsecond" == await shop.read("file-owner-vault", f"{folder}/db-password")
+        with pytest.raises(AssertionError, match="Permission denied"):
+            await shop.read("file-owner-vault", f"{folder}/api-key")
+        environment = (await shop.read("environment-vault", "/proc/1/environ")).split("\0")
+        assert {"DB_PASSWORD=first $HOME\nsecond", "PAYMENT_API_KEY=canary-api"} <= set(environment)
+        assert [] == (await shop.get("secrets"))["items"]
 
 
 async def test_guide_commands_work_unchanged(bao: VaultCluster, tmp_path: Path) -> None:
