@@ -67,6 +67,10 @@ class ScriptedProvider:
         """Return these files from now on."""
         self._outcome = mount_result(files, version)
 
+    def returns(self, result: MountResult) -> None:
+        """Return this result from now on."""
+        self._outcome = result
+
     def fails(self, error: BaseException) -> None:
         """Raise `error` from now on."""
         self._outcome = error

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from keyferry.content import FileOwner, ObjectVersion, SecretFile
 from keyferry.driver.external_provider import ExternalProvider
 from keyferry.net.grpc_server import serving_grpc
 from keyferry.net.sockets import parse_endpoint
-from keyferry.providers.api import MountCall
+from keyferry.providers.api import MountCall, MountResult
 from keyferry.providers.host import ProviderHost
 from keyferry.providers.known_fields.names import KUBELET_PREFIX
 from keyferry.providers.server import add_provider
@@ -190,6 +191,26 @@ async def test_provider_behind_a_socket_logs_them_once(tmp_path: Path) -> None:
     assert "spec.parameters.vaultAdress (did you mean vaultAddress?)" in line
     assert "nodePublishSecretRef.roleid (did you mean role_id?)" in line
     assert 'spc="shop/app"' in line
+    assert "canary-21c9" not in log.getvalue()
+
+
+async def test_provider_behind_a_socket_logs_that_owners_are_lost(tmp_path: Path) -> None:
+    """Once for a SecretProviderClass."""
+    endpoint = parse_endpoint(f"unix://{tmp_path}/vault.sock")
+    provider = ScriptedProvider()
+    file = SecretFile("db", 0o400, b"canary-21c9", FileOwner(999))
+    provider.returns(MountResult((ObjectVersion("db", "1"),), (file,)))
+    add = partial(add_provider, provider=provider, name="vault")
+    caller = ExternalProvider("vault", tmp_path / "vault.sock", max_receive_bytes=1 << 22)
+    attributes = {"secretProviderClass": "app", f"{KUBELET_PREFIX}pod.namespace": "shop"}
+    with captured_log() as log:
+        async with serving_grpc(endpoint, add):
+            results = [await caller.mount(MountCall(attributes)) for _ in range(2)]
+            await caller.close()
+    assert [None, None] == [result.files[0].owner for result in results]
+    (line,) = [line for line in log.getvalue().splitlines() if "has no owners" in line]
+    assert 'spc="shop/app"' in line
+    assert "files=db" in line.replace('"', "")
     assert "canary-21c9" not in log.getvalue()
 
 

@@ -41,6 +41,7 @@ _MAX_VOLUMES = 4096
 """Volumes whose object versions are remembered, for the audit log."""
 _MAX_CLASSES = 1000
 """SecretProviderClasses whose fields were checked."""
+_MAX_LOGGED_FILES = 5
 _HEALTH = "grpc.health.v1.Health"
 _SERVING = b"\x08\x01"
 """HealthCheckResponse{status: SERVING}, the only response of the health service."""
@@ -127,6 +128,19 @@ class HealthProbe:
         return None if response == _SERVING else "the provider reports that it is not serving"
 
 
+def _log_owners(call: MountCall, result: MountResult) -> None:
+    """Log that the protocol, which upstream has defined, cannot deliver the owners of files."""
+    owned = sorted(file.path for file in result.files if file.owner is not None)
+    if owned:
+        _log.warning_once(
+            "files belong to root, because the protocol of providers has no owners: fileOwner of"
+            " objects has no effect, and that of the SecretProviderClass only in the Keyferry"
+            " driver",
+            spc=ObjectName(call.tenant, call.attributes.get(SPC_ATTRIBUTE, "")),
+            files=", ".join(owned[:_MAX_LOGGED_FILES]),
+        )
+
+
 async def _check_health(_: bytes, context: Context) -> bytes:
     del context
     return _SERVING
@@ -156,6 +170,7 @@ class _ProviderServicer:
             await self._log_unknown_fields(call)
             result = await self._mount(call)
             self._log_expiries(result)
+            _log_owners(call, result)
             return encode_result(result)
         except Exception as error:  # noqa: BLE001  (process boundary)
             await abort(context, error, operation="mount")
