@@ -35,7 +35,7 @@ DOCUMENT = {"database": {"user": "shop", "password": "s3cret"}, "port": 5432}
 JMES_PATH = [{"path": "database.password", "objectAlias": "extracted"}]
 TEXTS = {"document": json.dumps(DOCUMENT), "password": "s3cret", "greeting": "hello"}
 SETTLED = 30 * INTERVAL
-"""After so many seconds, no later update of an object can have the time of the one that is known."""
+"""Seconds after which a list proves that the objects did not change."""
 
 
 @dataclass

@@ -29,7 +29,7 @@ FIELDS: dict[str, Mapping[str, object]] = {
     "history": {"objectVersionHistory": 2, "jmesPath": JMES_PATH},
 }
 FILES = {
-    **dict.fromkeys(FIELDS, {"document": DOCUMENT}),
+    **{name: {"document": DOCUMENT} for name in FIELDS},
     "jmes-path": {"document": DOCUMENT, "extracted": "s3cret"},
     "expand-keys": EXPANDED,
     "history": {"document/0": DOCUMENT, "extracted/0": "s3cret"},
