@@ -61,12 +61,28 @@ class MissingObject:
         paths: the files that it would have in the volume, and folders of them.
         reason: why it is missing, a clause without a value, such as `it is disabled`.
         keeps: whether the volume keeps the files that it had.
+        further_ids: of the older versions that its history might have.
+        kept: whether the volume had files of it, and keeps them.
     """
 
     id: str
     paths: tuple[str, ...]
     reason: str
     keeps: bool = True
+    further_ids: tuple[str, ...] = ()
+    kept: bool = False
+
+    def has(self, path: str) -> bool:
+        """Return whether a file belongs to the object."""
+        elements = path.split("/")
+        return any(
+            "/".join(elements[:count]) in self.paths for count in range(1, len(elements) + 1)
+        )
+
+    @property
+    def explanation(self) -> str:
+        """Why it is missing, and what the volume has instead, for messages."""
+        return f"{self.reason}; its last content is kept" if self.kept else self.reason
 
 
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024

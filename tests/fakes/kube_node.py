@@ -185,13 +185,17 @@ async def running_node(
     name: str = "node-1",
     *,
     provider: ScriptedProvider | None = None,
+    provider_name: str = "scripted",
     rotation_interval: float | None = None,
     mounter: Mounter | None = None,
     secret_grace_period: float = 0.0,
     clock: ManualClock | None = None,
     driver_backoff: Callable[[int], float] = lambda _: 1.0,
 ) -> AsyncIterator[Node]:
-    """Run a driver below `home` that is in sync with the API; by default it mounts no tmpfs."""
+    """Run a driver below `home` that is in sync with the API; by default it mounts no tmpfs.
+
+    A provider with the name of a real one has the same names for its files.
+    """
     provider = provider or ScriptedProvider()
     async with open_kube_store(
         api.kubeconfig, node=name, clock=SystemClock(), backoff=lambda _: 0.05
@@ -199,7 +203,7 @@ async def running_node(
         await store.wait_synced()
         async with running_driver(
             home,
-            built_in={"scripted": provider},
+            built_in={provider_name: provider},
             rotation_interval=rotation_interval,
             mounter=mounter or DirectoryMounter(),
             store=store,

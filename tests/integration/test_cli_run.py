@@ -325,6 +325,20 @@ async def test_get_of_an_unknown_object_lists_those_that_exist(
     )
 
 
+async def test_missing_optional_object_is_a_warning(tmp_path: Path, vault: DevVault) -> None:
+    """It fails only the command that prints it; the exit code is that of a required one."""
+    spc = spc_file(tmp_path, "objectName: db-password", "objectName: nope\noptional: true")
+    done = await keyferry(tmp_path, "get", spc, "db-password")
+    assert (0, CANARY) == (done.exit_code, done.stdout)
+    done = await keyferry(tmp_path, "get", spc, "nope")
+    assert (3, "") == (done.exit_code, done.stdout)
+    assert done.stderr == (
+        "error: secret nope is an optional object that the vault does not have\n"
+        "hint: Create or enable it in the vault, or set default in its entry of objects.\n"
+    )
+    assert "nope" not in await environment(tmp_path, spc)
+
+
 @pytest.mark.parametrize(
     ("entry", "code", "shown"),
     [

@@ -76,9 +76,8 @@ def for_live_secret(desired: DesiredSecret, live: LiveSecret | None) -> DesiredS
     """
     if live is None:
         return desired
-    kept = desired.kept_keys & live.data.keys() & live.applied_keys.data
-    if kept:
-        values = {key: base64.b64decode(live.data[key]) for key in kept}
+    if desired.kept_keys:
+        values = _applied_values(live, desired.kept_keys)
         desired = replace(desired, data={**values, **desired.data})
     named = desired.claim is not None and desired.claim.adopt
     # Somebody may have removed the annotation of an adopted Secret.
@@ -86,6 +85,24 @@ def for_live_secret(desired: DesiredSecret, live: LiveSecret | None) -> DesiredS
     if not (live.adopted or (named and (not live.managed or lost_record))):
         return desired
     return replace(desired, adopted=True, owners=(), removed_owner_uids=frozenset())
+
+
+def last_values(live: LiveSecret, class_name: str, keys: frozenset[str]) -> dict[str, bytes]:
+    """Return the values that a SecretProviderClass wrote to a Secret; empty if it did not.
+
+    Args:
+        live: the Secret.
+        class_name: the SecretProviderClass.
+        keys: of the values.
+    """
+    if not live.managed or live.owner_class != class_name:
+        return {}
+    return _applied_values(live, keys)
+
+
+def _applied_values(live: LiveSecret, keys: frozenset[str]) -> dict[str, bytes]:
+    written = keys & live.data.keys() & live.applied_keys.data
+    return {key: base64.b64decode(live.data[key]) for key in written}
 
 
 def plan_secret(desired: DesiredSecret, live: LiveSecret | None) -> SecretPlan:
@@ -134,7 +151,7 @@ def plan_secret(desired: DesiredSecret, live: LiveSecret | None) -> SecretPlan:
 
 def _keep_or_update(desired: DesiredSecret, claim: SecretClaim, live: LiveSecret) -> Keep | Update:
     """Decide for a Secret of this class that differs and that only Keyferry wrote."""
-    if _has_different_values(desired, live) and _has_newer_content(claim, live):
+    if _has_different_values(desired, live) and has_newer_content(claim.fetched_at, live):
         return Keep()
     written_for_this = live.annotations.get(CLASS_VERSION_ANNOTATION, "") == claim.class_version
     return Update(reverts=written_for_this and not _has_applied_keys(desired, live))
@@ -272,10 +289,11 @@ def _is_newer_generation(claim: SecretClaim, live: LiveSecret) -> bool:
     return int(theirs) > int(generation)
 
 
-def _has_newer_content(claim: SecretClaim, live: LiveSecret) -> bool:
+def has_newer_content(fetched_at: datetime, live: LiveSecret) -> bool:
+    """Return whether another node wrote content that was fetched after `fetched_at`."""
     try:
         theirs = datetime.fromisoformat(live.annotations[FETCHED_AT_ANNOTATION])
     except (KeyError, ValueError):
         return False
     # Without an API there is only one writer, and a manual edit looks like its own write.
-    return bool(live.resource_version) and theirs.tzinfo is not None and theirs > claim.fetched_at
+    return bool(live.resource_version) and theirs.tzinfo is not None and theirs > fetched_at

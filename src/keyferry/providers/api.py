@@ -190,8 +190,6 @@ class NamedFile:
         object_name: name of the object in messages, such as `secret db-password`.
         optional: whether a mount may lack the file, because the vault lacks the object.
         is_folder: whether the path is a folder of files whose names only the mount shows.
-        keeps: whether a volume, and a Secret, keep the content of an optional object that
-            disappears.
     """
 
     path: str
@@ -199,7 +197,6 @@ class NamedFile:
     object_name: str
     optional: bool = False
     is_folder: bool = False
-    keeps: bool = True
 
     def means(self, name: str) -> bool:
         """Return whether `secretObjects` may refer to the file as `name`."""

@@ -88,6 +88,7 @@ class EntryFiles:
         options: ObjectOptions,
         *,
         further_paths: Sequence[str] = (),
+        further_ids: Sequence[str] = (),
     ) -> ObjectVersion:
         """Add a missing object, with its default if it has one; return its version.
 
@@ -98,10 +99,13 @@ class EntryFiles:
             file: its file, without contents.
             options: of the object, which is optional.
             further_paths: of files and folders that it might have.
+            further_ids: of the older versions that its history might have.
         """
         paths = (file.path, *further_paths, *options.extracted_paths)
         reason = error.problem.removeprefix(f"{label}: ")
-        self.missing.append(MissingObject(object_id, paths, reason, options.keeps))
+        self.missing.append(
+            MissingObject(object_id, paths, reason, options.keeps, tuple(further_ids))
+        )
         if options.default is not None:
             contents = options.default.encode(errors="replace")
             self.add(label, replace(file, contents=contents), options)

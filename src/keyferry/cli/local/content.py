@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def missing_warnings(missing: Iterable[MissingObject]) -> list[str]:
     """Return a sentence without its period for each optional object that the vault lacks."""
-    return [f"optional object {each.id} is missing: {each.reason}" for each in missing]
+    return [f"optional object {each.id} is missing: {each.explanation}" for each in missing]
 
 
 @dataclass(frozen=True, slots=True)

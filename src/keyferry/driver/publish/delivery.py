@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.driver.publish.derivation import with_derived_files
-from keyferry.driver.publish.plan import Adopt, Mount, Refresh
+from keyferry.driver.publish.plan import Adopt, Mount, Refresh, Resume
 from keyferry.driver.publish.volume_content import VolumeContent, check_written_by_provider
 from keyferry.driver.request import check_attributes, mount_call
 from keyferry.driver.volumes.atomic_writer import NO_CHANGES, FileChanges
@@ -149,7 +149,7 @@ class ContentDelivery:
         if resolved.writes_files_itself:
             await self._operations.mount(Path(request.target_path), request.group)
         previous = volume.versions if volume else ()
-        known = None if isinstance(decision, Mount) else previous
+        known = None if isinstance(decision, Mount | Resume) else previous
         result, file_changes = await self._fetch_and_write(request, spc, resolved, call, known)
         writes_itself = resolved.writes_files_itself and not result.files
         status = self._history.status_for(request, result.versions)
@@ -199,7 +199,8 @@ class ContentDelivery:
             spc: the SecretProviderClass.
             resolved: its provider.
             call: of the provider.
-            previous: the versions in the volume; None for a new one.
+            previous: the versions in the volume; None for one without content, or with content that
+                another pod or an unfinished publish left.
         """
         target = Path(request.target_path)
         options = parse_volume_options(call.attributes)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from keyferry.content import FileOwner, ObjectVersion, SecretFile
+    from keyferry.content import FileOwner, MissingObject, ObjectVersion, SecretFile
     from keyferry.driver.volumes.operations import VolumeOperations
     from keyferry.kubernetes import SecretProviderClass
     from keyferry.providers.api import MountResult
@@ -70,22 +70,36 @@ class VolumeContent:
             return result
         present = await self._operations.read(target)
         files = {file.path: file for file in result.files}
-        kept: set[str] = set()
+        kept: dict[str, MissingObject] = {}
         for missing in lost:
-            last = {file.path: file for file in present if _is_below(file.path, missing.paths)}
+            last = {file.path: file for file in present if missing.has(file.path)}
             if last:
-                kept.add(missing.id)
-                # Without its default; another object may have been given one of its paths.
-                own = [path for path in files if _is_below(path, missing.paths)]
-                files = {**last, **{p: f for p, f in files.items() if p not in own}}
+                kept[missing.id] = missing
+                default = {path for path in files if missing.has(path)}
+                files = {**last, **{p: f for p, f in files.items() if p not in default}}
         return replace(
             result,
             files=tuple(files.values()),
             versions=tuple(
-                versions.get(version.id, version) if version.id in kept else version
+                last
                 for version in result.versions
+                for last in _last_versions(version, kept.get(version.id), versions)
+            ),
+            missing=tuple(
+                replace(missing, kept=True) if missing in kept.values() else missing
+                for missing in result.missing
             ),
         )
+
+
+def _last_versions(
+    version: ObjectVersion, kept: MissingObject | None, previous: Mapping[str, ObjectVersion]
+) -> list[ObjectVersion]:
+    """Return what the volume has instead of `version`: of a kept object, all it had before."""
+    if kept is None:
+        return [version]
+    last = [previous[id_] for id_ in (kept.id, *kept.further_ids) if id_ in previous]
+    return last or [version]
 
 
 def _had_content(object_id: str, versions: Mapping[str, ObjectVersion]) -> bool:
@@ -96,11 +110,6 @@ def _had_content(object_id: str, versions: Mapping[str, ObjectVersion]) -> bool:
     if not versions:
         return True
     return object_id in versions and versions[object_id].version != MISSING_VERSION
-
-
-def _is_below(path: str, prefixes: Sequence[str]) -> bool:
-    elements = path.split("/")
-    return any("/".join(elements[:count]) in prefixes for count in range(1, len(elements) + 1))
 
 
 def with_owner(files: Sequence[SecretFile], owner: FileOwner | None) -> tuple[SecretFile, ...]:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from keyferry.content import SecretFile
 from keyferry.driver.secrets.secret_data import KeyedFile, SecretDataRequest
-from keyferry.errors import ObjectNamesError, SecretDataError
+from keyferry.errors import ObjectMissingError, ObjectNamesError, SecretDataError
 from keyferry.kubernetes.names import object_name_problem
 from keyferry.kubernetes.objects import DesiredSecret, OwnerReference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from keyferry.content import MissingObject
     from keyferry.kubernetes.objects import Pod, SecretObject
     from keyferry.providers.api import NamedFile
 
@@ -35,16 +36,17 @@ def resolve_file(
 ) -> SecretFile:
     """Return the file at the path `object_name`, else the file of the object with that name.
 
-    See `find_file`; a missing optional object is an error here.
+    See `find_file`.
 
     Raises:
         ObjectNamesError: no file matches, or several do; the message lists the candidates.
+        ObjectMissingError: it is an optional object that the vault does not have.
     """
     file = find_file(object_name, files, named_files)
     if not isinstance(file, SecretFile):
-        raise ObjectNamesError(
-            f"objectName {object_name!r} is an optional object that the vault does not have",
-            "Create it in the vault, or give it a default.",
+        raise ObjectMissingError(
+            f"{file.object_name} is an optional object that the vault does not have",
+            "Create or enable it in the vault, or set default in its entry of objects.",
         )
     return file
 
@@ -145,7 +147,8 @@ class ChosenFiles:
     Attributes:
         request: the files by key; None if the Secret is left out, because no key is left or its
             type requires a missing one.
-        kept_keys: of missing optional objects; an existing Secret keeps their last values.
+        kept_keys: of which an existing Secret keeps the last values. If there are none and no
+            request, the Secret is deleted.
     """
 
     request: SecretDataRequest | None
@@ -153,16 +156,24 @@ class ChosenFiles:
 
 
 def choose_files(
-    secret_object: SecretObject, files: Sequence[SecretFile], named_files: Sequence[NamedFile]
+    secret_object: SecretObject,
+    files: Sequence[SecretFile],
+    named_files: Sequence[NamedFile],
+    missing_objects: Sequence[MissingObject] = (),
 ) -> ChosenFiles:
     """Choose the files of the Secret that `secret_object` defines.
 
-    Keys of missing optional objects are left out.
+    1. The key of a missing optional object is left out.
+    2. If no key is left, or the type requires the keys, the Secret is left out.
+    3. An existing Secret keeps what is left out, unless the vault lacks the object and its entry
+       says `onMissing: remove`. A file may also be absent because the volume was not refreshed
+       since the SecretProviderClass was edited.
 
     Args:
         secret_object: the entry of `secretObjects`, its texts trimmed.
         files: all files of the volume.
         named_files: other names of files.
+        missing_objects: the optional objects that the vault does not have.
 
     Raises:
         ObjectNamesError: an `objectName` is unknown or ambiguous.
@@ -178,11 +189,19 @@ def choose_files(
             continue
         if chosen.setdefault(entry.key, file).path != file.path:
             raise _repeated_key_error(secret_object, entry.key)
-    kept = frozenset(key for key, name in missing.items() if name.keeps) - chosen.keys()
-    if not chosen or (missing and secret_object.type not in TYPES_WITHOUT_KEYS):
-        return ChosenFiles(None, kept)
+    removed = {
+        key
+        for key, name in missing.items()
+        if any(each.has(name.path) and not each.keeps for each in missing_objects)
+    }
+    kept = missing.keys() - removed - chosen.keys()
+    if missing and secret_object.type not in TYPES_WITHOUT_KEYS:
+        # Its keys belong together, such as a certificate and its key.
+        return ChosenFiles(None, frozenset(() if removed else missing.keys() | chosen.keys()))
+    if not chosen:
+        return ChosenFiles(None, frozenset(kept))
     keyed = tuple(KeyedFile(key, file.path, file.contents) for key, file in chosen.items())
-    return ChosenFiles(SecretDataRequest(secret_object.type, keyed), kept)
+    return ChosenFiles(SecretDataRequest(secret_object.type, keyed), frozenset(kept))
 
 
 def _repeated_key_error(secret_object: SecretObject, key: str) -> SecretDataError:

@@ -24,10 +24,13 @@ from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.kubernetes.names import object_name_problem
 from keyferry.kubernetes.object_codec import POD_STATUS_API_VERSION, POD_STATUS_KIND
 from keyferry.kubernetes.objects import OwnerReference
+from keyferry.kubernetes.secret_plan import has_newer_content
 from keyferry.providers.api import SPC_ATTRIBUTE
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from keyferry.driver.secrets.unused import UnusedSecrets
     from keyferry.kubernetes import ObjectStore, PodStatus
     from keyferry.kubernetes.live_secret import LiveSecret
@@ -132,6 +135,30 @@ class SecretGarbageCollector:
         if terminating or await self._use_on_other_nodes(key, present) is _Use.RUNNING:
             return True
         return await self._end(key, present, spc, "no pod uses it")
+
+    async def remove(
+        self, key: NamespacedName, spc: SecretProviderClass, fetched_at: datetime
+    ) -> None:
+        """End a Secret that pods use, because the vault lacks the objects that it is made of.
+
+        Without a grace period: it is for pods that return, and `onMissing: remove` is for content
+        that must not be used any more. A Secret with newer content, of another node, is kept.
+
+        Args:
+            key: the Secret.
+            spc: its SecretProviderClass.
+            fetched_at: when the vault lacked the objects.
+
+        Raises:
+            StoreError: the Kubernetes API is unavailable or rejects a request.
+        """
+        present = await self._find_managed(key)
+        if present is None or present.owner_class != spc.name:
+            return
+        if not has_newer_content(fetched_at, present):
+            await self._end(
+                key, present, spc, "the vault lacks optional objects of it, and onMissing is remove"
+            )
 
     async def _find_managed(self, key: NamespacedName) -> LiveSecret | None:
         """Return the Secret if Keyferry manages it."""

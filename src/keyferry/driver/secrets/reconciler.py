@@ -41,6 +41,7 @@ from keyferry.errors import (
     StoreUnavailableError,
 )
 from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult, SecretClaim
+from keyferry.kubernetes.secret_plan import last_values
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
@@ -274,6 +275,7 @@ class SecretReconciler:
             with self._metrics.timed_sync(spc.provider):
                 secret = await self._desired(spc, source, consumers)
                 if secret is None:
+                    self._synced_pods.pop(key, None)
                     return None
                 secret = replace(secret, claim=self._claim(key, spc, source, usage))
                 result = await self._store.apply_secret(secret)
@@ -290,20 +292,32 @@ class SecretReconciler:
     async def _desired(
         self, spc: SecretProviderClass, source: Consumer, consumers: Sequence[Consumer]
     ) -> DesiredSecret | None:
-        """Return the Secret; None if it is left out, because optional objects are missing."""
+        """Return the Secret; None if it is left out, because optional objects are missing.
+
+        An existing Secret that is left out is kept, with its pods as owners, or deleted.
+        """
         check_single_entry(spc.secret_objects, source.entry.name)
         files = await self._operations.read(Path(source.volume.target_path))
         named = await self._providers.named_files(spc.provider, spc.parameters)
         pods = [(await self._find_pod(consumer), consumer.volume.owner) for consumer in consumers]
         owners, removed_owner_uids = owners_of(pods)
-        chosen = choose_files(source.entry, files, named)
-        if chosen.request is None:
-            return None
-        request = chosen.request
-        data = request.verbatim()
-        if request.is_parsed:
-            data = await self._jobs.run(SECRET_DATA, request, tenant=spc.namespace)
-        secret = build_secret(spc.namespace, source.entry, data, owners)
+        chosen = choose_files(source.entry, files, named, source.volume.missing)
+        entry = source.entry
+        if (request := chosen.request) is None:
+            key = spc.namespace, entry.name
+            if not chosen.kept_keys:
+                await self._garbage_collector.remove(key, spc, source.volume.fetched_at)
+                return None
+            live = await self._store.find_secret(*key)
+            data = {} if live is None else last_values(live, spc.name, chosen.kept_keys)
+            if live is None or not data:
+                return None
+            entry = replace(entry, type=live.type or entry.type)
+        else:
+            data = request.verbatim()
+            if request.is_parsed:
+                data = await self._jobs.run(SECRET_DATA, request, tenant=spc.namespace)
+        secret = build_secret(spc.namespace, entry, data, owners)
         return replace(secret, removed_owner_uids=removed_owner_uids, kept_keys=chosen.kept_keys)
 
     async def _find_pod(self, consumer: Consumer) -> Pod | None:

@@ -233,7 +233,7 @@ def objects_missing(
     pod: PodRef, spc: SecretProviderClass, missing: tuple[MissingObject, ...]
 ) -> Event:
     """Return the warning that a volume of `pod` lacks optional objects."""
-    named = "; ".join(f"{each.id}: {each.reason}" for each in missing)
+    named = ", ".join(f"{each.id} ({each.explanation})" for each in missing)
     message = f"optional objects of spc {spc.namespace}/{spc.name} are missing: {named}"
     return Event(pod, EventType.WARNING, OBJECT_MISSING, truncate_message(message))
 

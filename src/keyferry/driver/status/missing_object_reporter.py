@@ -73,6 +73,5 @@ def missing_note(missing: tuple[MissingObject, ...]) -> str:
     """Return one sentence without its period that names missing objects; "" for none."""
     if not missing:
         return ""
-    return (
-        f"missing optional objects: {'; '.join(f'{each.id} ({each.reason})' for each in missing)}"
-    )
+    named = ", ".join(f"{each.id} ({each.explanation})" for each in missing)
+    return f"missing optional objects: {named}"

@@ -44,6 +44,7 @@ from keyferry.rendering.entry_files import EntryFiles, Extraction, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from keyferry.content import FileLimit
     from keyferry.providers.azure.params import BundleOptions
@@ -316,12 +317,13 @@ def render_all(
     failures: list[tuple[KeyVaultObject, KeyferryError]] = []
     incomplete_chains: list[KeyVaultObject] = []
     expiries: list[Expiry] = []
+    taken = {path for each in objects for path in (*each.paths, *each.file_paths)}
     for vault_object in objects:
         contents = outcomes[request_for(vault_object)]
         mode = default_mode if vault_object.mode is None else vault_object.mode
         if isinstance(contents, KeyferryError):
             if is_missing(contents, vault_object.options):
-                versions.append(_add_missing(entries, contents, vault_object, mode))
+                versions.append(_add_missing(entries, contents, vault_object, mode, taken))
             else:
                 failures.append((vault_object, contents))
             continue
@@ -382,18 +384,32 @@ def _add_files(
 
 
 def _add_missing(
-    entries: EntryFiles, error: KeyferryError, vault_object: KeyVaultObject, mode: int
+    entries: EntryFiles,
+    error: KeyferryError,
+    vault_object: KeyVaultObject,
+    mode: int,
+    taken: AbstractSet[str],
 ) -> ObjectVersion:
+    """Add a missing object.
+
+    Args:
+        entries: the files so far.
+        error: why it is missing.
+        vault_object: the object.
+        mode: permission bits of its file.
+        taken: paths that objects have, which are no separate file of this one.
+    """
     assert isinstance(error, ObjectMissingError)
     path = vault_object.paths[0]
-    separate = (path + CERTIFICATE_SUFFIX, path + KEY_SUFFIX, vault_object.path)
+    separate = {path + CERTIFICATE_SUFFIX, path + KEY_SUFFIX} - taken
     return entries.add_missing(
         error,
         str(vault_object),
         vault_object.ids[0],
         SecretFile(path, mode, b"", vault_object.options.owner),
         vault_object.options,
-        further_paths=separate,
+        further_paths=(*sorted(separate), vault_object.path),
+        further_ids=vault_object.ids[1:],
     )
 
 

@@ -466,15 +466,10 @@ def _object_files(vault_object: KeyVaultObject) -> Iterator[NamedFile]:
                 frozenset({each.path} if index == 0 else ()) - {each.path + inner},
                 f"'{excerpt(each.expression)}' of {origin}",
                 options.optional,
-                keeps=options.keeps,
             )
         if vault_object.ref.type is ObjectType.SECRET:
             for suffix in (CERTIFICATE_SUFFIX, KEY_SUFFIX):
                 suffixed = frozenset(f"{name}{suffix}" for name in names)
                 named = f"{suffix} of {origin}"
-                yield NamedFile(
-                    path + suffix, suffixed, named, options.optional, keeps=options.keeps
-                )
-        yield NamedFile(
-            path, frozenset(names), origin, options.optional, options.expand_keys, options.keeps
-        )
+                yield NamedFile(path + suffix, suffixed, named, options.optional)
+        yield NamedFile(path, frozenset(names), origin, options.optional, options.expand_keys)

@@ -370,12 +370,5 @@ def _object_files(entry: VaultObject) -> Iterator[NamedFile]:
     options = entry.options
     for each in options.jmes_paths:
         origin = f"'{excerpt(each.expression)}' of {entry}"
-        yield NamedFile(each.path, frozenset(), origin, options.optional, keeps=options.keeps)
-    yield NamedFile(
-        entry.name,
-        frozenset(),
-        str(entry),
-        options.optional,
-        options.expand_keys,
-        options.keeps,
-    )
+        yield NamedFile(each.path, frozenset(), origin, options.optional)
+    yield NamedFile(entry.name, frozenset(), str(entry), options.optional, options.expand_keys)

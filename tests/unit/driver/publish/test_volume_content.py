@@ -55,7 +55,7 @@ async def test_last_content_and_version_are_kept() -> None:
     done = await complete(Present(LAST, OTHER), previous="1")
     assert {LAST, OTHER} == set(done.files)
     assert ObjectVersion("secret/a", "1") in done.versions
-    assert done.missing
+    assert ["it is disabled; its last content is kept"] == [m.explanation for m in done.missing]
 
 
 async def test_files_below_a_path_are_kept() -> None:
@@ -63,6 +63,17 @@ async def test_files_below_a_path_are_kept() -> None:
     below, beside = SecretFile("a/x/y", 0o644, b"1"), SecretFile("ab", 0o644, b"2")
     done = await complete(Present(below, beside), previous="1")
     assert {below, OTHER} == set(done.files)
+
+
+async def test_versions_of_a_history_are_kept() -> None:
+    """All that the volume has; a vault without the object lists none."""
+    content = VolumeContent(cast("VolumeOperations", Present(SecretFile("a/1", 0o644, b"old"))))
+    older = ("secret/a/1", "secret/a/2")
+    missing = MissingObject("secret/a/0", ("a",), "x", further_ids=older)
+    result = MountResult((ObjectVersion("secret/a/0", "missing"),), missing=(missing,))
+    previous = (ObjectVersion("secret/a/0", "v2"), ObjectVersion("secret/a/1", "v1"))
+    done = await content.complete(result, NO_VOLUME_OPTIONS, target=TARGET, previous=previous)
+    assert previous == done.versions
 
 
 async def test_a_new_volume_is_not_read() -> None:
@@ -79,6 +90,7 @@ async def test_an_object_that_was_missing_before_has_no_last_content() -> None:
     done = await complete(Present(LAST), previous="missing", files=(default, OTHER))
     assert {default, OTHER} == set(done.files)
     assert MISSING in done.versions
+    assert ["it is disabled"] == [missing.explanation for missing in done.missing]
 
 
 async def test_the_last_content_precedes_the_default() -> None:

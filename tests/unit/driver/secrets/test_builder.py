@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from keyferry.content import SecretFile
+from keyferry.content import MissingObject, SecretFile
 from keyferry.driver.secrets.builder import (
     MAX_SECRET_BYTES,
     build_secret,
@@ -350,6 +350,32 @@ def test_tls_secret_may_have_further_keys() -> None:
     assert leaf.pem == data["tls.crt"]
     assert root.pem == data["ca.crt"]
     assert b"any" == data["dhparam.pem"]
+
+
+LACKS_B = MissingObject("secret/b", ("b",), "it is disabled", keeps=False)
+
+
+@pytest.mark.parametrize(
+    ("secret_type", "missing_objects", "kept"),
+    [
+        ("Opaque", (LACKS_B,), set()),
+        ("kubernetes.io/basic-auth", (LACKS_B,), set()),
+        ("Opaque", (replace(LACKS_B, keeps=True),), {"b"}),
+        ("kubernetes.io/basic-auth", (replace(LACKS_B, keeps=True),), {"a", "b"}),
+        # The SecretProviderClass was edited, and the volume was not refreshed since then.
+        ("Opaque", (), {"b"}),
+        ("kubernetes.io/basic-auth", (), {"a", "b"}),
+    ],
+)
+def test_only_an_object_that_the_vault_lacks_is_removed_from_a_secret(
+    secret_type: str, missing_objects: tuple[MissingObject, ...], kept: set[str]
+) -> None:
+    """With `onMissing: remove`."""
+    names = [NamedFile(path, frozenset(), path, optional=path == "b") for path in ("a", "b")]
+    files = [SecretFile("a", 0o644, b"1")]
+    chosen = choose_files(of_type(secret_type, "a", "b"), files, names, missing_objects)
+    assert kept == chosen.kept_keys
+    assert (secret_type == "Opaque") == (chosen.request is not None)
 
 
 def test_two_entries_for_one_secret_are_an_error_that_names_both() -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from keyferry.content import SecretFile
 from keyferry.driver.secrets.builder import resolve_file
-from keyferry.errors import ObjectNamesError
+from keyferry.errors import ObjectMissingError, ObjectNamesError
 from keyferry.providers.api import NamedFile
 
 
@@ -41,6 +41,13 @@ NAMED = [named("SECRET_1", "db-password"), named("dir/b", "b"), named("plain", "
 def test_file_is_found_by_path_alias_and_object_name(name: str, path: str) -> None:
     """Also for an object with an alias."""
     assert path == resolve_file(name, FILES, NAMED).path
+
+
+def test_missing_optional_object_is_no_unknown_name() -> None:
+    """The remedy is to create it."""
+    names = [NamedFile("a", frozenset({"b"}), "secret b", optional=True)]
+    with pytest.raises(ObjectMissingError, match="secret b is an optional object"):
+        resolve_file("b", [file("c")], names)
 
 
 def test_path_takes_precedence_over_names() -> None:

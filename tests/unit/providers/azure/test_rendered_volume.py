@@ -11,6 +11,7 @@ from keyferry.errors import (
     ClassInvalidError,
     KeyferryError,
     MountLimitError,
+    ObjectMissingError,
     ObjectNotFoundError,
 )
 from keyferry.formats.certs.material import parse_material
@@ -92,6 +93,26 @@ def test_all_files_of_an_entry_have_its_owner() -> None:
     text = entry("secret", "web", objectAlias="tls", fileOwner="999:998")
     result = delivered((text, (BUNDLE,)), options=SEPARATE).result
     assert [FileOwner(999, 998)] * 3 == [file.owner for file in result.files]
+
+
+def test_file_of_another_object_does_not_belong_to_a_missing_one() -> None:
+    """Otherwise a volume would keep its last content, too."""
+    disabled = ObjectMissingError("it is disabled")
+    (missing,) = delivered(
+        (entry("secret", "web", optional="true"), disabled),
+        (entry("secret", "chain", objectAlias="web.crt"), (BUNDLE,)),
+    ).result.missing
+    assert ["web", "web.key"] == list(filter(missing.has, ("web", "web.crt", "web.key")))
+
+
+def test_missing_history_names_all_its_versions() -> None:
+    """A volume may have had any of them."""
+    text = entry("secret", "web", objectVersionHistory=3, optional="true")
+    result = delivered((text, ObjectMissingError("it is disabled"))).result
+    assert (ObjectVersion("secret/web/0", "missing"),) == result.versions
+    (missing,) = result.missing
+    assert ("secret/web/1", "secret/web/2") == missing.further_ids
+    assert missing.has("web/2.key")
 
 
 def test_separate_files_of_each_version_in_a_history() -> None:
