@@ -108,6 +108,11 @@ class FileLimit:
         self._files = 0
         self._bytes = 0
 
+    @property
+    def room(self) -> int:
+        """Bytes that further files may have."""
+        return max(0, self._max_bytes - self._bytes)
+
     def add(self, file: SecretFile) -> SecretFile:
         """Count `file`, and return it.
 

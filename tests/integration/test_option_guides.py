@@ -14,6 +14,13 @@ VARIABLES = """\
 DB_PASSWORD='value of db-password'
 PAYMENT_API_KEY='value of api-key'
 """
+VALUES_IN_DOCUMENTS = """\
+orders/password:Hello!
+orders/port:5432
+orders/username:shop
+mail-host:mail.example.com
+mail-password:secret
+"""
 FILES_OF_OTHER_USERS = """\
 shop/files/api-key 440 1000:2000
 shop/files/db-password 400 999:0
@@ -67,3 +74,10 @@ def test_commands_of_environment_variables(tmp_path: Path) -> None:
         f"{line}\n" for line in output.splitlines() if not line.startswith("DEVELOPMENT")
     )
     assert VARIABLES in (GUIDES / "environment-variables.md").read_text()
+
+
+def test_commands_of_json_and_yaml_keys(tmp_path: Path) -> None:
+    """Each key and each selected value is a file, with the content that the page shows."""
+    output = run_laptop_commands(tmp_path, "json-and-yaml-keys")
+    assert VALUES_IN_DOCUMENTS in output
+    assert VALUES_IN_DOCUMENTS in (GUIDES / "json-and-yaml-keys.md").read_text()

@@ -53,7 +53,7 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
     "click": ("keyferry.cli", "keyferry_devvault.cli", "keyferry_devvault.demo"),
     "prometheus_client": ("keyferry.telemetry", "keyferry.resilience.metrics"),
     "yaml": ("keyferry.formats",),
-    "jmespath": ("keyferry.rendering.extraction",),
+    "jmespath": ("keyferry.rendering.jmes_expression",),
     "re2": ("keyferry.rendering.selection",),
     "cryptography": (
         "keyferry.formats.certs",

@@ -33,8 +33,8 @@ def path_problem(path: str) -> str | None:  # noqa: PLR0911 - a list of rules
     """
     if not path:
         return "is empty"
-    if "\0" in path:
-        return "holds a NUL byte"
+    if problem := _character_problem(path):
+        return problem
     if path.startswith("/"):
         return "is absolute; it must be relative to the volume"
     if len(path.encode()) > MAX_PATH_BYTES:
@@ -50,6 +50,16 @@ def path_problem(path: str) -> str | None:  # noqa: PLR0911 - a list of rules
         return "begins with '..', which the volume keeps for itself"
     if path == "." or posixpath.normpath(path) != path:
         return "is not in its shortest form (no '.', '//', './' or trailing '/')"
+    return None
+
+
+def _character_problem(path: str) -> str | None:
+    if "\0" in path:
+        return "holds a NUL byte"
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "holds half of a UTF-16 pair, which is not a character"
     return None
 
 

@@ -73,7 +73,11 @@ def _secret_objects(linted: LintedClass, options: VolumeOptions) -> Iterator[Fin
     derived = [template.path for template in options.templates]
     if options.env_file is not None:
         derived.append(options.env_file.path)
-    files = [SecretFile(path, 0, b"") for path in (*(name.path for name in named), *derived)]
+    paths = [name.path for name in named if not name.is_folder] + derived
+    folders = [name for name in named if name.is_folder]
+    names = {data.object_name for entry in spc.secret_objects for data in entry.data}
+    paths += sorted(name for name in names if any(folder.means(name) for folder in folders))
+    files = [SecretFile(path, 0, b"") for path in dict.fromkeys(paths)]
     for index, entry in enumerate(spc.secret_objects):
         try:
             check_single_entry(spc.secret_objects, entry.name)

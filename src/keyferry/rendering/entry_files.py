@@ -89,6 +89,7 @@ class EntryFiles:
         *,
         further_paths: Sequence[str] = (),
         further_ids: Sequence[str] = (),
+        suffix: str = "",
     ) -> ObjectVersion:
         """Add a missing object, with its default if it has one; return its version.
 
@@ -100,6 +101,7 @@ class EntryFiles:
             options: of the object, which is optional.
             further_paths: of files and folders that it might have.
             further_ids: of the older versions that its history might have.
+            suffix: of its path, with a history.
         """
         paths = (file.path, *further_paths, *options.extracted_paths)
         reason = error.problem.removeprefix(f"{label}: ")
@@ -108,7 +110,7 @@ class EntryFiles:
         )
         if options.default is not None:
             contents = options.default.encode(errors="replace")
-            self.add(label, replace(file, contents=contents), options)
+            self.add(label, replace(file, contents=contents), options, suffix=suffix)
         return ObjectVersion(object_id, MISSING_VERSION)
 
 

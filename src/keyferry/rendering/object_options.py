@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, excerpt
+from keyferry.formats.unknown_fields import FieldTable, correct_missing
 from keyferry.formats.volume_paths import path_problem
 from keyferry.formats.yaml_text import YamlList, YamlMap, YamlScalar
 from keyferry.rendering.extraction import check_expression
@@ -181,7 +182,9 @@ def _jmes_path(node: YamlNode, index: int) -> JmesPath:
         texts = {name: (scalar_text(node.entries, name) or "").strip() for name in _JMES_FIELDS}
         for name, meaning in _JMES_FIELDS.items():
             if meaning and not texts[name]:
-                raise ClassInvalidError(f"{name} is missing", f"Set it to {meaning}.")
+                remedy = f"Set it to {meaning}."
+                written, remedy = correct_missing(JMES_PATH, (name,), node.entries, remedy)
+                raise ClassInvalidError(f"{name} is missing{written}", remedy)
         check_expression(texts["path"])
         if problem := path_problem(texts["objectAlias"]):
             raise ClassInvalidError(
@@ -204,3 +207,17 @@ _JMES_FIELDS = {
     "filePermission": "",
     "fileOwner": "",
 }
+
+JMES_PATH = FieldTable(
+    _JMES_FIELDS,
+    synonyms={
+        **dict.fromkeys(("expression", "jmesPath", "jmespath", "query", "key", "property"), "path"),
+        **dict.fromkeys(
+            ("alias", "name", "file", "fileName", "filePath", "objectName", "secretKey"),
+            "objectAlias",
+        ),
+        **dict.fromkeys(("mode", "fileMode", "permission", "permissions"), "filePermission"),
+        **dict.fromkeys(("owner", "user", "uid", "runAsUser"), "fileOwner"),
+    },
+)
+"""The fields of an entry of `jmesPath`."""

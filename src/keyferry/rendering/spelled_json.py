@@ -9,7 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from keyferry.formats.go_json import NotJsonError, TooManyValuesError, count_values
+from keyferry.formats.go_json import (
+    NotJsonError,
+    TooManyValuesError,
+    count_values,
+    text_bytes,
+)
 from keyferry.formats.go_values import yaml_boolean, yaml_number
 from keyferry.formats.yaml_text import (
     ScalarStyle,
@@ -24,6 +29,28 @@ Spelled: TypeAlias = "bool | int | float | str | Sequence[Spelled] | Mapping[str
 
 MAX_VALUES = 20_000
 """Values of one document."""
+
+
+MAX_NESTING = 200
+"""Lists and objects in each other; JMESPath calls itself for each."""
+
+
+class BadJsonError(NotJsonError):
+    """The bytes are not JSON or YAML.
+
+    Attributes:
+        detail: the problem, as the end of "not JSON: ...". It quotes no value.
+        is_syntax: whether they may be in another language.
+    """
+
+    def __init__(self, detail: str, *, is_syntax: bool = False) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.is_syntax = is_syntax
+
+
+class NotFiniteError(NotJsonError):
+    """A number has no spelling in JSON."""
 
 
 class SpelledInt(int):
@@ -46,11 +73,13 @@ def read_spelled_json(text: bytes) -> Spelled:
     """Return the value in `text`.
 
     Raises:
-        NotJsonError: the text is not JSON, or is nested too deeply.
+        BadJsonError: the text is not JSON, or is nested too deeply.
         TooManyValuesError: it has too many values.
     """
     if count_values(text) > MAX_VALUES:
         raise TooManyValuesError
+    if not text.strip():
+        raise BadJsonError("it is empty")
     try:
         value: Spelled = json.loads(
             text.decode("utf-8-sig"),
@@ -58,8 +87,15 @@ def read_spelled_json(text: bytes) -> Spelled:
             parse_float=_float,
             parse_constant=_reject,
         )
-    except (ValueError, RecursionError):
-        raise NotJsonError from None
+    except UnicodeDecodeError:
+        raise BadJsonError("it is not UTF-8") from None
+    except RecursionError:
+        raise BadJsonError(_NESTED) from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno} of the value"
+        raise BadJsonError(f"syntax error ({place})", is_syntax=True) from None
+    if _is_deeper(value, MAX_NESTING):
+        raise BadJsonError(_NESTED)
     return value
 
 
@@ -68,12 +104,12 @@ def read_spelled_yaml(text: bytes) -> Spelled:
 
     Raises:
         YamlError: the text is not YAML, or exceeds a limit; the message quotes no value.
-        NotJsonError: it is not UTF-8.
+        BadJsonError: it is not UTF-8.
     """
     try:
         return _of_yaml(read_yaml(text.decode("utf-8-sig")))
     except UnicodeDecodeError:
-        raise NotJsonError from None
+        raise BadJsonError("it is not UTF-8") from None
 
 
 def write_spelled(value: Spelled, *, max_bytes: int) -> bytes:
@@ -82,7 +118,8 @@ def write_spelled(value: Spelled, *, max_bytes: int) -> bytes:
     Values may occur in several places, so a small one can have a long text.
 
     Raises:
-        NotJsonError: the text has more than `max_bytes`, or a number is not finite.
+        NotJsonError: the text has more than `max_bytes`.
+        NotFiniteError: a number is not finite, or has too many digits.
     """
     parts: list[str] = []
     room = max_bytes
@@ -93,7 +130,7 @@ def write_spelled(value: Spelled, *, max_bytes: int) -> bytes:
         if room < 0 or len(stack) > max_bytes:
             raise NotJsonError
         parts.append(part)
-    encoded = "".join(parts).encode(errors="replace")
+    encoded = text_bytes("".join(parts))
     if len(encoded) > max_bytes:
         raise NotJsonError
     return encoded
@@ -123,7 +160,7 @@ def _write_part(value: Spelled | _Raw, stack: list[Spelled | _Raw]) -> str:
             try:
                 return json.dumps(value, ensure_ascii=False, allow_nan=False)
             except ValueError:
-                raise NotJsonError from None
+                raise NotFiniteError from None
         case _:
             rest = [_Raw("]")]
             for index, item in enumerate(reversed(value)):
@@ -150,7 +187,43 @@ def _float(text: str) -> float:
 
 
 def _reject(_: str) -> Spelled:
-    raise NotJsonError
+    raise BadJsonError("it contains NaN or Infinity, which JSON does not have")
+
+
+_NESTED = f"it is nested more than {MAX_NESTING} levels deep"
+
+
+def _is_deeper(value: Spelled, levels: int) -> bool:
+    """Return whether lists and objects are nested more than `levels` deep."""
+    level: list[Spelled] = [value]
+    for _ in range(levels + 1):
+        inner: list[Spelled] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        if not inner:
+            return False
+        level = inner
+    return True
+
+
+def kind_of(value: Spelled) -> str:
+    """Return the type of a value, for messages."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case str():
+            return "a text"
+        case int() | float():
+            return "a number"
+        case dict():
+            return "an object"
+        case _:
+            return "a list"
 
 
 def _of_yaml(node: YamlNode | None) -> Spelled:

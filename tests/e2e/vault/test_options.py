@@ -26,6 +26,8 @@ ROTATING = (
     "--negative-cache-ttl=0",
 )
 """Each call of kubelet refreshes the volume."""
+ORDERS = {"username": "shop", "password": "Hello!", "port": "5432"}
+MAIL = "smtp:\n  hosts: [mail.example.com]\n  password: secret\n"
 ADDRESS = "https://vault.example.com:8200"
 
 
@@ -39,6 +41,8 @@ async def shop(vault: VaultServer, signer: TokenSigner) -> VaultServer:
     await put_kv(vault, "secret/data/db", password="Hello!")
     await put_kv(vault, "secret/data/api", key="two\nlines")
     await put_kv(vault, "secret/data/tls", bundle="it's a file")
+    await put_kv(vault, "secret/data/orders", **ORDERS)
+    await put_kv(vault, "secret/data/mail", settings=MAIL)
     await allow(vault, "shop", "secret/data/+")
     await vault.write("sys/auth/kubernetes", {"type": "jwt"})
     key = {"jwt_validation_pubkeys": [signer.public_key]}
@@ -96,6 +100,26 @@ async def test_files_belong_to_other_users(
         for status in [(volume.path / name).stat()]
     }
     assert {"api-key": (0o440, 1000, 2000), "db-password": (0o400, 999, 0)} == found
+    await driver.unpublish(volume)
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+async def test_values_in_documents_are_files(
+    node: BareNode, driver: Driver, shop: VaultServer, signer: TokenSigner, product: str
+) -> None:
+    """The keys of a secret, and the values that YAML in one of its keys has."""
+    node.put_class("keys", spec_of("json-and-yaml-keys", product, shop))
+    volume = volume_of(node, "keys", signer, product)
+    await driver.publish(volume)
+    assert contents(volume) == {
+        "mail": MAIL.encode(),
+        "mail-host": b"mail.example.com",
+        "mail-password": b"secret",
+        "orders/password": b"Hello!",
+        "orders/port": b"5432",
+        "orders/username": b"shop",
+    }
+    assert 0o400 == (volume.path / "mail-password").stat().st_mode & 0o777
     await driver.unpublish(volume)
 
 

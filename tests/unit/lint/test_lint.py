@@ -192,6 +192,15 @@ def test_files_with_one_variable_name_and_secrets_of_derived_files() -> None:
     assert "'db-password' and 'db.password' would both be the variable DB_PASSWORD" in finding
 
 
+def test_secrets_of_expanded_keys() -> None:
+    """Any file in the folder may exist; the folder itself is none."""
+    text = GOOD.replace(FIELD, FIELD + "          expandKeys: true\n")
+    (finding,) = found(text)
+    assert "name one of its files, such as 'db-password/KEY'." in finding
+    key = "objectName: db-password\n          key"
+    assert [] == found(text.replace(key, key.replace("db-password", "db-password/user")))
+
+
 def test_two_definitions_and_a_shared_secret() -> None:
     """The second one is reported and names the first."""
     again = GOOD.partition("---\n")[0]

@@ -47,6 +47,10 @@ def one(expression: str, value: bytes = VALUE, *, is_yaml: bool = False) -> byte
         ("db.port > `1`", "true"),
         ("sum([db.port, `2`])", "3.1"),
         ("db | host", "hä"),
+        ("to_string(db.port)", "1.10"),
+        ("to_string(db.list)", '[1,{"a":"b"}]'),
+        ("db.none || 'a'", "a"),
+        ("db.list[].c", "[]"),
     ],
 )
 def test_values(expression: str, expected: str) -> None:
@@ -63,6 +67,9 @@ def test_values(expression: str, expected: str) -> None:
         ("db.none", "the value of 'none' is null"),
         ("db.list[7]", "the list there has 2 items"),
         ("db[0]", r"\[0\] selects from a list, and the value there is an object"),
+        ("db.list[?a == 'c'].a | [0]", "the list there has 0 items"),
+        ("not_null(db.none)", "the value that it reads is an object with the keys: db, big, exp"),
+        ("db.hots", "Did you mean 'host'?"),
         ("abs(db.host)", "cannot be applied to the value"),
     ],
 )
@@ -77,11 +84,18 @@ def test_a_missing_value_names_the_keys_that_exist(expression: str, message: str
 @pytest.mark.parametrize(
     ("value", "is_yaml", "message"),
     [
-        (CANARY.encode(), False, "the value is not JSON.*For YAML, set yaml: true."),
+        (CANARY.encode(), False, "the value is not JSON.*If it is YAML, set yaml: true."),
         (b"\xff\xfe", False, "the value is not JSON"),
-        (b'{"a": NaN}', False, "the value is not JSON"),
+        (b'{"a": NaN}', False, "it contains NaN or Infinity, which JSON does not have"),
         (b"[" * 100_000, False, "the value "),
         (b"[" + b"1," * 30_000 + b"1]", False, "more than 20000 JSON values"),
+        (b" \n", False, "the value is not JSON: it is empty"),
+        (
+            f'{{"a": 1,\n {CANARY}'.encode(),
+            False,
+            r"syntax error \(line 2, column 2 of the value\)",
+        ),
+        (b'{"a":' * 300 + b"1" + b"}" * 300, False, "nested more than 200 levels deep"),
         (f"a: [{CANARY}".encode(), True, "the value is not YAML: .*line 2 of the value"),
         (b"\xff", True, "the value is not YAML"),
         (b"a: &a [x,x]\nb: &b [*a,*a]\n" + b"c: [*b,*b]\n" * 9000, True, "the value is not YAML"),
@@ -113,10 +127,15 @@ def test_keys_are_expanded() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (b"[1]", "the value is a list of JSON, and only an object has keys for expandKeys"),
+        (b"[1]", "the value is a list in JSON; expandKeys needs an object, which has keys"),
         (b'{"a/b": 1}', "the key 'a/b' cannot be the name of a file: it has a '/'"),
         (b'{"": 1}', "the key '' cannot be the name of a file: it is empty"),
         (b'{"..": 1}', "the key '..' cannot be the name of a file"),
+        (b'{"..data": 1}', "the key '..data' cannot be the name of a file: it begins with '..'"),
+        (b'{"a\\u0000": 1}', "cannot be the name of a file: it holds a NUL byte"),
+        (b'{"\\ud800": 1}', "cannot be the name of a file: it holds half of a UTF-16 pair"),
+        (b'{"' + b"a" * 256 + b'": 1}', "it has an element longer than 255 bytes"),
+        (b'{"a": null}', "the value of the key 'a' is null"),
         (
             b"{" + b",".join(b'"%d": 1' % n for n in range(MAX_KEYS + 1)) + b"}",
             "expandKeys makes at most 1000 files",
@@ -136,6 +155,8 @@ def test_keys_that_are_no_files_are_refused(value: bytes, message: str) -> None:
         ("", "is not JMESPath"),
         ("a[", "is not JMESPath"),
         ("nothing(@)", "there is no function nothing"),
+        ("lenght(@)", "there is no function lenght. Did you mean length?"),
+        ("db-user.name", "at character 3. Put a key with other characters .* in double quotes"),
         ("a." * 600 + "a", "the expression has 1201 characters; at most 1000 are allowed"),
         ("!" * 400 + "a", "is nested too deeply|is not JMESPath"),
         ("|".join(["[@,@]"] * 8), "repeats parts of the value too often"),
@@ -151,8 +172,47 @@ def test_expressions_are_checked_before_any_request(expression: str, message: st
 def test_what_an_expression_can_cost_is_limited() -> None:
     """The greatest growth that is permitted, over the longest list, ends quickly."""
     value = b"[" + b"1," * 19_000 + b"1]"
-    with pytest.raises(ObjectUnusableError, match="has more than 1048576 bytes"):
+    with pytest.raises(ObjectUnusableError, match="takes more than 300000 steps"):
         one("|".join(["[@,@][]"] * 6), value)
+    with pytest.raises(ObjectUnusableError, match="takes more than 300000 steps"):
+        extract(ExtractionRequest(value, ("length(sort(@))",) * 20))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["join(text, list)", "join(text, list) | length(@)", "to_string([" * 12 + "text" + "])" * 12],
+)
+def test_texts_that_functions_make_are_limited(expression: str) -> None:
+    """A separator that is repeated, and quotes of quotes, which double."""
+    value = b'{"text": "' + b'\\"' * 10_000 + b'", "list": [' + b'"a",' * 3000 + b'"a"]}'
+    with pytest.raises(ObjectUnusableError, match="makes a text of more than 1048576 characters"):
+        one(expression, value)
+
+
+@pytest.mark.parametrize("expression", ["sum([a, a])", "to_number(b)"])
+def test_numbers_that_json_does_not_have_are_refused(expression: str) -> None:
+    """Infinity, which a calculation makes."""
+    value = b'{"a": 1e308, "b": "' + b"9" * 5000 + b'"}'
+    with pytest.raises(ObjectUnusableError, match="is a number that JSON cannot represent"):
+        one(expression, value)
+
+
+def test_all_results_together_are_limited() -> None:
+    """Of one value, and of the values of a batch."""
+    value = b'{"a": "' + b"x" * 1000 + b'"}'
+    message = "more than 2500 bytes, which is what --max-call-recv-msg-size leaves"
+    with pytest.raises(ObjectUnusableError, match=message):
+        extract(ExtractionRequest(value, ("a", "a", "a")), max_bytes=2500)
+    one_each = ExtractionRequest(value, ("a",))
+    done = extract_batch(ExtractionBatch((one_each,) * 3, 2500)).items
+    assert ["", "", True] == [done[0].problem, done[1].problem, "than 500 bytes" in done[2].problem]
+
+
+def test_lone_surrogates_become_replacement_characters() -> None:
+    """In texts, and in JSON that is written again."""
+    value = b'{"a": "\\ud800"}'
+    assert "\ufffd" == one("a", value).decode()
+    assert '{"a":"\ufffd"}' == one("@", value).decode()
 
 
 def test_a_failure_does_not_hide_other_values() -> None:
@@ -160,5 +220,5 @@ def test_a_failure_does_not_hide_other_values() -> None:
     good, bad = ExtractionRequest(b'{"a": 1}', ("a",)), ExtractionRequest(b"{}", ("a",))
     done = extract_batch(ExtractionBatch((bad, good))).items
     assert "finds nothing" in done[0].problem
-    assert "Correct path." == done[0].remedy
+    assert "Correct the path of jmesPath, or the value in the vault." == done[0].remedy
     assert (b"1",) == done[1].values

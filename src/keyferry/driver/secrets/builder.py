@@ -105,8 +105,9 @@ def _not_found_error(
     meant = [name for name in absent if object_name in (name.path, *name.aliases)]
     folders = tuple(f"{name.path}/" for name in meant if name.is_folder)
     below = [path for path in sorted(paths) if path.startswith(folders)] if folders else []
-    if below:
-        remedy = f"It is a folder: name one of its files, such as {below[0]!r}."
+    if folders:
+        example = below[0] if below else f"{folders[0]}KEY"
+        remedy = f"It is a folder: name one of its files, such as {example!r}."
     elif meant:
         remedy = (
             "It is new in the SecretProviderClass: wait for the next refresh or restart the pod."

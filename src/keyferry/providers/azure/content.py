@@ -93,6 +93,7 @@ def _decoding_error(value: str, encoding: Literal["base64", "hex"]) -> ObjectUnu
 
 PEM_TYPE = "application/x-pem-file"
 PKCS12_TYPE = "application/x-pkcs12"
+YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
 _REMEDY = "Check the object in the vault, and import the certificate again."
 
 
@@ -335,7 +336,8 @@ def render_all(
                 rendered = render(content, vault_object, options, parse)
                 history = f"/{index}" if vault_object.history > 1 else ""
                 file = SecretFile(path, mode, b"", vault_object.options.owner)
-                _add_files(entries, rendered, vault_object, file, history=history)
+                is_yaml = _is_yaml(content, vault_object)
+                _add_files(entries, rendered, vault_object, file, history=history, is_yaml=is_yaml)
                 versions += [ObjectVersion(object_id, content.version)] * len(rendered.files)
                 incomplete_chains += () if rendered.complete_chain else (vault_object,)
             # Only the newest version of a history counts; older ones are expected to expire.
@@ -370,9 +372,10 @@ def _add_files(
     file: SecretFile,
     *,
     history: str,
+    is_yaml: bool,
 ) -> None:
     """Add the files of one version; only the whole value has values inside of it."""
-    options = vault_object.options
+    options = replace(vault_object.options, is_yaml=is_yaml)
     separate = replace(options, jmes_paths=(), expand_keys=False)
     for suffix, data in rendered.files:
         entries.add(
@@ -381,6 +384,15 @@ def _add_files(
             separate if suffix else options,
             suffix=history,
         )
+
+
+def _is_yaml(content: Content, vault_object: KeyVaultObject) -> bool:
+    """Return whether `jmesPath` and `expandKeys` read YAML: the entry or the content type says so.
+
+    Portal and command line set any content type, with parameters: `text/yaml; charset=utf-8`.
+    """
+    content_type = content.properties.content_type.partition(";")[0].strip().lower()
+    return vault_object.options.is_yaml or content_type in YAML_TYPES
 
 
 def _add_missing(
@@ -410,6 +422,7 @@ def _add_missing(
         vault_object.options,
         further_paths=(*sorted(separate), vault_object.path),
         further_ids=vault_object.ids[1:],
+        suffix="/0" if vault_object.history > 1 else "",
     )
 
 

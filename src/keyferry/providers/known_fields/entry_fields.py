@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from keyferry.formats.unknown_fields import FieldTable
 from keyferry.formats.yaml_text import YamlList, YamlMap
 from keyferry.providers.known_fields.yaml_fields import find_in_yaml
+from keyferry.rendering.object_options import JMES_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,15 +16,6 @@ if TYPE_CHECKING:
     from keyferry.formats.yaml_text import YamlNode
 
 _NO_CONVERSION = "names and values are delivered as they are; remove it"
-JMES_PATH = FieldTable(
-    ("path", "objectAlias", "filePermission", "fileOwner"),
-    synonyms={
-        **dict.fromkeys(("expression", "jmesPath", "query", "key", "secretKey"), "path"),
-        **dict.fromkeys(("alias", "name", "file", "fileName", "objectName"), "objectAlias"),
-        **dict.fromkeys(("mode", "fileMode", "permission", "permissions"), "filePermission"),
-        **dict.fromkeys(("owner", "user", "uid", "runAsUser"), "fileOwner"),
-    },
-)
 FIND = FieldTable(
     ("name", "tags"),
     synonyms={

@@ -24,7 +24,7 @@ from keyferry.rendering.extraction import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from keyferry.aio.jobs import JobRunner
     from keyferry.content import FileLimit
@@ -32,10 +32,18 @@ if TYPE_CHECKING:
     from keyferry.rendering.entry_files import Extraction
     from keyferry.rendering.extraction import Extracted
 
-EXTRACTION = ParseJob("extraction", extract_batch, ExtractionBatch, ExtractedBatch)
+EXTRACTION = ParseJob(
+    "extraction",
+    extract_batch,
+    ExtractionBatch,
+    ExtractedBatch,
+    limit_problem="jmesPath and expandKeys cannot read the value safely",
+    limit_remedy="Write simpler expressions, or store the value as several objects.",
+)
 """Parses JSON and YAML that a vault delivers, for `jmesPath` and `expandKeys`."""
-VALUES_PER_JOB = 8
-"""The CPU time of a job is limited."""
+MAX_JOB_VALUES = 8
+MAX_JOB_BYTES = 256 * 1024
+"""Bytes of the values of one job, if it has several. The CPU time of a job is limited."""
 
 
 async def with_extracted_files(
@@ -62,16 +70,16 @@ async def with_extracted_files(
     if not extractions:
         return result
     found: list[Extracted] = []
-    for start in range(0, len(extractions), VALUES_PER_JOB):
-        batch = extractions[start : start + VALUES_PER_JOB]
+    room = limit.room
+    for batch in _batches(extractions):
+        request = ExtractionBatch(tuple(map(_request, batch)), room)
         try:
-            done = await jobs.run(
-                EXTRACTION, ExtractionBatch(tuple(map(_request, batch))), tenant=tenant
-            )
+            done = await jobs.run(EXTRACTION, request, tenant=tenant)
         except KeyferryError as error:
             names = ", ".join(dict.fromkeys(each.label for each in batch))
             raise prefixed(f"failed to parse {names}", error) from error.__cause__
         found += done.items
+        room -= sum(each.size for each in done.items)
     pairs = list(zip(extractions, found, strict=True))
     failures: list[tuple[str, KeyferryError]] = [
         (each.label, ObjectUnusableError(f"{each.label}: {made.problem}", made.remedy))
@@ -84,6 +92,17 @@ async def with_extracted_files(
     files = (*result.files, *added)
     _check_paths([file.path for file in files])
     return replace(result, files=files)
+
+
+def _batches(extractions: Sequence[Extraction]) -> Iterator[Sequence[Extraction]]:
+    batch: list[Extraction] = []
+    for each in extractions:
+        size = sum(len(other.value) for other in batch) + len(each.value)
+        if batch and (len(batch) == MAX_JOB_VALUES or size > MAX_JOB_BYTES):
+            yield batch
+            batch = []
+        batch.append(each)
+    yield batch
 
 
 def _request(extraction: Extraction) -> ExtractionRequest:

@@ -250,7 +250,9 @@ def render_all(
             else:
                 failures.append((entry, error))
             continue
-        entries.add(str(entry), replace(file, contents=content), entry.options, value=value)
+        # The keys of a secret are JSON, whatever language its values have.
+        options = entry.options if entry.key else replace(entry.options, is_yaml=False)
+        entries.add(str(entry), replace(file, contents=content), options, value=value)
         versions.append(ObjectVersion(entry.id, content_version(hmac_key, entry, content)))
     if failures:
         first, problem = failures[0]
