@@ -17,7 +17,7 @@ from tests.fakes.devvault import DEFAULT_TENANT
 from tests.fakes.resilience import uncached_fetcher
 
 
-def entry(name: str = "db-password", **fields: str) -> str:
+def entry(name: str = "db-password", **fields: object) -> str:
     """Return one item of `objects`, by default a secret."""
     return json.dumps({"objectName": name, "objectType": "secret"} | fields)
 

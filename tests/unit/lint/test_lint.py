@@ -193,7 +193,7 @@ def test_files_with_one_variable_name_and_secrets_of_derived_files() -> None:
 
 
 def test_secrets_of_expanded_keys() -> None:
-    """Any file in the folder may exist; the folder itself is none."""
+    """Any file in the folder may exist; the folder is not a file."""
     text = GOOD.replace(FIELD, FIELD + "          expandKeys: true\n")
     (finding,) = found(text)
     assert "name one of its files, such as 'db-password/KEY'." in finding
