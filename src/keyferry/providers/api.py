@@ -58,7 +58,8 @@ class MountCall:
     Attributes:
         attributes: parameters of the SecretProviderClass, overlaid with kubelet's attributes of the
             pod.
-        secrets: data of the pod's `nodePublishSecretRef` Secret; None without one.
+        secrets: data of the pod's `nodePublishSecretRef` Secret, with the service account tokens
+            where kubelet sends them so (Kubernetes >= 1.35); None without both.
         target_path: mount path of the volume. Only legacy providers write there themselves.
         permission: permission bits for files without a mode in the SecretProviderClass.
         current_versions: versions of the objects in the volume. The upstream driver sends none.
@@ -83,6 +84,12 @@ class MountCall:
     def tenant(self) -> str:
         """The namespace of the pod; "" outside a cluster."""
         return self.attributes.get(POD_NAMESPACE, "")
+
+    @property
+    def credentials(self) -> Mapping[str, str] | None:
+        """The data of the `nodePublishSecretRef` Secret only; None without one."""
+        own = {k: v for k, v in (self.secrets or {}).items() if k != SERVICE_ACCOUNT_TOKENS}
+        return own if own or self.secrets == {} else None
 
     @property
     def caller(self) -> Caller:

@@ -200,7 +200,7 @@ class _ProviderServicer:
             for name, value in call.attributes.items()
             if name != SPC_ATTRIBUTE and not name.startswith(KUBELET_PREFIX)
         }
-        keys = tuple(call.secrets or ())
+        keys = tuple(call.credentials or ())
         spc = ObjectName(call.tenant, call.attributes.get(SPC_ATTRIBUTE, ""))
         content = hash((frozenset(parameters.items()), keys))
         if self._checked.touch(spc) == content:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.external_provider import KEY, NAME
 from tests.e2e.cluster.kubectl import Document
 from tests.e2e.cluster.manifests import (
@@ -146,17 +147,22 @@ async def test_rotation_with_an_external_provider(shop: Namespace) -> None:
 
 @scenario("test-credentials")
 async def test_credentials_of_a_pod_are_sent_to_its_provider(shop: Namespace) -> None:
-    """Item 34: the data of its `nodePublishSecretRef`, and nothing for a pod without one."""
+    """Item 34: the data of its `nodePublishSecretRef`, and nothing for a pod without one.
+
+    From Kubernetes 1.35 on, kubelet adds the service account tokens, as it does for upstream.
+    """
     provider = shop.installed.provider
     await shop.apply(external_class("web", "foo"), pod("plain", "web"))
     await shop.ready("plain")
-    assert provider.credentials[shop.name] is None
+    assert {SERVICE_ACCOUNT_TOKENS} == set(provider.credentials[shop.name] or {})
     await shop.delete("pod", "plain")
     await shop.kubectl("create", "secret", "generic", "login", "--from-literal=accessId=p-1")
     await shop.kubectl("label", "secret", "login", "secrets-store.csi.k8s.io/used=true")
     await shop.apply(pod("web", "web", credentials="login"))
     await shop.ready("web")
-    assert {"accessId": "p-1"} == provider.credentials[shop.name]
+    sent = dict(provider.credentials[shop.name] or {})
+    assert sent.pop(SERVICE_ACCOUNT_TOKENS)
+    assert {"accessId": "p-1"} == sent
 
 
 @scenario("nested")

@@ -9,9 +9,9 @@ import pytest
 from keyferry.errors import IdentityError
 from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.azure.provider import AzureProvider
-from tests.fakes.azure_mounts import call, mount_error
+from tests.fakes.azure_mounts import call, entry, mount_error
 from tests.fakes.devvault import DevVault
-from tests.integration.azure.calls import APP, MI, STRANGER, SUBJECT, VM, workload
+from tests.integration.azure.calls import APP, MI, STRANGER, SUBJECT, VALUE, VM, workload
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,27 @@ async def test_service_account_token_with_invalid_signature_is_refused(
     error = await mount_error(provider, call(parameters))
     assert isinstance(error, IdentityError)
     assert "AADSTS" in error.problem
+
+
+async def test_missing_identity_is_explained_although_kubelet_sends_tokens(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """From Kubernetes 1.35 on, the tokens are where the data of nodePublishSecretRef is."""
+    secrets = {SERVICE_ACCOUNT_TOKENS: vault.service_account_token(SUBJECT)}
+    error = await mount_error(provider, call({}, secrets=secrets))
+    assert "nodePublishSecretRef secret is not set" in error.problem
+    assert "Set clientID for workload identity" in error.remedy
+
+
+async def test_entries_choose_their_client_although_kubelet_sends_tokens(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """Without nodePublishSecretRef, they use workload identity."""
+    tokens = vault.service_account_token(SUBJECT)
+    parameters = {SERVICE_ACCOUNT_TOKENS: tokens}
+    one = entry(clientID=APP)
+    result = await provider.mount(call(parameters, one, secrets={SERVICE_ACCOUNT_TOKENS: tokens}))
+    assert [VALUE.encode()] == [file.contents for file in result.files]
 
 
 @pytest.mark.parametrize(

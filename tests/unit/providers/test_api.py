@@ -17,6 +17,7 @@ from keyferry.providers.api import (
     DEFAULT_FILE_MODE,
     POD_NAMESPACE,
     SERVICE_ACCOUNT,
+    SERVICE_ACCOUNT_TOKENS,
     MountCall,
     MountResult,
     NamedFile,
@@ -236,6 +237,22 @@ def test_tenant_is_the_namespace_of_the_pod() -> None:
     assert "shop" == MountCall(attributes).tenant
     assert Caller("shop", "web") == MountCall(attributes).caller
     assert "" == MountCall({}).tenant
+
+
+@pytest.mark.parametrize(
+    ("secrets", "credentials"),
+    [
+        (None, None),
+        ({}, {}),
+        ({SERVICE_ACCOUNT_TOKENS: "{}"}, None),
+        ({SERVICE_ACCOUNT_TOKENS: "{}", "clientid": "x"}, {"clientid": "x"}),
+    ],
+)
+def test_tokens_of_kubelet_are_no_credentials(
+    secrets: dict[str, str] | None, credentials: dict[str, str] | None
+) -> None:
+    """From Kubernetes 1.35 on, kubelet sends both in one mapping."""
+    assert credentials == MountCall({}, secrets).credentials
 
 
 def test_result_with_too_many_files_is_rejected_before_it_is_decoded() -> None:

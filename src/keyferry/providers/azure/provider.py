@@ -176,7 +176,7 @@ class AzureProvider:
         parse = partial(
             parse_mount,
             call.attributes,
-            call.secrets,
+            call.credentials,
             default_cloud=self._settings.cloud_name,
             restrictions=self._restrictions,
         )

@@ -238,7 +238,7 @@ class VaultProvider:
         parse = partial(
             parse_mount,
             call.attributes,
-            call.secrets,
+            call.credentials,
             target_path=call.target_path,
             product=self._product,
             settings=self._settings,
