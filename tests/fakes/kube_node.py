@@ -107,6 +107,9 @@ class Node:
         """Publish the volume of a pod, as kubelet does."""
         message = self.driver.publish_request(class_name, pod)
         message.target_path = str(self.target(pod))
+        manifest = self.api.get("pods", NAMESPACE, pod)
+        for volume in manifest["spec"]["volumes"] if manifest else ():
+            message.volume_context.update(volume["csi"]["volumeAttributes"])
         await self.driver.send_publish(message)
         return self.target(pod)
 

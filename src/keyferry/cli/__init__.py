@@ -26,6 +26,7 @@ _COMMANDS: Final = {
         "keyferry.cli.diagnosis.lint",
         "Check SecretProviderClasses and pods without a cluster.",
     ),
+    "refresh": ("keyferry.cli.cluster.refresh", "Ask the drivers of a cluster to refresh volumes."),
     "status": ("keyferry.cli.cluster.status", "Show which pod has which version of an object."),
     "version": ("keyferry.cli.version", "Print the version, the commit and the protocol."),
     "completion": ("keyferry.cli.completion", "Print a script that completes command lines."),
@@ -112,7 +113,7 @@ class _PluginGroup(_LazyGroup):
         return super().get_command(ctx, cmd_name) if cmd_name in _PLUGIN_COMMANDS else None
 
 
-_PLUGIN_COMMANDS: Final = ("lint", "status", "version")
+_PLUGIN_COMMANDS: Final = ("lint", "refresh", "status", "version")
 
 
 @click.group(

@@ -13,6 +13,7 @@ from keyferry.driver.publish.planner import PublishHistory, PublishPlanner
 from keyferry.driver.publish.publisher import Publisher
 from keyferry.driver.publish.schedule import RefreshSchedule
 from keyferry.driver.rotation.lease_watch import LeaseExpiryWatcher
+from keyferry.driver.rotation.refresh_requests import RefreshRequests
 from keyferry.driver.rotation.restore import restore_leases, restore_volumes
 from keyferry.driver.rotation.rotator import Rotator
 from keyferry.driver.secrets.controller import SecretController
@@ -121,22 +122,9 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
     )
     condition_writer = RefreshConditionWriter(deps.store, clock=deps.clock, backoff=deps.backoff)
     secret_controller = _secret_controller(deps, volumes, operations)
-    schedule = None
-    if deps.rotation_interval is not None:
-        schedule = RefreshSchedule(
-            interval=deps.rotation_interval, node=deps.node, clock=deps.clock
-        )
+    schedule = _schedule(deps)
     publisher = _publisher(deps, volumes, operations, events, secret_controller, schedule=schedule)
-    rotator = None
-    if schedule and deps.rotation_interval:
-        rotator = Rotator(
-            publisher,
-            volumes=volumes,
-            cluster=deps.store.cluster,
-            schedule=schedule,
-            driver_name=deps.driver_name,
-            clock=deps.clock,
-        )
+    rotator, requests = _rotation(deps, publisher, volumes, schedule)
     _subscribe(
         deps,
         events,
@@ -144,6 +132,7 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
         condition_writer=condition_writer,
         secret_controller=secret_controller,
         rotator=rotator,
+        requests=requests,
     )
     _watch_metrics(deps, volumes, secret_controller, status_writer)
     async with AsyncExitStack() as stack:
@@ -152,14 +141,44 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
         await stack.enter_async_context(status_writer.running())
         await stack.enter_async_context(condition_writer.running())
         await stack.enter_async_context(secret_controller.running())
-        restoring = _restore(deps, publisher, volumes, operations, secret_controller)
+        restoring = _restore(
+            deps, publisher, volumes, operations, secret_controller, requests=requests
+        )
         spawn_until_exit(stack, restoring, name="restore volumes")
-        if rotator:
+        if rotator and requests:
             spawn_until_exit(stack, rotator.run(), name="rotation")
-        if deps.rotation_interval != 0:
-            watching = _lease_watcher(deps, volumes, rotator).run()
+            spawn_until_exit(stack, requests.run(), name="refresh requests")
+            watching = _lease_watcher(deps, volumes, rotator if schedule else None).run()
             spawn_until_exit(stack, watching, name="lease watch")
         yield Engine(publisher, volumes, operations, secret_controller, status_writer)
+
+
+def _schedule(deps: EngineDependencies) -> RefreshSchedule | None:
+    if deps.rotation_interval is None:
+        return None
+    return RefreshSchedule(interval=deps.rotation_interval, node=deps.node, clock=deps.clock)
+
+
+def _rotation(
+    deps: EngineDependencies,
+    publisher: Publisher,
+    volumes: VolumeTable,
+    schedule: RefreshSchedule | None,
+) -> tuple[Rotator | None, RefreshRequests | None]:
+    """Return what refreshes volumes without kubelet; nothing if each call of kubelet does."""
+    if deps.rotation_interval == 0:
+        return None, None
+    rotator = Rotator(
+        publisher,
+        volumes=volumes,
+        cluster=deps.store.cluster,
+        schedule=schedule,
+        driver_name=deps.driver_name,
+        clock=deps.clock,
+    )
+    return rotator, RefreshRequests(
+        rotator, volumes=volumes, store=deps.store, node=deps.node, clock=deps.clock
+    )
 
 
 def _subscribe(
@@ -170,6 +189,7 @@ def _subscribe(
     condition_writer: RefreshConditionWriter,
     secret_controller: SecretController,
     rotator: Rotator | None,
+    requests: RefreshRequests | None,
 ) -> None:
     """Connect every subscriber of volume events and cluster events. The order matters.
 
@@ -195,6 +215,8 @@ def _subscribe(
     cluster = deps.store.cluster
     if rotator is not None:
         cluster.subscribe(rotator.on_cluster_event)
+    if requests is not None:
+        cluster.subscribe(requests.on_cluster_event)
     cluster.subscribe(status_writer.on_cluster_event)
     cluster.subscribe(condition_writer.on_cluster_event)
     cluster.subscribe(secret_controller.on_cluster_event)
@@ -225,6 +247,8 @@ async def _restore(
     volumes: VolumeTable,
     operations: VolumeOperations,
     secret_controller: SecretController,
+    *,
+    requests: RefreshRequests | None,
 ) -> None:
     """Take over the volumes of an earlier process, once the cluster is known."""
     cluster = deps.store.cluster
@@ -233,6 +257,8 @@ async def _restore(
     secret_controller.load_secret_names()
     await secret_controller.restore_unused()
     secret_controller.enqueue_all()
+    if requests is not None:
+        requests.check_restored()
     for request in unrecorded:
         try:
             await publisher.refresh(request, rebuilt=True)

@@ -165,6 +165,15 @@ def _is_object(id_: str, key: str) -> bool:
     return any(each == key or each.endswith(f"/{key}") for each in ids)
 
 
+def refresh_problem(manifest: Manifest) -> str:
+    """Return why the last refresh of the volume of a pod status failed; "" after success.
+
+    Raises:
+        FieldTypeError: a field has the wrong type.
+    """
+    return _refresh(Field(manifest)["status"])[1]
+
+
 def _refresh(status: Field) -> tuple[datetime | None, str]:
     problem = ""
     for condition in status["conditions"].items():

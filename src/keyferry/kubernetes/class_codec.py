@@ -15,6 +15,7 @@ from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.class_fields import (
     ADOPT_ANNOTATION,
     METADATA_NAME,
+    REFRESH_ANNOTATION,
     missing_field,
     unknown_fields,
 )
@@ -95,6 +96,7 @@ def parse_class(
                 _parse_secret_object(item) for item in spec["secretObjects"].items()
             ),
             adopted_secrets=_split_names(metadata["annotations"][ADOPT_ANNOTATION].text()),
+            refresh_mark=metadata["annotations"][REFRESH_ANNOTATION].text(),
             version=_uid_and_generation(metadata),
             unknown_fields=unknown_fields(root),
         )

@@ -21,6 +21,9 @@ ANNOTATION_PREFIX = "keyferry.dev/"
 ADOPT_ANNOTATION = f"{ANNOTATION_PREFIX}adopt-secrets"
 """Comma-separated names of existing Secrets that the SecretProviderClass adopts."""
 
+REFRESH_ANNOTATION = f"{ANNOTATION_PREFIX}refresh"
+"""Any new value asks for a refresh; also on pods."""
+
 _SPEC_NOTE = "it belongs to spec"
 ROOT = FieldTable(
     ("apiVersion", "kind", "metadata", "spec", "status"),
@@ -53,7 +56,7 @@ METADATA = FieldTable(
         "spec": "it belongs beside metadata",
     },
 )
-ANNOTATIONS = FieldTable((ADOPT_ANNOTATION,))
+ANNOTATIONS = FieldTable((ADOPT_ANNOTATION, REFRESH_ANNOTATION))
 SPEC = FieldTable(
     ("provider", "parameters", "secretObjects"),
     synonyms={"params": "parameters", "secrets": "secretObjects"},

@@ -102,6 +102,9 @@ class ClusterView(Protocol):
     async def list_pod_statuses(self, namespace: str) -> tuple[PodStatus, ...]:
         """Return the pod statuses of all nodes."""
 
+    async def count_pod_statuses(self, namespace: str) -> int:
+        """Return about how many pod statuses a namespace has, with one small request."""
+
     async def get_node_publish_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """Return the data of a Secret of `nodePublishSecretRef`."""
 

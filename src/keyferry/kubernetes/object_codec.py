@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from keyferry.content import ObjectVersion
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.formats.kubernetes_yaml import Value
+from keyferry.kubernetes.class_fields import ANNOTATION_PREFIX, REFRESH_ANNOTATION
 from keyferry.kubernetes.live_secret import parse_live_secret
 from keyferry.kubernetes.objects import (
     ClassRef,
@@ -27,6 +28,7 @@ from keyferry.kubernetes.objects import (
     PodRef,
     PodStatus,
     RefreshCondition,
+    RefreshMarks,
 )
 from keyferry.kubernetes.secret_plan import desired_annotations, desired_data, desired_labels
 
@@ -38,6 +40,10 @@ if TYPE_CHECKING:
 Manifest = dict[str, Value]
 
 NODE_LABEL = "internal.secrets-store.csi.k8s.io/node-name"
+ANSWERED_CLASS = f"{ANNOTATION_PREFIX}refreshed-for-class"
+"""On a pod status: the mark of the SecretProviderClass that the last refresh answered."""
+ANSWERED_POD = f"{ANNOTATION_PREFIX}refreshed-for-pod"
+"""On a pod status: the mark of the pod that the last refresh answered."""
 POD_STATUS_API_VERSION = "secrets-store.csi.x-k8s.io/v1"
 REFRESHED_CONDITION = "Refreshed"
 POD_STATUS_KIND = "SecretProviderClassPodStatus"
@@ -139,6 +145,12 @@ def pod_status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifes
         "namespace": status.namespace,
         "labels": {**labels, NODE_LABEL: status.node},
     }
+    marks = {
+        ANSWERED_CLASS: status.refresh_marks.of_class,
+        ANSWERED_POD: status.refresh_marks.of_pod,
+    }
+    if answered := {name: mark for name, mark in marks.items() if mark}:
+        metadata["annotations"] = dict[str, Value](answered)
     manifest: Manifest = {
         "apiVersion": POD_STATUS_API_VERSION,
         "kind": POD_STATUS_KIND,
@@ -206,6 +218,10 @@ def parse_pod_status(manifest: Value) -> PodStatus:
             ObjectVersion(item["id"].text(), item["version"].text())
             for item in status["objects"].items()
         ),
+        refresh_marks=RefreshMarks(
+            metadata["annotations"][ANSWERED_CLASS].text(),
+            metadata["annotations"][ANSWERED_POD].text(),
+        ),
         uid=metadata["uid"].text(),
     )
 
@@ -264,6 +280,7 @@ def parse_pod(manifest: Value) -> Pod | None:
             uid=metadata["uid"].text(),
             phase=root["status"]["phase"].text(),
             terminating=metadata["deletionTimestamp"].value is not None,
+            refresh_mark=metadata["annotations"][REFRESH_ANNOTATION].text(),
             service_account=spec["serviceAccountName"].text(),
             owners=parse_owners(metadata),
             volumes=tuple(

@@ -49,6 +49,7 @@ class SecretProviderClass:
 
     Attributes:
         adopted_secrets: names of existing Secrets that it adopts.
+        refresh_mark: the value of its annotation `keyferry.dev/refresh`; "" without it.
         version: its uid and generation, `uid/3`; "" without a Kubernetes API.
         unknown_fields: fields outside of `parameters` that have no effect.
     """
@@ -59,6 +60,7 @@ class SecretProviderClass:
     parameters: Mapping[str, str]
     secret_objects: tuple[SecretObject, ...] = ()
     adopted_secrets: frozenset[str] = frozenset()
+    refresh_mark: str = ""
     version: str = field(default="", compare=False)
     unknown_fields: tuple[UnknownField, ...] = field(default=(), compare=False)
 
@@ -102,12 +104,29 @@ class OwnerReference:
 
 
 @dataclass(frozen=True, slots=True)
+class RefreshMarks:
+    """Annotations `keyferry.dev/refresh`. A new value asks for a refresh.
+
+    Attributes:
+        of_class: that of the SecretProviderClass; "" without it.
+        of_pod: that of the pod; "" without it.
+    """
+
+    of_class: str = ""
+    of_pod: str = ""
+
+
+NO_MARKS = RefreshMarks()
+
+
+@dataclass(frozen=True, slots=True)
 class PodStatus:
     """A SecretProviderClassPodStatus: which versions one volume of one pod holds.
 
     Source: docs/reference/upstream-driver.md#secretproviderclasspodstatus
 
     Attributes:
+        refresh_marks: what asked for the last refresh on demand that succeeded.
         uid: "" before it is created.
     """
 
@@ -118,6 +137,7 @@ class PodStatus:
     target_path: str
     node: str
     objects: tuple[ObjectVersion, ...]
+    refresh_marks: RefreshMarks = NO_MARKS
     uid: str = field(default="", compare=False)
 
 
@@ -283,6 +303,7 @@ class Pod:
         terminating: whether it is being deleted.
         owners: for example its ReplicaSet.
         volumes: its CSI volumes.
+        refresh_mark: the value of its annotation `keyferry.dev/refresh`; "" without it.
     """
 
     namespace: str
@@ -293,6 +314,7 @@ class Pod:
     service_account: str = ""
     owners: tuple[OwnerReference, ...] = ()
     volumes: tuple[CsiVolume, ...] = field(default=())
+    refresh_mark: str = ""
 
     @property
     def completed(self) -> bool:

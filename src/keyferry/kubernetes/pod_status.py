@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.kubernetes.names import shortened
-from keyferry.kubernetes.objects import PodRef, PodStatus
+from keyferry.kubernetes.objects import NO_MARKS, PodRef, PodStatus, RefreshMarks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,7 +65,13 @@ def pod_status_name(pod: PodRef, class_name: str) -> str:
 
 
 def pod_status(
-    pod: PodRef, class_name: str, target_path: str, node: str, versions: Iterable[ObjectVersion]
+    pod: PodRef,
+    class_name: str,
+    target_path: str,
+    node: str,
+    versions: Iterable[ObjectVersion],
+    *,
+    marks: RefreshMarks = NO_MARKS,
 ) -> PodStatus:
     """Return the pod status of the volume of `pod` and `class_name` at `target_path`.
 
@@ -80,4 +86,5 @@ def pod_status(
         target_path=target_path,
         node=node,
         objects=tuple(by_id[id_] for id_ in sorted(by_id)),
+        refresh_marks=marks,
     )

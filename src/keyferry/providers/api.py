@@ -26,7 +26,7 @@ from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.expiry import ExpiringLease, Expiry
 from keyferry.providers.known_fields import attributes
 from keyferry.resilience.call_context import Caller, Purpose
-from keyferry.resilience.freshness import RefreshSlot
+from keyferry.resilience.freshness import RefreshSlot, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,6 +79,11 @@ class MountCall:
     purpose: Purpose = Purpose.FIRST
     refresh_interval: float | None = None
     not_before: float | None = None
+
+    @property
+    def wanted(self) -> Wanted:
+        """How fresh cached content must be."""
+        return Wanted(self.refresh_interval, self.not_before)
 
     @property
     def tenant(self) -> str:

@@ -124,6 +124,22 @@ def parse_volume_options(parameters: Mapping[str, str]) -> VolumeOptions:
     )
 
 
+def refresh_interval_of(*attributes: Mapping[str, str]) -> float | None:
+    """Return the refresh interval of a volume; None for that of the driver.
+
+    Args:
+        attributes: of the SecretProviderClass, then of the pod, which overrides it. An invalid
+            value counts as none: a mount reports it.
+    """
+    for each in reversed(attributes):
+        if text := each.get(ROTATION_POLL_INTERVAL, "").strip():
+            try:
+                return _refresh_interval(text)
+            except ClassInvalidError:
+                return None
+    return None
+
+
 def _refresh_interval(text: str) -> float | None:
     if not text:
         return None

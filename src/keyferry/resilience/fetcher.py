@@ -18,7 +18,7 @@ from keyferry.aio.clock import SystemClock
 from keyferry.aio.single_flight import copy_without_traceback
 from keyferry.errors import KeyferryError, VaultError, VaultUnavailableError
 from keyferry.resilience.call_context import KEYFERRY, CallContext, Purpose, endpoint_of
-from keyferry.resilience.freshness import FreshnessPolicy, RefreshSlot, refresh_slots
+from keyferry.resilience.freshness import ANY, FreshnessPolicy, RefreshSlot, refresh_slots
 from keyferry.resilience.limits.host_limiters import HostLimiters
 from keyferry.resilience.loading import ExpirySweeper, Loader, Request, SingleFlight
 from keyferry.resilience.metrics import ResilienceMetrics
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
     from keyferry.resilience.cache_key import CacheKey
     from keyferry.resilience.call_context import Caller, Endpoint
+    from keyferry.resilience.freshness import Wanted
     from keyferry.resilience.limits.host_limiter import HostLimiter
     from keyferry.resilience.metrics import CacheResult
     from keyferry.resilience.settings import CallLimits
@@ -126,6 +127,7 @@ class Fetcher:
         revalidate: Callable[[T, CallContext], Awaitable[bool]] | None = None,
         volume: str = "",
         counted: bool = True,
+        wanted: Wanted = ANY,
     ) -> Fetched[T]:
         """Return the value for `key`, from the cache or from the vault, with its age.
 
@@ -152,16 +154,15 @@ class Fetcher:
             revalidate: asks the vault whether a value that is too old for a refresh is current.
             volume: the volume that uses the value until `release`; "" for none.
             counted: whether the metrics count an object request.
+            wanted: how fresh a cached value must be for this caller.
 
         Raises:
             KeyferryError: from `load`, from the transport or from the negative cache.
         """
         now = self._clock.monotonic()
         result: CacheResult = "hit"
-        entry = self._cache.get(key)
-        if entry is not None and self._freshness.is_fresh(
-            entry.validated_at, identity=key.identity, purpose=purpose, max_age=max_age, now=now
-        ):
+        entry = self._fresh_entry(key, purpose, max_age, wanted)
+        if entry is not None:
             if counted:
                 mode, tenant = key.identity.mode, caller.tenant
                 self.metrics.count_object_request(key.vault, mode, "hit", tenant=tenant)
@@ -245,6 +246,22 @@ class Fetcher:
         return None if oldest is None else self._clock.monotonic() - oldest
 
     # --- internals ----------------------------------------------------------------------------
+
+    def _fresh_entry(
+        self, key: CacheKey, purpose: Purpose, max_age: float | None, wanted: Wanted
+    ) -> CacheEntry | None:
+        entry = self._cache.get(key)
+        if entry is None:
+            return None
+        fresh = self._freshness.is_fresh(
+            entry.validated_at,
+            identity=key.identity,
+            purpose=purpose,
+            max_age=max_age,
+            now=self._clock.monotonic(),
+            wanted=wanted,
+        )
+        return entry if fresh else None
 
     def _counter(self, key: CacheKey, caller: Caller) -> Callable[[CacheResult], None]:
         return lambda result: self.metrics.count_object_request(

@@ -92,6 +92,22 @@ def is_refresh_due(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How fresh content must be for one call.
+
+    Attributes:
+        interval: seconds between two refresh slots of the caller; None for those of the settings.
+        not_before: content that was validated before this time is too old; None without a bound.
+    """
+
+    interval: float | None = None
+    not_before: float | None = None
+
+
+ANY = Wanted()
+
+
 class FreshnessPolicy:
     """The rules for cached content.
 
@@ -112,12 +128,14 @@ class FreshnessPolicy:
         purpose: Purpose,
         max_age: float | None,
         now: float,
+        wanted: Wanted = ANY,
     ) -> bool:
         """Return whether cached content may be used. The first case that applies decides:
 
-        1. `max_age` is set: the content is younger.
-        2. A refresh, with rotation: no refresh slot of the identity has passed.
-        3. Otherwise: the content is younger than the cache TTL.
+        1. It was validated before `wanted.not_before`: no.
+        2. `max_age` is set: the content is younger.
+        3. A refresh, with rotation: no refresh slot of the identity has passed.
+        4. Otherwise: the content is younger than the cache TTL.
 
         Args:
             validated_at: when the vault was last asked.
@@ -125,13 +143,14 @@ class FreshnessPolicy:
             purpose: why it is read.
             max_age: seconds; None for the rules of the settings.
             now: the time.
+            wanted: what the caller asks for.
         """
+        if wanted.not_before is not None and validated_at < wanted.not_before:
+            return False
         if max_age is not None:
             return now - validated_at < max_age
-        if purpose is Purpose.REFRESH and self._refresh_interval is not None:
-            return not self._slot_passed(identity, validated_at, now)
+        interval = wanted.interval or self._refresh_interval
+        if purpose is Purpose.REFRESH and interval is not None:
+            phase = phase_of(identity.mode, *identity.digest)
+            return not slot_passed(validated_at, now, interval=interval, phase=phase)
         return now - validated_at < self._cache_ttl
-
-    def _slot_passed(self, identity: IdentityKey, since: float, now: float) -> bool:
-        phase = phase_of(identity.mode, *identity.digest)
-        return slot_passed(since, now, interval=self._refresh_interval or 0, phase=phase)

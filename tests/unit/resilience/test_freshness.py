@@ -12,6 +12,7 @@ from keyferry.resilience.cache_key import CacheKey, IdentityHasher, IdentityKey
 from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.freshness import (
     FreshnessPolicy,
+    Wanted,
     is_refresh_due,
     phase_of,
     refresh_slots,
@@ -116,3 +117,31 @@ def test_max_age_precedes_all_other_rules(purpose: Purpose, interval: float | No
         assert is_fresh(None)
     elif not interval:
         assert not is_fresh(None)
+
+
+IDENTITY = IdentityKey("mode", ("someone",))
+NOW = 600.0 * (1000 + phase_of("mode", "someone")) + 100.0
+"""100 seconds after a slot of ten minutes, and 10 after one of 30 seconds."""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "age", "fresh"),
+    [
+        (Wanted(interval=600.0), 90.0, True),
+        (Wanted(interval=600.0), 110.0, False),
+        (Wanted(not_before=NOW - 10), 9.0, True),
+        (Wanted(interval=600.0, not_before=NOW - 10), 11.0, False),
+        (Wanted(interval=1e9), 110.0, True),
+    ],
+)
+def test_a_caller_has_its_own_interval_and_bound(wanted: Wanted, age: float, fresh: bool) -> None:
+    """Two volumes of one identity may be refreshed at different intervals."""
+    policy = FreshnessPolicy(cache_ttl=10.0, refresh_interval=600.0)
+    assert fresh == policy.is_fresh(
+        NOW - age,
+        identity=IDENTITY,
+        purpose=Purpose.REFRESH,
+        max_age=None,
+        now=NOW,
+        wanted=wanted,
+    )

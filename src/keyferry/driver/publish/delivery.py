@@ -5,7 +5,7 @@ Shared by first mounts, resumed mounts, refreshes and adoptions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from keyferry.errors import KeyferryError, StoreError
 from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.kubernetes.pod_status import VersionChange, version_changes
 from keyferry.providers.auditing import audited, subject_of
-from keyferry.rendering.class_options import parse_volume_options
+from keyferry.rendering.class_options import parse_volume_options, refresh_interval_of
 from keyferry.resilience.call_context import Purpose
 from keyferry.telemetry.logs import get_logger
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes import PodStatus, SecretProviderClass
     from keyferry.providers.api import MountCall, MountResult, StaleContent
     from keyferry.providers.expiry import Expiry
-    from keyferry.resilience.freshness import RefreshSlot
+    from keyferry.rendering.class_options import VolumeOptions
     from keyferry.telemetry.audit import AuditLog
 
 _log = get_logger("deliver")
@@ -126,11 +126,12 @@ class ContentDelivery:
         decision: Decision,
         *,
         volume: Volume | None,
+        not_before: float | None = None,
     ) -> PublishResult:
         """Fetch, mount, write, record, sync the Secrets.
 
-        The content is fetched before anything is mounted, so a failed fetch has no effect. Only a
-        provider that may write the files itself needs the mount first.
+        A failed fetch has no effect: only a provider that may write the files itself needs the
+        mount first.
 
         Args:
             request: the call of kubelet, or of a refresh.
@@ -138,31 +139,30 @@ class ContentDelivery:
             resolved: its provider.
             decision: `Mount`, `Resume` or `Refresh`.
             volume: the volume in the table before this call.
+            not_before: see `MountCall`.
 
         Raises:
-            KeyferryError: the content could not be fetched or written, or the caller was cancelled
-                before it was recorded.
+            KeyferryError: the content could not be fetched, written or recorded.
         """
         started, started_at = self._clock.monotonic(), self._clock.wall()
         is_refresh = isinstance(decision, Refresh)
-        call = self._mount_call(request, spc, is_refresh=is_refresh)
+        call = self._mount_call(request, spc, is_refresh=is_refresh, not_before=not_before)
+        options = parse_volume_options(call.attributes)
+        call = replace(call, refresh_interval=options.refresh_interval or None)
+        marks = self._history.marks(request, spc)
         if resolved.writes_files_itself:
             await self._operations.mount(Path(request.target_path), request.group)
         previous = volume.versions if volume else ()
         known = None if isinstance(decision, Mount | Resume) else previous
-        result, file_changes = await self._fetch_and_write(request, spc, resolved, call, known)
+        result, file_changes = await self._fetch_and_write(
+            request, spc, resolved, call, options=options, previous=known
+        )
         writes_itself = resolved.writes_files_itself and not result.files
-        status = self._history.status_for(request, result.versions)
+        status = self._history.status_for(request, result.versions, marks)
         fetched_at = started_at - timedelta(seconds=result.oldest_content_age)
+        volume = _new_volume(request, spc, fetched_at, status.objects)
         problems = await self._record(
-            _new_volume(
-                request,
-                spc,
-                fetched_at,
-                status.objects,
-                refresh_slots=result.refresh_slots,
-                missing=result.missing,
-            ),
+            _with_result(volume, result, status, options),
             spc,
             status,
             fetch_started=started,
@@ -190,6 +190,8 @@ class ContentDelivery:
         spc: SecretProviderClass,
         resolved: ResolvedProvider,
         call: MountCall,
+        *,
+        options: VolumeOptions,
         previous: Sequence[ObjectVersion] | None,
     ) -> tuple[MountResult, FileChanges]:
         """Return what the provider delivered, completed, and the files that changed.
@@ -199,11 +201,11 @@ class ContentDelivery:
             spc: the SecretProviderClass.
             resolved: its provider.
             call: of the provider.
+            options: of the volume.
             previous: the versions in the volume; None for one without content, or with content that
                 another pod or an unfinished publish left.
         """
         target = Path(request.target_path)
-        options = parse_volume_options(call.attributes)
         subject = subject_of(call, spc.provider, is_refresh=call.purpose is Purpose.REFRESH)
         with audited(self._audit_log, subject, previous or (), clock=self._clock) as audit:
             try:
@@ -251,11 +253,11 @@ class ContentDelivery:
         if status is None:
             return PublishResult(Adopt())
         started = self._clock.monotonic()
-        volume = _new_volume(
-            request,
-            spc,
-            await self._operations.written_at(Path(request.target_path)),
-            status.objects,
+        written_at = await self._operations.written_at(Path(request.target_path))
+        volume = replace(
+            _new_volume(request, spc, written_at, status.objects),
+            refresh_marks=status.refresh_marks,
+            refresh_interval=refresh_interval_of(spc.parameters, request.context),
         )
         problems = await self._record(
             volume, spc, status, fetch_started=started, expiries=None, changed=True
@@ -324,11 +326,17 @@ class ContentDelivery:
         return await self._secret_controller.reconcile_now(spc, changed=changed)
 
     def _mount_call(
-        self, request: PublishRequest, spc: SecretProviderClass, *, is_refresh: bool
+        self,
+        request: PublishRequest,
+        spc: SecretProviderClass,
+        *,
+        is_refresh: bool,
+        not_before: float | None,
     ) -> MountCall:
         if not self._allow_attribute_overrides:
             check_attributes(request)
-        return mount_call(request, spc, Purpose.REFRESH if is_refresh else Purpose.FIRST)
+        call = mount_call(request, spc, Purpose.REFRESH if is_refresh else Purpose.FIRST)
+        return replace(call, not_before=not_before)
 
 
 def _log_published(
@@ -345,14 +353,23 @@ def _log_published(
     )
 
 
+def _with_result(
+    volume: Volume, result: MountResult, status: PodStatus, options: VolumeOptions
+) -> Volume:
+    return replace(
+        volume,
+        refresh_slots=result.refresh_slots,
+        missing=result.missing,
+        refresh_marks=status.refresh_marks,
+        refresh_interval=options.refresh_interval,
+    )
+
+
 def _new_volume(
     request: PublishRequest,
     spc: SecretProviderClass,
     fetched_at: datetime,
     versions: tuple[ObjectVersion, ...] = (),
-    *,
-    refresh_slots: tuple[RefreshSlot, ...] = (),
-    missing: tuple[MissingObject, ...] = (),
 ) -> Volume:
     return Volume(
         request.target_path,
@@ -363,6 +380,4 @@ def _new_volume(
         versions=versions,
         request=request,
         secret_names=spc.secret_names,
-        refresh_slots=refresh_slots,
-        missing=missing,
     )

@@ -14,6 +14,7 @@ from keyferry.driver.volumes.state import HAS_CONTENT, VolumeState
 from keyferry.driver.volumes.target_paths import parse_volume_path
 from keyferry.driver.volumes.volume_table import pod_of
 from keyferry.errors import StoreUnavailableError
+from keyferry.kubernetes.objects import NO_MARKS, RefreshMarks
 from keyferry.kubernetes.pod_status import pod_status
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from keyferry.driver.request import PublishRequest
     from keyferry.driver.volumes.operations import VolumeOperations
     from keyferry.driver.volumes.volume_table import Volume
-    from keyferry.kubernetes import ObjectStore, PodStatus
+    from keyferry.kubernetes import ObjectStore, PodStatus, SecretProviderClass
 
 
 class PublishHistory:
@@ -41,12 +42,27 @@ class PublishHistory:
         self._node = node
 
     def status_for(
-        self, request: PublishRequest, versions: Iterable[ObjectVersion] = ()
+        self,
+        request: PublishRequest,
+        versions: Iterable[ObjectVersion] = (),
+        marks: RefreshMarks = NO_MARKS,
     ) -> PodStatus:
-        """Return the pod status that records a publish of these object versions."""
+        """Return the pod status that records a publish of these object versions.
+
+        Args:
+            request: the publish.
+            versions: of the objects in the volume.
+            marks: the annotations that the content answers.
+        """
         return pod_status(
-            request.pod, request.class_name, request.target_path, self._node, versions
+            request.pod, request.class_name, request.target_path, self._node, versions, marks=marks
         )
+
+    def marks(self, request: PublishRequest, spc: SecretProviderClass) -> RefreshMarks:
+        """Return the annotations that content answers which is fetched from now on."""
+        pod = self._store.cluster.local_pod(request.pod.namespace, request.pod.name)
+        known = pod is not None and pod.uid == request.pod.uid
+        return RefreshMarks(spc.refresh_mark, pod.refresh_mark if pod and known else "")
 
     async def find(self, request: PublishRequest) -> PodStatus | None:
         """Return the pod status that an earlier publish of this volume wrote.
@@ -103,12 +119,15 @@ class PublishPlanner:
         self._store = store
         self._schedule = schedule
 
-    async def decide(self, request: PublishRequest, volume: Volume | None) -> Decision:
+    async def decide(
+        self, request: PublishRequest, volume: Volume | None, *, forced: bool = False
+    ) -> Decision:
         """Return what to do for `request`.
 
         Args:
             request: the call of kubelet, or of a refresh.
             volume: the volume in the table; None when this process does not know it.
+            forced: refresh the volume whether it is due or not, and whether rotation is on or off.
 
         Raises:
             VolumeError: the mount point cannot be inspected.
@@ -118,11 +137,12 @@ class PublishPlanner:
         completion = Completion.REMEMBERED
         if volume is None or volume.fetched_monotonic is None:
             completion = await self._history.completion(request, state)
+        schedule = None if volume and volume.refresh_interval == 0 else self._schedule
         decision = decide(
             state,
             completion=completion,
-            rotation_enabled=self._schedule is not None,
-            due=bool(volume and self._schedule and self._schedule.is_due(volume)),
+            rotation_enabled=forced or schedule is not None,
+            due=forced or bool(volume and schedule and schedule.is_due(volume)),
         )
         if isinstance(decision, Refresh | Adopt) and self._is_pod_ending(volume):
             return Skip()  # the volume has content, and nobody will read newer content

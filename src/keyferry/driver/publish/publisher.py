@@ -10,6 +10,7 @@ Source: docs/reference/upstream-driver.md#nodeunpublishvolume
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -42,6 +43,18 @@ if TYPE_CHECKING:
     from keyferry.telemetry.metrics import Metrics
 
 _log = get_logger("publish")
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A request for a refresh that does not wait until the volume is due.
+
+    Attributes:
+        not_before: content that was validated before this time is too old, in monotonic seconds;
+            None to use what is fresh by the schedule.
+    """
+
+    not_before: float | None = None
 
 
 class Publisher:
@@ -102,12 +115,15 @@ class Publisher:
                 volume = self._volumes.touch(request)
                 return await self._publish(request, volume, labels)
 
-    async def refresh(self, request: PublishRequest, *, rebuilt: bool) -> PublishResult:
+    async def refresh(
+        self, request: PublishRequest, *, rebuilt: bool, demand: Demand | None = None
+    ) -> PublishResult:
         """Refresh a published volume without a call of kubelet, if it is due.
 
         Args:
             request: the call that kubelet would make.
             rebuilt: the request was built without kubelet, so it may lack tokens.
+            demand: asks for a refresh of a volume that is not due; None without one.
 
         Raises:
             KeyferryError: the SecretProviderClass cannot be read.
@@ -116,7 +132,8 @@ class Publisher:
             volume = self._volumes.get(request.target_path)
             if volume is None:
                 return PublishResult(Skip())  # unpublished while this call waited
-            return await self._publish(request, volume, PublishLabels(), rebuilt=rebuilt)
+            labels = PublishLabels()
+            return await self._publish(request, volume, labels, rebuilt=rebuilt, demand=demand)
 
     async def unpublish(self, request: UnpublishRequest) -> None:
         """Unmount the volume; a no-op if nothing is mounted.
@@ -141,8 +158,9 @@ class Publisher:
         labels: PublishLabels,
         *,
         rebuilt: bool = False,
+        demand: Demand | None = None,
     ) -> PublishResult:
-        decision = await self._planner.decide(request, volume)
+        decision = await self._planner.decide(request, volume, forced=demand is not None)
         if isinstance(decision, Skip):
             return PublishResult(decision)
         if isinstance(decision, Adopt):
@@ -166,7 +184,9 @@ class Publisher:
             case Resume():
                 return await self._deliver(request, spc, resolved, decision, volume=volume)
             case Refresh():
-                return await self._refresh(request, spc, resolved, volume, rebuilt=rebuilt)
+                return await self._refresh(
+                    request, spc, resolved, volume, rebuilt=rebuilt, demand=demand
+                )
             case _:
                 assert_never(decision)
 
@@ -181,9 +201,13 @@ class Publisher:
         decision: Mount | Resume | Refresh,
         *,
         volume: Volume | None,
+        demand: Demand | None = None,
     ) -> PublishResult:
+        not_before = demand.not_before if demand else None
         try:
-            return await self._delivery.deliver(request, spc, resolved, decision, volume=volume)
+            return await self._delivery.deliver(
+                request, spc, resolved, decision, volume=volume, not_before=not_before
+            )
         except OSError as error:
             translated = descriptor_error(error)
             if translated is None:
@@ -234,6 +258,7 @@ class Publisher:
         volume: Volume | None,
         *,
         rebuilt: bool,
+        demand: Demand | None,
     ) -> PublishResult:
         """Refresh a published volume; report failures of the provider instead of raising them.
 
@@ -241,7 +266,9 @@ class Publisher:
         is complete. This includes mistakes in the SecretProviderClass (`AuthorError`).
         """
         try:
-            result = await self._deliver(request, spc, resolved, Refresh(), volume=volume)
+            result = await self._deliver(
+                request, spc, resolved, Refresh(), volume=volume, demand=demand
+            )
         except KeyferryError as error:
             if rebuilt and isinstance(error, IdentityError):
                 # Repeated in every interval until kubelet calls.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class RefreshSchedule:
     """The refresh schedule, used by kubelet's calls and by the rotator.
 
+    A volume may have an interval of its own, from its pod or its SecretProviderClass.
+
     Args:
         interval: seconds between two refreshes; 0 refreshes with every call of kubelet.
         node: the name of this node; each node has slots of its own.
@@ -35,14 +37,19 @@ class RefreshSchedule:
             last_attempt: monotonic seconds of the last refresh attempt; 0 for none.
         """
         now = self._clock.monotonic()
+        interval = self._interval
+        if volume.refresh_interval is not None:
+            interval = volume.refresh_interval
+            if not interval:
+                return False  # the volume keeps the content with which it was mounted
         if volume.fetched_monotonic is not None:
             if volume.refresh_slots:
                 return is_refresh_due(
                     volume.refresh_slots,
                     last_attempt=last_attempt,
                     now=now,
-                    interval=self._interval,
+                    interval=interval,
                 )
             last_attempt = max(last_attempt, volume.fetched_monotonic)
         phase = phase_of(self._node, volume.target_path)
-        return slot_passed(last_attempt, now, interval=self._interval, phase=phase)
+        return slot_passed(last_attempt, now, interval=interval, phase=phase)

@@ -21,6 +21,7 @@ from keyferry.errors import VolumeError
 from keyferry.kubernetes.object_codec import POD_STATUS_API_VERSION, POD_STATUS_KIND
 from keyferry.kubernetes.objects import OwnerReference, PodRef
 from keyferry.providers.api import SPC_ATTRIBUTE
+from keyferry.rendering.class_options import refresh_interval_of
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
@@ -57,10 +58,8 @@ async def restore_volumes(
         pod = cluster.local_pod(status.namespace, status.pod.name)
         if pod is None or pod.uid != status.pod.uid or pod.completed:
             continue
-        if (
-            csi_volume_at(status.target_path, status.class_name, pod, driver_name=driver_name)
-            is None
-        ):
+        csi = csi_volume_at(status.target_path, status.class_name, pod, driver_name=driver_name)
+        if csi is None:
             _log.warning(
                 "pod status ignored: its pod does not have the volume that it names",
                 status=ObjectName(status.namespace, status.name),
@@ -68,7 +67,8 @@ async def restore_volumes(
             continue
         volume = await _recorded_volume(status, operations)
         if volume is not None and volumes.get(status.target_path) is None:
-            volumes.put(volume)
+            interval = volume_interval(volume, csi, cluster)
+            volumes.put(replace(volume, refresh_interval=interval))
             restored += 1
     requests = []
     for target in await operations.mounted_paths():
@@ -138,6 +138,20 @@ def csi_volume_at(
     )
 
 
+def volume_interval(volume: Volume, csi: CsiVolume | None, cluster: ClusterView) -> float | None:
+    """Return the refresh interval of a volume; None for that of the driver.
+
+    Args:
+        volume: the volume.
+        csi: the volume in its pod; None if the pod is unknown.
+        cluster: knows its SecretProviderClass.
+    """
+    classes = cluster.classes(volume.pod.namespace)
+    spc = next((each for each in classes if each.name == volume.class_name), None)
+    attributes = csi.attributes if csi else volume.request.context if volume.request else {}
+    return refresh_interval_of(spc.parameters if spc else {}, attributes)
+
+
 async def _restore_unrecorded(
     target: str,
     volumes: VolumeTable,
@@ -170,7 +184,9 @@ async def _recorded_volume(status: PodStatus, operations: VolumeOperations) -> V
     volume = await _volume_in_state(
         status.target_path, status.pod, status.class_name, operations, HAS_CONTENT
     )
-    return volume and replace(volume, versions=status.objects, owner=owner)
+    return volume and replace(
+        volume, versions=status.objects, owner=owner, refresh_marks=status.refresh_marks
+    )
 
 
 async def _volume_in_state(

@@ -12,20 +12,25 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from keyferry.driver.publish.publisher import Demand
 from keyferry.driver.rotation.republish import has_expired_token, rebuild_request
-from keyferry.driver.rotation.restore import csi_volume_at
+from keyferry.driver.rotation.restore import csi_volume_at, volume_interval
 from keyferry.driver.volumes.volume_table import pod_of
 from keyferry.errors import KeyferryError, StoreError
 from keyferry.kubernetes.cluster import SpcChanged
+from keyferry.rendering.class_options import ROTATION_POLL_INTERVAL
 from keyferry.telemetry.logs import ObjectName, get_logger, log_context
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from keyferry.aio.clock import Clock
     from keyferry.driver.publish.publisher import Publisher
     from keyferry.driver.publish.schedule import RefreshSchedule
     from keyferry.driver.request import PublishRequest
     from keyferry.driver.volumes.volume_table import Volume, VolumeTable
     from keyferry.kubernetes.cluster import ClusterEvent, ClusterView
+    from keyferry.kubernetes.objects import CsiVolume
 
 CHECK_SECONDS = 1.0
 """Seconds between two checks for due volumes."""
@@ -42,7 +47,8 @@ class Rotator:
         publisher: refreshes a volume.
         volumes: the published volumes of this node.
         cluster: knows the pods and reads the Secrets of `nodePublishSecretRef`.
-        schedule: knows when a volume is due.
+        schedule: knows when a volume is due; None when rotation is off, so that only requests
+            refresh volumes.
         driver_name: the name of the CSI driver.
         clock: the time.
     """
@@ -53,7 +59,7 @@ class Rotator:
         *,
         volumes: VolumeTable,
         cluster: ClusterView,
-        schedule: RefreshSchedule,
+        schedule: RefreshSchedule | None,
         driver_name: str,
         clock: Clock,
     ) -> None:
@@ -66,7 +72,9 @@ class Rotator:
         self._last_attempts: dict[str, float] = {}
         """By target path: monotonic seconds of the last attempt, or of the first check."""
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_REFRESHES)
-        self._requested: set[str] = set()
+        self._requested: dict[str, Demand] = {}
+        self._delayed: dict[str, tuple[float, Demand]] = {}
+        """By target path: when to refresh the volume, in monotonic seconds."""
         self._warned: set[str] = set()
         """Target paths with a logged warning that the refresh waits for kubelet."""
 
@@ -74,57 +82,88 @@ class Rotator:
         """Refresh due volumes until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                for volume in self._due():
-                    tasks.create_task(self._refresh(volume))
+                for volume, demand in self._due():
+                    tasks.create_task(self._refresh(volume, demand))
                 await self._clock.sleep(CHECK_SECONDS)
 
     def on_cluster_event(self, event: ClusterEvent) -> None:
         """Refresh volumes at once when their SecretProviderClass names other content."""
-        if not isinstance(event, SpcChanged):
+        if self._schedule is None or not isinstance(event, SpcChanged):
             return
         before, after = event.before, event.after
         if before is None or after is None:
             return
         if (before.provider, before.parameters) == (after.provider, after.parameters):
             return
+        changed = before.provider != after.provider or (
+            _without_interval(before.parameters) != _without_interval(after.parameters)
+        )
         for volume in self._volumes.in_namespace(after.namespace):
             if volume.class_name == after.name:
-                self.refresh_now(volume.target_path)
+                interval = volume_interval(volume, self._csi_volume(volume), self._cluster)
+                self._volumes.set_refresh_interval(volume.target_path, interval)
+                if changed and interval != 0:
+                    self.refresh_now(volume.target_path)
 
     def refresh_now(self, target_path: str) -> None:
         """Make a volume due at once, whatever the age of its content."""
         self._volumes.invalidate(target_path, self._clock.monotonic())
-        self._requested.add(target_path)
+        self._requested[target_path] = Demand()
 
-    def _due(self) -> list[Volume]:
+    def refresh_later(self, target_path: str, *, at: float, not_before: float) -> None:
+        """Refresh a volume at a time, whether it is due or not.
+
+        Args:
+            target_path: of the volume.
+            at: monotonic seconds.
+            not_before: content that was validated earlier is too old.
+        """
+        self._delayed[target_path] = (at, Demand(not_before))
+
+    def _due(self) -> list[tuple[Volume, Demand | None]]:
         """Return the volumes to refresh now, and remember them as attempted."""
         now = self._clock.monotonic()
-        attempts, due = {}, []
+        for target, (at, demand) in list(self._delayed.items()):
+            if at <= now:
+                del self._delayed[target]
+                self._requested[target] = demand
+        attempts: dict[str, float] = {}
+        due: list[tuple[Volume, Demand | None]] = []
         for volume in self._volumes:
             target = volume.target_path
             # Restored volumes are refreshed over an interval, not all at once.
             default = now if volume.fetched_monotonic is None else 0.0
             attempts[target] = self._last_attempts.get(target, default)
-            if target in self._requested or self._schedule.is_due(
-                volume, last_attempt=attempts[target]
+            schedule, wanted = self._schedule, self._requested.get(target)
+            if wanted is not None or (
+                schedule and schedule.is_due(volume, last_attempt=attempts[target])
             ):
-                due.append(volume)
+                due.append((volume, wanted))
                 attempts[target] = now
         self._last_attempts = attempts
         self._requested.clear()
         self._warned &= attempts.keys()
         return due
 
-    async def _refresh(self, volume: Volume) -> None:
+    def _csi_volume(self, volume: Volume) -> CsiVolume | None:
+        pod = pod_of(volume, self._cluster)
+        if pod is None:
+            return None
+        return csi_volume_at(
+            volume.target_path, volume.class_name, pod, driver_name=self._driver_name
+        )
+
+    async def _refresh(self, volume: Volume, demand: Demand | None) -> None:
         with log_context(**_log_fields(volume)):
             async with self._slots:
-                await self._try_refresh(volume)
+                await self._try_refresh(volume, demand)
 
-    async def _try_refresh(self, volume: Volume) -> None:
+    async def _try_refresh(self, volume: Volume, demand: Demand | None) -> None:
         try:
             request = await self._build_request(volume)
             if request is not None:
-                await self._publisher.refresh(request, rebuilt=volume.request is None)
+                rebuilt = volume.request is None
+                await self._publisher.refresh(request, rebuilt=rebuilt, demand=demand)
         except KeyferryError as error:
             _log.error("failed to refresh a due volume", **error.log_pairs())
         except Exception as error:  # noqa: BLE001 - other volumes must still be refreshed
@@ -140,11 +179,7 @@ class Rotator:
         pod = pod_of(volume, self._cluster)
         if pod is not None and (pod.completed or pod.terminating):
             return None
-        csi = None
-        if pod is not None:
-            csi = csi_volume_at(
-                volume.target_path, volume.class_name, pod, driver_name=self._driver_name
-            )
+        csi = self._csi_volume(volume)
         request = volume.request
         if request is None:
             if pod is None or csi is None:
@@ -175,6 +210,10 @@ class Rotator:
             )
             return request
         return replace(request, secrets={**request.secrets, **texts})
+
+
+def _without_interval(parameters: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in parameters.items() if name != ROTATION_POLL_INTERVAL}
 
 
 def _log_fields(volume: Volume) -> dict[str, object]:

@@ -46,6 +46,7 @@ STALE_CONTENT_MOUNTED = "StaleContentMounted"
 FAILED_TO_WRITE_POD_STATUS = "FailedToWritePodStatus"
 OBJECT_FOUND = "ObjectFound"
 OBJECT_MISSING = "ObjectMissing"
+REFRESH_REQUESTED = "RefreshRequested"
 UNKNOWN_FIELD = "UnknownField"
 
 
@@ -227,6 +228,12 @@ def stale_content_mounted(pod: PodRef, spc: SecretProviderClass, stale: StaleCon
         f" unavailable: spc {spc.namespace}/{spc.name}"
     )
     return _about(stale.vault, pod, EventType.WARNING, STALE_CONTENT_MOUNTED, message)
+
+
+def refresh_requested(about: ClassRef | PodRef) -> Event:
+    """Return the note that volumes are refreshed because an annotation of `about` changed."""
+    message = "refreshing volumes, because the annotation keyferry.dev/refresh changed"
+    return Event(about, EventType.NORMAL, REFRESH_REQUESTED, message)
 
 
 def objects_missing(

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from keyferry.kubernetes.objects import NO_MARKS, RefreshMarks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
@@ -38,6 +40,8 @@ class Volume:
         secret_names: the Secrets that its SecretProviderClass named when it was last read.
         refresh_slots: when its identities are to be refreshed; empty when unknown.
         missing: the optional objects that it lacks, or whose last content it keeps.
+        refresh_marks: the annotations that its content answers.
+        refresh_interval: seconds between two refreshes, 0 for none; None for that of the driver.
     """
 
     target_path: str
@@ -52,6 +56,8 @@ class Volume:
     secret_names: frozenset[str] = frozenset()
     refresh_slots: tuple[RefreshSlot, ...] = ()
     missing: tuple[MissingObject, ...] = ()
+    refresh_marks: RefreshMarks = NO_MARKS
+    refresh_interval: float | None = None
 
 
 class VolumeTable:
@@ -162,6 +168,19 @@ class VolumeTable:
         volume = self._by_target.get(target_path)
         if volume and volume.secret_names != secret_names:
             self.put(replace(volume, secret_names=secret_names))
+
+    def set_refresh_interval(self, target_path: str, interval: float | None) -> None:
+        """Record how often a volume is refreshed."""
+        volume = self._by_target.get(target_path)
+        if volume and volume.refresh_interval != interval:
+            self.put(replace(volume, refresh_interval=interval))
+
+    def set_pod_mark(self, pod: PodRef, mark: str) -> None:
+        """Record that the volumes of a pod answer its annotation."""
+        for volume in self:
+            if volume.pod == pod and not volume.refresh_marks.of_pod:
+                marks = replace(volume.refresh_marks, of_pod=mark)
+                self.put(replace(volume, refresh_marks=marks))
 
     def in_namespace(self, namespace: str) -> list[Volume]:
         """Return the volumes of pods in `namespace`."""

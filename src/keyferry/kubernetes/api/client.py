@@ -125,6 +125,7 @@ _METADATA_ACCEPT = "application/json;as={kind};g=meta.k8s.io;v=v1,application/js
 class _PageMetadata(msgspec.Struct):
     resource_version: str = msgspec.field(name="resourceVersion")
     token: str = msgspec.field(name="continue", default="")
+    remaining: int = msgspec.field(name="remainingItemCount", default=0)
 
 
 class _Page(msgspec.Struct):
@@ -356,6 +357,20 @@ class KubeApi:
                 if not page.metadata.token:
                     return Listing(tuple(manifests), page.metadata.resource_version)
                 request.params["continue"] = page.metadata.token
+
+    async def count(self, options: ListOptions) -> int:
+        """Return about how many objects a selection without selectors has."""
+        kind, generic = options.kind, self._client._client
+        request = generic.prepare_request(
+            "list", kind, namespace=options.namespace, params={"limit": 1}
+        )
+        with translate_errors("list", resource_name(kind), options.scope, server=self._server):
+            response = await generic.send(  # type: ignore[no-untyped-call]
+                generic.build_adapter_request(request)
+            )
+            generic.raise_for_status(response)  # type: ignore[no-untyped-call]
+            page = msgspec.json.decode(response.content, type=_Page)
+        return len(page.items or ()) + page.metadata.remaining
 
     async def openapi(self, api_version: str) -> object:
         """Return the OpenAPI document of an API group and version; every client may read it."""

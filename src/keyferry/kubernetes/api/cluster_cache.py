@@ -165,6 +165,10 @@ class ClusterCache:
         statuses = (status_or_none(manifest) for manifest in listing.manifests)
         return tuple(status for status in statuses if status is not None)
 
+    async def count_pod_statuses(self, namespace: str) -> int:
+        """Return about how many pod statuses a namespace has, with one small request."""
+        return await self._api.count(ListOptions(PodStatusResource, namespace))
+
     async def get_node_publish_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """Return the data of a Secret of `nodePublishSecretRef`, as kubelet would send it."""
         manifest = await self._api.find(SecretResource, namespace, name)

@@ -49,6 +49,11 @@ class NullCluster:
         del namespace
         return ()
 
+    async def count_pod_statuses(self, namespace: str) -> int:
+        """Return 0."""
+        del namespace
+        return 0
+
     async def get_node_publish_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """Return no data."""
         del namespace, name

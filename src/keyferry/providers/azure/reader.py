@@ -79,6 +79,7 @@ class CachedKeyVault:
         self._purpose = call.purpose
         self._caller = call.caller
         self._volume = call.target_path
+        self._wanted = call.wanted
         self._revalidator = revalidator
         self._clock = clock
         self._recorder = recorder
@@ -110,6 +111,7 @@ class CachedKeyVault:
                     size_of=lambda cached: memory_size(cached.content),
                     revalidate=partial(self._has_not_changed, listing) if revalidates else None,
                     volume=self._volume,
+                    wanted=self._wanted,
                 )
             )
         except KeyferryError as error:
@@ -139,6 +141,7 @@ class CachedKeyVault:
                 caller=self._caller,
                 size_of=lambda listed: LISTED_VERSION_BYTES * (1 + len(listed)),
                 volume=self._volume,
+                wanted=self._wanted,
             )
         )
         listed = self._use(fetched)

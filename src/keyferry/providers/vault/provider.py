@@ -312,6 +312,7 @@ class VaultProvider:
                 session,
                 volume=call.target_path,
                 purpose=call.purpose,
+                wanted=call.wanted,
                 recorder=accesses,
                 budget=budget,
             )

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.objects import ReadRequest, SourceRequest
     from keyferry.resilience.call_context import CallContext, Endpoint, Purpose
     from keyferry.resilience.fetcher import Fetched, Fetcher
+    from keyferry.resilience.freshness import Wanted
     from keyferry.resilience.metrics import CacheResult
     from keyferry.resilience.revalidation import BulkRevalidator
 
@@ -117,6 +118,7 @@ class VaultReader:
         session: session with the identity of the pod.
         volume: target path of the volume.
         purpose: first mount or refresh.
+        wanted: how fresh cached content must be.
         recorder: collects what is read, for the audit log.
         budget: what the mount may receive.
 
@@ -135,6 +137,7 @@ class VaultReader:
         *,
         volume: str,
         purpose: Purpose,
+        wanted: Wanted,
         recorder: VaultAccessRecorder,
         budget: MountBudget,
     ) -> None:
@@ -145,6 +148,7 @@ class VaultReader:
         self._endpoint = session.login.server.endpoint
         self._volume = volume
         self._purpose = purpose
+        self._wanted = wanted
         self.recorder = recorder
         self._budget = budget
         self._cached_keys: set[CacheKey] = set()
@@ -230,6 +234,7 @@ class VaultReader:
                 size_of=lambda read: None if read.response.lease_id else memory_size(read.response),
                 revalidate=partial(self._revalidate, request),
                 volume=self._volume,
+                wanted=self._wanted,
             )
         )
         result = fetched.value
