@@ -195,6 +195,7 @@ class DesiredSecret:
         adopted: it is written to a Secret of somebody else: only its keys, labels and annotations,
             without owners.
         kept_keys: keys that are not in `data`, and keep their values if the Secret has them.
+        optional_keys: keys that come and go, so that their absence is no edit of somebody else.
     """
 
     namespace: str
@@ -208,6 +209,7 @@ class DesiredSecret:
     claim: SecretClaim | None = None
     adopted: bool = False
     kept_keys: frozenset[str] = frozenset()
+    optional_keys: frozenset[str] = frozenset()
 
 
 class ApplyOutcome(Enum):

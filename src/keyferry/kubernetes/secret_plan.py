@@ -263,9 +263,12 @@ def _is_edited(live: LiveSecret) -> bool:
 
 
 def _has_applied_keys(desired: DesiredSecret, live: LiveSecret) -> bool:
-    """Return whether all keys exist unchanged as written for this SecretProviderClass version."""
+    """Return whether all keys exist unchanged as written for this SecretProviderClass version.
+
+    Keys of optional objects may come and go without another version.
+    """
     return (
-        live.applied_keys.data == desired.data.keys()
+        live.applied_keys.data ^ desired.data.keys() <= desired.optional_keys
         and live.applied_keys.labels == desired_labels(desired).keys()
         and live.applied_keys.annotations
         >= desired_annotations(desired).keys() - _VOLATILE_ANNOTATIONS
@@ -273,10 +276,15 @@ def _has_applied_keys(desired: DesiredSecret, live: LiveSecret) -> bool:
 
 
 def _has_different_values(desired: DesiredSecret, live: LiveSecret) -> bool:
-    """Return whether the keys are equal, so that it is the same entry, and the content is not."""
+    """Return whether the content differs, and the keys are those of the same entry.
+
+    Keys of optional objects may be in only one of them.
+    """
     keys = live.adopted_keys.data if live.adopted else live.data.keys()
-    return keys == desired.data.keys() and any(
-        live.data.get(key) != value for key, value in desired_data(desired).items()
+    changed = keys ^ desired.data.keys()
+    return changed <= desired.optional_keys and (
+        bool(changed)
+        or any(live.data.get(key) != value for key, value in desired_data(desired).items())
     )
 
 

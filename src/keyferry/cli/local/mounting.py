@@ -183,8 +183,10 @@ def _print_problems(published: PublishResult, deduplicator: Deduplicator) -> Non
     if published.missing and deduplicator.should_notify(published.missing, time.monotonic()):
         for sentence in missing_warnings(published.missing):
             out.warn(sentence)
-    for sentence in published.secret_warnings:
-        out.warn(sentence)
+    notes = published.secret_warnings
+    if notes and deduplicator.should_notify(notes, time.monotonic()):
+        for sentence in notes:
+            out.warn(sentence)
     for problem in published.secret_problems:
         name, cause = problem.secret_name, problem.error
         named = cause.problem if name in cause.problem else f"secret {name}: {cause.problem}"

@@ -62,7 +62,7 @@ class PublishResult:
         expiries: when its objects expire, where the SecretProviderClass asks for a warning.
         masked_error: why a refresh or an adoption failed; the volume retains its previous content.
             None after a success.
-        secret_warnings: what was replaced in adopted Secrets.
+        secret_warnings: what was replaced in adopted Secrets, and which Secrets were left out.
         missing: the optional objects that the vault does not have.
         seconds: the duration of the delivery.
     """

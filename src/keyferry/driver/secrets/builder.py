@@ -150,10 +150,12 @@ class ChosenFiles:
             type requires a missing one.
         kept_keys: of which an existing Secret keeps the last values. If there are none and no
             request, the Secret is deleted.
+        optional_keys: of optional objects, which come and go.
     """
 
     request: SecretDataRequest | None
     kept_keys: frozenset[str] = frozenset()
+    optional_keys: frozenset[str] = frozenset()
 
 
 def choose_files(
@@ -183,6 +185,11 @@ def choose_files(
     _check_fields(secret_object)
     chosen: dict[str, SecretFile] = {}
     missing: dict[str, NamedFile] = {}
+    optional_keys = frozenset(
+        entry.key
+        for entry in secret_object.data
+        if any(name.optional and name.means(entry.object_name) for name in named_files)
+    )
     for entry in secret_object.data:
         file = find_file(entry.object_name, files, named_files)
         if not isinstance(file, SecretFile):
@@ -202,7 +209,8 @@ def choose_files(
     if not chosen:
         return ChosenFiles(None, frozenset(kept))
     keyed = tuple(KeyedFile(key, file.path, file.contents) for key, file in chosen.items())
-    return ChosenFiles(SecretDataRequest(secret_object.type, keyed), frozenset(kept))
+    request = SecretDataRequest(secret_object.type, keyed)
+    return ChosenFiles(request, frozenset(kept), optional_keys)
 
 
 def _repeated_key_error(secret_object: SecretObject, key: str) -> SecretDataError:

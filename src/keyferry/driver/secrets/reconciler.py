@@ -142,7 +142,7 @@ class SecretReconciler:
         return tuple(problem for problem in problems if problem is not None)
 
     def warnings(self, spc: SecretProviderClass) -> tuple[str, ...]:
-        """Return what the last reconciliations of the Secrets of `spc` replaced in others."""
+        """Return what the last reconciliations of the Secrets of `spc` replaced or left out."""
         keys = [(spc.namespace, name) for name in sorted(spc.secret_names)]
         return tuple(self._warnings[key] for key in keys if key in self._warnings)
 
@@ -275,7 +275,7 @@ class SecretReconciler:
             with self._metrics.timed_sync(spc.provider):
                 secret = await self._desired(spc, source, consumers)
                 if secret is None:
-                    self._synced_pods.pop(key, None)
+                    self._note_left_out(key, spc)
                     return None
                 secret = replace(secret, claim=self._claim(key, spc, source, usage))
                 result = await self._store.apply_secret(secret)
@@ -288,6 +288,13 @@ class SecretReconciler:
             self._recreations[key] += 1
         await self._report_outcome(key, source, secret, result)
         return None
+
+    def _note_left_out(self, key: NamespacedName, spc: SecretProviderClass) -> None:
+        self._synced_pods.pop(key, None)
+        warning = f"Secret {key[0]}/{key[1]} is left out: optional objects of it are missing"
+        if self._warnings.get(key) != warning:
+            self._warnings[key] = warning
+            _log.info("Secret left out", secret=ObjectName(*key), spc=_object_name(spc))
 
     async def _desired(
         self, spc: SecretProviderClass, source: Consumer, consumers: Sequence[Consumer]
@@ -318,7 +325,12 @@ class SecretReconciler:
             if request.is_parsed:
                 data = await self._jobs.run(SECRET_DATA, request, tenant=spc.namespace)
         secret = build_secret(spc.namespace, entry, data, owners)
-        return replace(secret, removed_owner_uids=removed_owner_uids, kept_keys=chosen.kept_keys)
+        return replace(
+            secret,
+            removed_owner_uids=removed_owner_uids,
+            kept_keys=chosen.kept_keys,
+            optional_keys=chosen.optional_keys,
+        )
 
     async def _find_pod(self, consumer: Consumer) -> Pod | None:
         """Return the pod of a consumer, from the Kubernetes API if it is not cached yet."""

@@ -11,9 +11,10 @@ import pytest
 from keyferry.content import MissingObject, ObjectVersion, SecretFile
 from keyferry.providers.api import MountResult
 from tests.fakes.clock import ManualClock
+from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, class_manifest
 from tests.fakes.kube_node import Node, running_node, wait_until
-from tests.fakes.secret_lifetime import create_owner
+from tests.fakes.secret_lifetime import changes, create_owner
 
 INTERVAL = 60.0
 NAMES = ("username", "password")
@@ -86,6 +87,10 @@ async def test_secret_of_a_type_with_keys_is_left_out(node: Node, api: KubeApiSe
     await start(node, content("1", lacks=("password",)))
     assert node.secret("db") is None
     assert [] == await node.events("FailedToCreateSecret")
+    spc = await node.store.get_class(NAMESPACE, "web")
+    assert node.driver.engine.secret_controller.warnings(spc) == (
+        "Secret shop/db is left out: optional objects of it are missing",
+    )
     await refresh(node, content("2"))
     assert {"username": "2", "password": "2"} == node.secret_values("db")
 
@@ -129,19 +134,23 @@ async def test_secret_without_keys_is_deleted_if_the_objects_say_so(
 
 
 async def test_removed_key_is_removed_from_the_secret(node: Node, api: KubeApiServer) -> None:
-    """The other key stays."""
+    """The other key stays. No change of a key is taken for an edit of somebody else."""
     api.put("secretproviderclasses", web_class("Opaque", "remove"))
     await start(node, content("1"))
     await refresh(node, content("2", lacks=("password",), keeps=False))
     assert {"username": "2"} == node.secret_values("db")
+    await refresh(node, content("3"))
+    assert {"username": "3", "password": "3"} == node.secret_values("db")
+    assert [] == await node.events("SecretReverted")
 
 
+@pytest.mark.parametrize("secret_type", ["Opaque", "kubernetes.io/basic-auth"])
 async def test_newer_content_of_another_node_is_not_deleted(
-    node: Node, api: KubeApiServer, mount_home: Path
+    node: Node, api: KubeApiServer, mount_home: Path, secret_type: str
 ) -> None:
     """A node that has not refreshed since the object appeared again."""
-    api.put("secretproviderclasses", web_class(on_missing="remove"))
-    await start(node, content("1", lacks=NAMES, keeps=False))
+    api.put("secretproviderclasses", web_class(secret_type, "remove"))
+    await start(node, content("1", lacks=("password",), keeps=False))
     home = mount_home / "2"
     home.mkdir()
     clock = ManualClock()
@@ -151,3 +160,4 @@ async def test_newer_content_of_another_node_is_not_deleted(
         node.driver.engine.secret_controller.enqueue_all()
         await node.settle()
         assert {"username": "2", "password": "2"} == other.secret_values("db")
+        assert int(secret_type == "Opaque") == changes(api, "MODIFIED")
