@@ -14,9 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 WALL_START = 1_700_000_000.0
@@ -62,6 +66,14 @@ class ManualClock:
                 woken.set_result(None)
             await self.run_ready_tasks()
         self.now = end
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work`, and advance the time until it has ended."""
+        task = asyncio.create_task(work)
+        while not task.done():
+            await self.advance(0.25)
+            await asyncio.sleep(0.001)
+        return await task
 
     @staticmethod
     async def run_ready_tasks() -> None:

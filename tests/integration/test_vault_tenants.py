@@ -126,11 +126,7 @@ class World:
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work`, and advance the clock until it has ended."""
-        task = asyncio.create_task(work)
-        while not task.done():
-            await self.clock.advance(0.25)
-            await asyncio.sleep(0.001)
-        return await task
+        return await self.clock.run(work)
 
     async def mount_pod(self, name: str) -> MountResult:
         """Mount the secret for a new pod of the attacker."""
