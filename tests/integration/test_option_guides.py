@@ -21,6 +21,11 @@ orders/username:shop
 mail-host:mail.example.com
 mail-password:secret
 """
+FILES_OF_SEVERAL_VAULTS = """\
+shop/files/api-key:of fabrikam
+shop/files/db-password:of contoso
+shop/files/replica-password:of fabrikam
+"""
 FILES_OF_OTHER_USERS = """\
 shop/files/api-key 440 1000:2000
 shop/files/db-password 400 999:0
@@ -81,3 +86,12 @@ def test_commands_of_json_and_yaml_keys(tmp_path: Path) -> None:
     output = run_laptop_commands(tmp_path, "json-and-yaml-keys")
     assert VALUES_IN_DOCUMENTS in output
     assert VALUES_IN_DOCUMENTS in (GUIDES / "json-and-yaml-keys.md").read_text()
+
+
+@pytest.mark.mounts
+def test_commands_of_several_vaults(tmp_path: Path) -> None:
+    """The files have the values of their vaults, as the page shows."""
+    output = run_laptop_commands(tmp_path, "several-vaults")
+    assert FILES_OF_SEVERAL_VAULTS in output
+    shown = FILES_OF_SEVERAL_VAULTS.replace("shop/", "/tmp/shop/")
+    assert shown in (GUIDES / "several-vaults.md").read_text()

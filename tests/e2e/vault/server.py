@@ -254,14 +254,17 @@ class VaultServer:
 
 
 @asynccontextmanager
-async def running_server(folder: Path, *, host: str = "127.0.0.1") -> AsyncIterator[VaultServer]:
+async def running_server(
+    folder: Path, *, host: str = "127.0.0.1", authority: Authority | None = None
+) -> AsyncIterator[VaultServer]:
     """Run an empty unsealed server, which is deleted when the block ends.
 
     Args:
         folder: absent or empty directory for all its files.
         host: address on which it listens.
+        authority: signs its certificate; None for one of its own.
     """
-    authority = Authority(folder / "pki")
+    authority = authority or Authority(folder / "pki")
     with public_copy(authority.certificate) as ca:
         async with ending_children(folder / "logs") as children:
             server = VaultServer(

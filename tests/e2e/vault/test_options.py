@@ -13,7 +13,7 @@ import yaml
 from keyferry.providers.api import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.node import BareNode, Driver, Volume
 from tests.e2e.vault.engines import allow, enable_kv, jwt_role, put_kv
-from tests.e2e.vault.server import VaultServer
+from tests.e2e.vault.server import VaultServer, running_server
 from tests.e2e.vault.tokens import TokenSigner
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
@@ -29,6 +29,7 @@ ROTATING = (
 ORDERS = {"username": "shop", "password": "Hello!", "port": "5432"}
 MAIL = "smtp:\n  hosts: [mail.example.com]\n  password: secret\n"
 ADDRESS = "https://vault.example.com:8200"
+REPLICA = "https://replica.example.com:8200"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -50,6 +51,36 @@ async def shop(vault: VaultServer, signer: TokenSigner) -> VaultServer:
     for audience in PRODUCTS:
         await jwt_role(vault, f"shop-{audience}", "shop", mount="kubernetes", audience=audience)
     return vault
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def replica(
+    shop: VaultServer, signer: TokenSigner, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[VaultServer]:
+    """Run a second server, and create the namespace `team` of the first one."""
+    folder = tmp_path_factory.mktemp("replica") / "server"
+    async with running_server(folder, authority=shop.authority) as server:
+        await shop.write("sys/namespaces/team", {})
+        for vault, namespace in ((shop, "team"), (server, "")):
+            await enable_kv(vault, "secret", version=2, namespace=namespace)
+            data = {"data": {"password": f"of {namespace or 'replica'}"}}
+            await vault.write("secret/data/db", data, namespace=namespace)
+            policy = {"policy": 'path "secret/*" { capabilities = ["read"] }'}
+            await vault.write("sys/policies/acl/shop", policy, namespace=namespace)
+            await vault.write("sys/auth/kubernetes", {"type": "jwt"}, namespace=namespace)
+            key = {"jwt_validation_pubkeys": [signer.public_key]}
+            await vault.write("auth/kubernetes/config", key, namespace=namespace)
+            for audience in PRODUCTS:
+                role = {
+                    "role_type": "jwt",
+                    "bound_subject": "system:serviceaccount:shop:web",
+                    "user_claim": "sub",
+                    "bound_audiences": [audience],
+                    "token_policies": ["shop"],
+                }
+                path = f"auth/kubernetes/role/shop-{audience}"
+                await vault.write(path, role, namespace=namespace)
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -165,3 +196,27 @@ async def test_missing_objects_are_left_out_until_they_exist(
     finally:
         await put_kv(shop, "secret/data/db", password="Hello!")
         await driver.stop()
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+async def test_one_volume_has_secrets_of_several_vaults(
+    node: BareNode,
+    driver: Driver,
+    shop: VaultServer,
+    replica: VaultServer,
+    signer: TokenSigner,
+    product: str,
+) -> None:
+    """A namespace of the same server, and another server."""
+    spec = spec_of("several-vaults", product, shop)
+    objects = spec["parameters"]["objects"].replace(REPLICA, replica.address)
+    spec["parameters"]["objects"] = objects.replace("shop-reader", f"shop-{product}")
+    node.put_class("several", spec)
+    volume = volume_of(node, "several", signer, product)
+    await driver.publish(volume)
+    assert contents(volume) == {
+        "db-password": b"Hello!",
+        "team-password": b"of team",
+        "replica-password": b"of replica",
+    }
+    await driver.unpublish(volume)
