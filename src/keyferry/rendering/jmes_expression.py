@@ -64,6 +64,7 @@ def parse_expression(expression: str) -> Any:
         tree = compile_expression(expression).parsed
         growth, depth = _growth(tree)
         unknown = _unknown_function(tree)
+        has_reference = _has_stray_reference(tree)
     except (JMESPathError, ValueError, RecursionError) as error:
         place = getattr(error, "lex_position", None)
         where = "" if place is None else f" at character {place + 1}"
@@ -75,6 +76,11 @@ def parse_expression(expression: str) -> Any:
         question = f"Did you mean {close[0]}? " if close else ""
         problem = f"'{shown}': there is no function {excerpt(unknown)}"
         raise ClassInvalidError(problem, question + _LANGUAGE)
+    if has_reference:
+        raise ClassInvalidError(
+            f"'{shown}' has an expression with & where a value is needed",
+            f"Only these functions take one: {', '.join(sorted(_TAKE_REFERENCES))}. {_LANGUAGE}",
+        )
     if depth > MAX_DEPTH:
         raise ClassInvalidError(f"'{shown}' is nested too deeply", "Write a shorter expression.")
     if growth > MAX_GROWTH:
@@ -248,6 +254,17 @@ def _unknown_function(node: Any) -> str:
     if node["type"] == "function_expression" and node["value"] not in _Functions.FUNCTION_TABLE:
         return str(node["value"])
     return next(filter(None, map(_unknown_function, _children(node))), "")
+
+
+_TAKE_REFERENCES = frozenset({"map", "max_by", "min_by", "sort_by"})
+
+
+def _has_stray_reference(node: Any, *, is_allowed: bool = False) -> bool:
+    """Return whether `&expression` occurs elsewhere than as an argument of these functions."""
+    if node["type"] == "expref" and not is_allowed:
+        return True
+    takes = node["type"] == "function_expression" and node["value"] in _TAKE_REFERENCES
+    return any(_has_stray_reference(child, is_allowed=takes) for child in _children(node))
 
 
 def _children(node: Any) -> list[Any]:

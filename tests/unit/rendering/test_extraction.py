@@ -222,3 +222,12 @@ def test_a_failure_does_not_hide_other_values() -> None:
     assert "finds nothing" in done[0].problem
     assert "Correct the path of jmesPath, or the value in the vault." == done[0].remedy
     assert (b"1",) == done[1].values
+
+
+@pytest.mark.parametrize("expression", ["&a", "[&a]", "{k: &a}", "a || &b", "to_array(&a)"])
+def test_reference_to_an_expression_is_no_value(expression: str) -> None:
+    """It is an argument of some functions."""
+    with pytest.raises(ClassInvalidError, match="where a value is needed"):
+        check_expression(expression)
+    check_expression("sort_by(@, &a)")
+    check_expression("map(&a.b, @)")
