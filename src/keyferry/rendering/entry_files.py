@@ -110,7 +110,8 @@ class EntryFiles:
         )
         if options.default is not None:
             contents = options.default.encode(errors="replace")
-            self.add(label, replace(file, contents=contents), options, suffix=suffix)
+            default = replace(file, contents=contents)
+            self.add(f"default of {label}", default, options, suffix=suffix)
         return ObjectVersion(object_id, MISSING_VERSION)
 
 

@@ -174,6 +174,14 @@ async def test_object_that_was_read_by_a_failed_mount_is_not_delivered(world: Wo
     assert [missing["object"], missing["outcome"]] == ["secret/missing", "not-found"]
 
 
+async def test_missing_optional_object_is_recorded_as_not_found(world: World) -> None:
+    """The mount succeeds, and the other object is delivered."""
+    world.write_class(entry(), entry("missing", optional="true"))
+    read, missing = await world.publish()
+    assert [read["object"], read["outcome"]] == ["secret/db-password", "delivered"]
+    assert [missing["object"], missing["outcome"]] == ["secret/missing", "not-found"]
+
+
 async def test_identity_without_a_token_has_one_record_without_an_object(world: World) -> None:
     """However many objects the SecretProviderClass lists."""
     stranger = "33333333-0000-4000-8000-000000000003"

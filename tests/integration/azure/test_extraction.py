@@ -77,6 +77,14 @@ async def test_yaml_is_not_guessed(vault: DevVault, provider: AzureProvider) -> 
     assert "If it is YAML, set yaml: true." in message
 
 
+async def test_a_default_that_cannot_be_read_is_named(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """It is in the SecretProviderClass, and not in the vault."""
+    message = await failure(provider, entry("nowhere", default="{", jmesPath=[PASSWORD]))
+    assert "default of secret nowhere: the value is not JSON" in message
+
+
 async def test_an_encoded_document_is_decoded_before(
     vault: DevVault, provider: AzureProvider
 ) -> None:
