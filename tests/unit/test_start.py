@@ -10,7 +10,7 @@ import pytest
 
 from keyferry_devvault.storage.data import DevVaultData
 
-LATER = ("httpcore2", "anyio", "cryptography", "azure", "keyferry_devvault", "joserfc")
+LATER = ("httpcore2", "anyio", "cryptography", "azure", "keyferry_devvault", "joserfc", "jmespath")
 """For other commands, for one kind of object, or replaced by something cheaper."""
 
 
