@@ -43,11 +43,13 @@ class Node:
         vault: of the secrets.
         folder: its data.
         ahead: seconds that the clocks of the node are ahead.
+        elsewhere: the names that are read from the vault `fabrikam`, too.
     """
 
     vault: DevVault
     folder: Path
     ahead: float = 3600.0
+    elsewhere: tuple[str, ...] = ()
     provider: AzureProvider | None = None
     fetcher: Fetcher | None = None
 
@@ -59,6 +61,15 @@ class Node:
     ) -> MountResult:
         """The content of the volume of a pod."""
         entries = [{"objectName": name, "objectType": "secret"} for name in names or NAMES]
+        entries += [
+            {
+                "objectName": name,
+                "objectType": "secret",
+                "objectAlias": f"fabrikam/{name}",
+                "keyvaultName": "fabrikam",
+            }
+            for name in self.elsewhere
+        ]
         attributes = {
             POD_NAME: pod,
             POD_NAMESPACE: "shop",
@@ -234,3 +245,20 @@ async def test_mount_from_the_cache_reports_the_age_of_its_content(tmp_path: Pat
         node.ahead += INTERVAL
         fresh = await node.mount(Purpose.FIRST, "c")
         assert 0.0 == fresh.oldest_content_age
+
+
+async def test_each_of_several_vaults_is_revalidated_by_a_list_of_its_own(tmp_path: Path) -> None:
+    """A changed secret is read again, and that of the same name in the other vault is not."""
+    async with node_of(tmp_path, "get", "list") as node:
+        for name in NAMES:
+            node.vault.set_secret("fabrikam", name, f"other-{name}")
+        node.vault.grant("fabrikam", MI, "get", "list")
+        node.elsewhere = tuple(NAMES)
+        await node.mount()
+        assert [(2, 0)] * 3 == [await node.refresh() for _ in range(3)]
+        clock = lambda: int(node.wall())  # noqa: E731 - the vault's clock agrees with the node's
+        with DevVaultData(tmp_path / "devvault", wall_time=clock) as data:
+            data.secrets.set("fabrikam", NAMES[0], "changed")
+        assert (2, 1) == await node.refresh()
+        files = {file.path: file.contents for file in (await node.mount()).files}
+        assert (b"changed", NAMES[0].encode()) == (files[f"fabrikam/{NAMES[0]}"], files[NAMES[0]])
