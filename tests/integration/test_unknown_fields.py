@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.content import FileOwner, ObjectVersion, SecretFile
+from keyferry.content import FileOwner, MissingObject, ObjectVersion, SecretFile
 from keyferry.driver.external_provider import ExternalProvider
 from keyferry.net.grpc_server import serving_grpc
 from keyferry.net.sockets import parse_endpoint
@@ -212,6 +212,26 @@ async def test_provider_behind_a_socket_logs_that_owners_are_lost(tmp_path: Path
     assert 'spc="shop/app"' in line
     assert "files=db" in line.replace('"', "")
     assert "canary-21c9" not in log.getvalue()
+
+
+async def test_provider_behind_a_socket_logs_what_is_missing(tmp_path: Path) -> None:
+    """Once, as long as it does not change: the protocol has versions, and no reasons."""
+    endpoint = parse_endpoint(f"unix://{tmp_path}/vault.sock")
+    provider = ScriptedProvider()
+    missing = MissingObject("db", ("db",), "it is disabled")
+    version = ObjectVersion("db", "missing")
+    provider.returns(MountResult((version,), missing=(missing,)))
+    add = partial(add_provider, provider=provider, name="vault")
+    caller = ExternalProvider("vault", tmp_path / "vault.sock", max_receive_bytes=1 << 22)
+    attributes = {"secretProviderClass": "app", f"{KUBELET_PREFIX}pod.namespace": "shop"}
+    with captured_log() as log:
+        async with serving_grpc(endpoint, add):
+            results = [await caller.mount(MountCall(attributes)) for _ in range(2)]
+            await caller.close()
+    assert [(version,), (version,)] == [result.versions for result in results]
+    (line,) = [line for line in log.getvalue().splitlines() if "objects are missing" in line]
+    assert 'spc="shop/app"' in line
+    assert "db (it is disabled)" in line
 
 
 @pytest.fixture

@@ -170,6 +170,7 @@ class _ProviderServicer:
             await self._log_unknown_fields(call)
             result = await self._mount(call)
             self._log_expiries(result)
+            self._log_missing(call, result)
             _log_owners(call, result)
             return encode_result(result)
         except Exception as error:  # noqa: BLE001  (process boundary)
@@ -222,6 +223,15 @@ class _ProviderServicer:
                 expiry, self._clock.monotonic()
             ):
                 _log.warning(expiry.warning(now))
+
+    def _log_missing(self, call: MountCall, result: MountResult) -> None:
+        """Log which optional objects are missing, which the protocol cannot carry."""
+        if not result.missing:
+            return
+        spc = ObjectName(call.tenant, call.attributes.get(SPC_ATTRIBUTE, ""))
+        if self._deduplicator.should_notify((spc, result.missing), self._clock.monotonic()):
+            named = ", ".join(f"{each.id} ({each.explanation})" for each in result.missing)
+            _log.warning("optional objects are missing", spc=spc, objects=named)
 
     async def version(self, _: wire.VersionRequest, context: Context) -> wire.VersionResponse:
         try:
