@@ -176,6 +176,8 @@ def test_what_an_expression_can_cost_is_limited() -> None:
         one("|".join(["[@,@][]"] * 6), value)
     with pytest.raises(ObjectUnusableError, match="takes more than 300000 steps"):
         extract(ExtractionRequest(value, ("length(sort(@))",) * 20))
+    with pytest.raises(ObjectUnusableError, match="takes more than 300000 steps"):
+        extract(ExtractionRequest(b"[[" + value + b"]]", ("length(to_string(@))",) * 50))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,7 @@ def test_what_an_expression_can_cost_is_limited() -> None:
 )
 def test_texts_that_functions_make_are_limited(expression: str) -> None:
     """A separator that is repeated, and quotes of quotes, which double."""
-    value = b'{"text": "' + b'\\"' * 10_000 + b'", "list": [' + b'"a",' * 3000 + b'"a"]}'
+    value = b'{"text": "' + b'\\"' * 300_000 + b'", "list": [' + b'"a",' * 3000 + b'"a"]}'
     with pytest.raises(ObjectUnusableError, match="makes a text of more than 1048576 characters"):
         one(expression, value)
 
