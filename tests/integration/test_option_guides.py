@@ -72,6 +72,14 @@ def test_commands_of_optional_objects(tmp_path: Path) -> None:
     assert "\nonunmounted" in output  # of `cat`, without a newline
 
 
+def test_commands_of_templates(tmp_path: Path) -> None:
+    """The files are those that the page shows."""
+    output = run_laptop_commands(tmp_path, "templates")
+    page = (GUIDES / "templates.md").read_text()
+    (shown,) = [block for block in page.split("```text\n") if block.startswith("spring.")]
+    assert shown.partition("\n```")[0] in output
+
+
 def test_commands_of_environment_variables(tmp_path: Path) -> None:
     """The file has the names and values that the page shows, and so has `keyferry run`."""
     output = run_laptop_commands(tmp_path, "environment-variables")

@@ -90,6 +90,7 @@ PARSER_HOMES = (
     "keyferry.formats.certs",
     "keyferry.providers.key_jobs",
     "keyferry.driver.secrets.secret_data",
+    "keyferry.rendering.template_filters",
 )
 """Where functions that parse keys and certificates are called: they run in a parser process."""
 

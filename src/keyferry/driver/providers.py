@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from keyferry.driver.external_provider import CONNECT_SECONDS, ExternalProvider
+from keyferry.driver.publish.derivation import derived_names
 from keyferry.driver.volumes.volume_events import VolumeRemoved
 from keyferry.errors import (
     AuthorError,
@@ -128,11 +129,12 @@ class Providers:
             AuthorError: the provider is built in, and the parameters are invalid.
         """
         try:
-            return await self._built_in.named_files(name, parameters)
+            found = await self._built_in.named_files(name, parameters)
         except AuthorError:
             if name in self._built_in.names:
                 raise
-            return ()
+            found = ()
+        return found + derived_names(found, parameters)
 
     async def unknown_fields(self, name: str, check: FieldCheck) -> tuple[UnknownField, ...]:
         """Return the fields that have no effect; none for an external provider.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyferry.content import FileOwner  # noqa: TC001 (msgspec)
 from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.go_values import parse_duration
 from keyferry.formats.volume_paths import path_problem
@@ -21,11 +22,11 @@ from keyferry.rendering.fields import (
     scalar_text,
 )
 from keyferry.rendering.object_options import NO_DEFAULTS, ObjectDefaults, parse_on_missing
+from keyferry.rendering.templates import parse_template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from keyferry.content import FileOwner
     from keyferry.formats.yaml_text import YamlNode
 
 MAX_ENV_NAME = 128
@@ -235,6 +236,7 @@ def _template(node: YamlNode, index: int) -> TemplateOptions:
             raise ClassInvalidError(f"path '{excerpt(path)}' {problem}", "Choose another path.")
         if template is None:
             raise ClassInvalidError("template is missing", "Write it below template: |.")
+        parse_template(template)
         return TemplateOptions(
             path,
             template,

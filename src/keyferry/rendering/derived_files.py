@@ -5,16 +5,33 @@ It reads content of a tenant, so it runs as a parse job.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.content import SecretFile  # noqa: TC001 (msgspec)
-from keyferry.errors import MountLimitError
-from keyferry.rendering.class_options import EnvFileOptions  # noqa: TC001 (msgspec)
-from keyferry.rendering.env_file import MAX_FILE_BYTES, env_file, variable_names
+from keyferry.content import FileLimit, SecretFile
+from keyferry.errors import (
+    ClassInvalidError,
+    MountLimitError,
+    ObjectUnusableError,
+    excerpt,
+    prefixed,
+)
+from keyferry.formats.volume_paths import path_conflict
+from keyferry.rendering.class_options import (  # noqa: TC001 (msgspec)
+    EnvFileOptions,
+    TemplateOptions,
+)
+from keyferry.rendering.env_file import MAX_FILE_BYTES, common_access, env_file, variable_names
+from keyferry.rendering.templates import (
+    expression_of,
+    missing_name_error,
+    parse_template,
+    render_template,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from keyferry.rendering.class_options import VolumeOptions
 
@@ -27,11 +44,15 @@ class DerivedFilesRequest:
         files: the files that others are made from.
         absent: paths of files that optional objects would have, and folders of them.
         env_file: the file with environment variables; None without one.
+        sources: the files that templates use.
+        templates: those whose files exist.
     """
 
     files: tuple[SecretFile, ...]
     absent: tuple[str, ...]
     env_file: EnvFileOptions | None = None
+    sources: tuple[SecretFile, ...] = ()
+    templates: tuple[TemplateOptions, ...] = ()
 
 
 def derived_files_request(
@@ -52,8 +73,10 @@ def derived_files_request(
     if not options.derives_files:
         return None
     absent = tuple(absent)
+    templates, names_used = _possible_templates(files, options, absent)
+    sources = tuple(file for file in files if file.path in names_used)
     if options.env_file is None:
-        return DerivedFilesRequest((), absent)
+        return DerivedFilesRequest((), absent, None, sources, templates)
     names = variable_names([file.path for file in files], options.env_file, absent)
     chosen = tuple(file for file in files if file.path in names)
     size = sum(len(file.contents) for file in chosen)
@@ -64,7 +87,7 @@ def derived_files_request(
             "Leave large files out of it: write 'FILE: \"\"' below envNames: |.",
         )
     left_out = tuple(path for path, name in options.env_file.names if not name)
-    return DerivedFilesRequest(chosen, (*absent, *left_out), options.env_file)
+    return DerivedFilesRequest(chosen, (*absent, *left_out), options.env_file, sources, templates)
 
 
 def derive_files(request: DerivedFilesRequest) -> tuple[SecretFile, ...]:
@@ -73,7 +96,80 @@ def derive_files(request: DerivedFilesRequest) -> tuple[SecretFile, ...]:
     Raises:
         KeyferryError: a name or a value is impossible.
     """
-    derived: list[SecretFile] = []
+    derived = _from_templates(request)
     if request.env_file is not None:
         derived.append(env_file(request.files, request.env_file, request.absent))
     return tuple(derived)
+
+
+def _possible_templates(
+    files: Sequence[SecretFile], options: VolumeOptions, absent: tuple[str, ...]
+) -> tuple[tuple[TemplateOptions, ...], frozenset[str]]:
+    """Return the templates whose files all exist, and the paths of these files.
+
+    A template that needs a missing optional object is left out.
+
+    Raises:
+        ClassInvalidError: a template is invalid, or names a file that cannot exist.
+    """
+    paths = frozenset(file.path for file in files)
+    own = frozenset(each.path for each in options.templates)
+    _check_paths(paths, options)
+    possible: list[TemplateOptions] = []
+    used: set[str] = set()
+    for each in options.templates:
+        with _about(each):
+            template = parse_template(each.template)
+            lost = template.names - paths
+            for name in sorted(lost):
+                if name in own:
+                    raise ClassInvalidError(
+                        f"'{excerpt(name)}' is itself made by a template",
+                        "Use the files of objects.",
+                    )
+                if not any(name == one or name.startswith(f"{one}/") for one in absent):
+                    raise missing_name_error(expression_of(template, name), paths)
+        if not lost:
+            possible.append(each)
+            used |= template.names
+    return tuple(possible), frozenset(used)
+
+
+def _check_paths(paths: frozenset[str], options: VolumeOptions) -> None:
+    derived = [each.path for each in options.templates]
+    derived += [options.env_file.path] if options.env_file else []
+    clash = path_conflict([*paths, *derived])
+    if clash is not None:
+        first, second = map(excerpt, clash)
+        problem = f"two files have the path '{first}', one of them from templates or envFile"
+        if first != second:
+            problem = f"'{first}' would be a file and the folder of '{second}'"
+        raise ClassInvalidError(problem, "Choose another path in templates or envFile.")
+
+
+def _from_templates(request: DerivedFilesRequest) -> list[SecretFile]:
+    contents = {file.path: file.contents for file in request.sources}
+    made: list[SecretFile] = []
+    limit = FileLimit()
+    for each in request.templates:
+        with _about(each):
+            template = parse_template(each.template)
+            sources = [file for file in request.sources if file.path in template.names]
+            mode, owner = common_access(sources)
+            file = SecretFile(
+                each.path,
+                mode if each.mode is None else each.mode,
+                render_template(template, contents),
+                each.owner or owner,
+            )
+            made.append(limit.add(file))
+    return made
+
+
+@contextmanager
+def _about(template: TemplateOptions) -> Iterator[None]:
+    """Begin the errors of the block with the template."""
+    try:
+        yield
+    except (ClassInvalidError, ObjectUnusableError) as error:
+        raise prefixed(f"template '{excerpt(template.path)}'", error) from None

@@ -66,7 +66,7 @@ def env_file(
             f" at most {MAX_FILE_BYTES}",
             "Leave large files out of it: write 'FILE: \"\"' below envNames: |.",
         )
-    mode, owner = _access(chosen)
+    mode, owner = common_access(chosen)
     return SecretFile(options.path, mode, contents, owner)
 
 
@@ -154,7 +154,7 @@ def _value_problem(value: bytes) -> str | None:
     return None
 
 
-def _access(files: Sequence[SecretFile]) -> tuple[int, FileOwner | None]:
+def common_access(files: Sequence[SecretFile]) -> tuple[int, FileOwner | None]:
     """Return the permission bits and the owner of a file with the content of `files`."""
     mode = reduce(and_, (file.mode for file in files), _DEFAULT_MODE)
     owners = {file.owner for file in files}

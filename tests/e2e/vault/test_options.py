@@ -42,6 +42,7 @@ async def shop(vault: VaultServer, signer: TokenSigner) -> VaultServer:
     await put_kv(vault, "secret/data/db", password="Hello!")
     await put_kv(vault, "secret/data/api", key="two\nlines")
     await put_kv(vault, "secret/data/tls", bundle="it's a file")
+    await put_kv(vault, "secret/data/login", user="shop", password="p&ss")
     await put_kv(vault, "secret/data/orders", **ORDERS)
     await put_kv(vault, "secret/data/mail", settings=MAIL)
     await allow(vault, "shop", "secret/data/+")
@@ -218,5 +219,26 @@ async def test_one_volume_has_secrets_of_several_vaults(
         "db-password": b"Hello!",
         "team-password": b"of team",
         "replica-password": b"of replica",
+    }
+    await driver.unpublish(volume)
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+async def test_files_are_made_from_templates(
+    node: BareNode, driver: Driver, shop: VaultServer, signer: TokenSigner, product: str
+) -> None:
+    """From the keys of one secret, which is read once."""
+    node.put_class("templates", spec_of("templates", product, shop))
+    volume = volume_of(node, "templates", signer, product)
+    await driver.publish(volume)
+    assert contents(volume) == {
+        "db/password": b"p&ss",
+        "db/user": b"shop",
+        ".pgpass": b"db:5432:shop:shop:p&ss\n",
+        "application.properties": (
+            b"spring.datasource.url=jdbc:postgresql://db:5432/shop\n"
+            b"spring.datasource.username=shop\nspring.datasource.password=p&ss\n"
+        ),
+        "url": b"postgresql://shop:p%26ss@db/shop",
     }
     await driver.unpublish(volume)

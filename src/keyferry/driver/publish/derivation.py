@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 from keyferry.aio.jobs import ParseJob
 from keyferry.content import SecretFile
+from keyferry.providers.api import NamedFile
+from keyferry.rendering.class_options import parse_volume_options
 from keyferry.rendering.derived_files import (
     DerivedFilesRequest,
     derive_files,
     derived_files_request,
 )
+from keyferry.rendering.templates import parse_template
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from keyferry.aio.jobs import JobRunner
     from keyferry.content import MissingObject
@@ -28,6 +31,40 @@ DERIVED_FILES = ParseJob(
     limit_remedy="Use fewer or smaller objects in them.",
 )
 """Makes files of a volume from its other files."""
+
+
+def derived_names(
+    names: Sequence[NamedFile], parameters: Mapping[str, str]
+) -> tuple[NamedFile, ...]:
+    """Return the names of the files that are made from others.
+
+    Args:
+        names: of the files of objects.
+        parameters: of the SecretProviderClass.
+
+    Raises:
+        ClassInvalidError: an option is malformed.
+    """
+    options = parse_volume_options(parameters)
+    if not options.derives_files:
+        return ()
+    optional = [name for name in names if name.optional]
+    found = [
+        NamedFile(
+            each.path,
+            frozenset(),
+            "a template",
+            any(
+                name.means(used)
+                for used in parse_template(each.template).names
+                for name in optional
+            ),
+        )
+        for each in options.templates
+    ]
+    if options.env_file is not None:
+        found.append(NamedFile(options.env_file.path, frozenset(), "envFile"))
+    return tuple(found)
 
 
 async def with_derived_files(
