@@ -183,6 +183,8 @@ ROTATION = (
     azure(
         "rotationPollInterval is misspelt", _parameters("rotationPollinterval: 6h"), is_warning=True
     ),
+    Mistake("Nothing is named for a refresh", "refresh"),
+    Mistake("A refresh without a kubeconfig", "refresh web -n shop"),
 )
 
 ENVIRONMENT = (

@@ -57,7 +57,8 @@ def load_config(
     raise StoreError(
         "no Kubernetes API is configured: no --kubeconfig, no service account of a pod"
         f" and no {default}",
-        "Run in a pod, set --kubeconfig, or set --manifests to use a folder of YAML.",
+        "Set --kubeconfig, or run in a pod. keyferry driver can also use a folder of YAML: "
+        "--manifests.",
     )
 
 
