@@ -82,7 +82,7 @@ class MissingObject:
     @property
     def explanation(self) -> str:
         """Why it is missing, and what the volume has instead, for messages."""
-        return f"{self.reason}; its last content is kept" if self.kept else self.reason
+        return f"{self.reason}; the volume keeps its last content" if self.kept else self.reason
 
 
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024

@@ -134,6 +134,24 @@ async def test_repeated_mount_refreshes_to_a_new_version(tmp_path: Path, vault: 
     assert "second" == (tmp_path / "target/SECRET_1").read_text()
 
 
+async def test_repeated_mount_keeps_an_optional_object(tmp_path: Path, vault: DevVault) -> None:
+    """Also without a folder for Secrets, in which the last mount is recorded."""
+    spc, target = _class(tmp_path), tmp_path / "target"
+    spc.write_text(spc.read_text() + "        optional: true\n")
+    mount = ("mount", spc, target, "-q", "--dev-vault", tmp_path / "devvault")
+    assert 0 == (await run_cli(*mount)).exit_code
+    delete = ("devvault", "delete", "contoso", "db-password", "--data", tmp_path / "devvault")
+    assert 0 == (await run_cli(*delete)).exit_code
+    done = await run_cli(*mount[:3], *mount[4:])
+    assert 0 == done.exit_code
+    assert (
+        "warning: optional object secret/db-password is missing: secret db-password does not exist"
+        " in vault contoso; the volume keeps its last content\n"
+    ) in done.stderr
+    assert CANARY == (target / "SECRET_1").read_text()
+    await run_cli("unmount", target)
+
+
 async def test_watch_refreshes_until_interrupted_and_keeps_the_files(
     tmp_path: Path, vault: DevVault
 ) -> None:

@@ -43,8 +43,8 @@ async def test_object_that_disappears_is_kept_until_it_is_found(mount_home: Path
         assert {"a": b"1"} == await refresh(driver)
         assert {"secret/a": "v1"} == await driver.objects_in_status("web")
         lost = (
-            "optional objects of spc shop/web are missing: secret/a (secret a is disabled; its last"
-            " content is kept)"
+            "optional objects of spc shop/web are missing: secret/a (secret a is disabled; the"
+            " volume keeps its last content)"
         )
         assert [lost] == reported(driver)
     async with running_driver(mount_home, built_in=built_in, rotation_interval=INTERVAL) as driver:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.driver.publish.derivation import with_derived_files
-from keyferry.driver.publish.plan import Adopt, Mount, Refresh, Resume
+from keyferry.driver.publish.plan import Adopt, Mount, Refresh
 from keyferry.driver.publish.volume_content import VolumeContent, check_written_by_provider
 from keyferry.driver.request import check_attributes, mount_call
 from keyferry.driver.volumes.atomic_writer import NO_CHANGES, FileChanges
+from keyferry.driver.volumes.target_paths import parse_volume_path
 from keyferry.driver.volumes.volume_events import VolumePublished, VolumeRefreshed
 from keyferry.driver.volumes.volume_table import Volume
 from keyferry.errors import KeyferryError, StoreError
@@ -153,7 +154,7 @@ class ContentDelivery:
         if resolved.writes_files_itself:
             await self._operations.mount(Path(request.target_path), request.group)
         previous = volume.versions if volume else ()
-        known = None if isinstance(decision, Mount | Resume) else previous
+        known = None if isinstance(decision, Mount) or _is_of_another_pod(request) else previous
         result, file_changes = await self._fetch_and_write(
             request, spc, resolved, call, options=options, previous=known
         )
@@ -202,8 +203,8 @@ class ContentDelivery:
             resolved: its provider.
             call: of the provider.
             options: of the volume.
-            previous: the versions in the volume; None for one without content, or with content that
-                another pod or an unfinished publish left.
+            previous: the versions in the volume; None for one without content, or with content of
+                another pod.
         """
         target = Path(request.target_path)
         subject = subject_of(call, spc.provider, is_refresh=call.purpose is Purpose.REFRESH)
@@ -337,6 +338,12 @@ class ContentDelivery:
             check_attributes(request)
         call = mount_call(request, spc, Purpose.REFRESH if is_refresh else Purpose.FIRST)
         return replace(call, not_before=not_before)
+
+
+def _is_of_another_pod(request: PublishRequest) -> bool:
+    """Return whether the path of a volume names another pod, whose content it may have."""
+    path = parse_volume_path(request.target_path)
+    return path is not None and path.pod_uid != request.pod.uid
 
 
 def _log_published(

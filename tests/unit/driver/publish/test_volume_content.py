@@ -55,7 +55,9 @@ async def test_last_content_and_version_are_kept() -> None:
     done = await complete(Present(LAST, OTHER), previous="1")
     assert {LAST, OTHER} == set(done.files)
     assert ObjectVersion("secret/a", "1") in done.versions
-    assert ["it is disabled; its last content is kept"] == [m.explanation for m in done.missing]
+    assert ["it is disabled; the volume keeps its last content"] == [
+        m.explanation for m in done.missing
+    ]
 
 
 async def test_files_below_a_path_are_kept() -> None:
