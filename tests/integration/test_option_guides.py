@@ -103,3 +103,12 @@ def test_commands_of_several_vaults(tmp_path: Path) -> None:
     assert FILES_OF_SEVERAL_VAULTS in output
     shown = FILES_OF_SEVERAL_VAULTS.replace("shop/", "/tmp/shop/")
     assert shown in (GUIDES / "several-vaults.md").read_text()
+
+
+@pytest.mark.mounts
+def test_commands_of_select_objects(tmp_path: Path) -> None:
+    """The files of the objects that match are mounted."""
+    output = run_laptop_commands(tmp_path, "select-objects")
+    files = "  api  0644  3 bytes\n  db  0644  3 bytes\n"
+    assert files in output
+    assert files in (GUIDES / "select-objects.md").read_text()

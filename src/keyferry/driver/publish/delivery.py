@@ -23,6 +23,7 @@ from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.kubernetes.pod_status import VersionChange, version_changes
 from keyferry.providers.auditing import audited, subject_of
 from keyferry.rendering.class_options import parse_volume_options, refresh_interval_of
+from keyferry.rendering.selection import selects_objects
 from keyferry.resilience.call_context import Purpose
 from keyferry.telemetry.logs import get_logger
 
@@ -208,6 +209,8 @@ class ContentDelivery:
         """
         target = Path(request.target_path)
         subject = subject_of(call, spc.provider, is_refresh=call.purpose is Purpose.REFRESH)
+        if not resolved.writes_files_itself and previous is not None:
+            call, previous = await self._with_versions(call, request, previous)
         with audited(self._audit_log, subject, previous or (), clock=self._clock) as audit:
             try:
                 result = await resolved.mount(call)
@@ -233,6 +236,15 @@ class ContentDelivery:
                 target, request.group, files, tenant=tenant
             )
         return result, file_changes
+
+    async def _with_versions(
+        self, call: MountCall, request: PublishRequest, previous: Sequence[ObjectVersion]
+    ) -> tuple[MountCall, Sequence[ObjectVersion]]:
+        """Return the call with the versions in the volume, if `find` selects objects for it."""
+        if not selects_objects(call.attributes):
+            return call, previous
+        previous = previous or await self._recorded_versions(request)
+        return replace(call, current_versions=tuple(previous)), previous
 
     async def _recorded_versions(self, request: PublishRequest) -> Sequence[ObjectVersion]:
         """Return the versions in the pod status of a volume; none if it cannot be read."""

@@ -20,11 +20,12 @@ from keyferry.net.http_body import uncounted
 from keyferry.net.http_client import JsonRequest
 from keyferry.net.http_responses import ErrorResponse
 from keyferry.providers.azure.keyvault_errors import RequestContext, error_for_response
-from keyferry.providers.azure.objects import ObjectRef, ObjectType
+from keyferry.providers.azure.objects import ALL_OBJECTS, ObjectRef, ObjectType
 from keyferry.providers.azure.responses import (
     CertificateDocument,
     Content,
     KeyDocument,
+    ListedObject,
     ListedVersion,
     PageDocument,
     SecretDocument,
@@ -187,7 +188,7 @@ class KeyVault:
         updated: dict[str, int] = {}
         pages = 0
         async with aclosing(
-            self._pages(url, ObjectRef(type_, "*", ""), action, context)
+            self._pages(url, ObjectRef(type_, ALL_OBJECTS, ""), action, context)
         ) as documents:
             async for page in documents:
                 updated |= page.last_updated()
@@ -195,6 +196,20 @@ class KeyVault:
                 if pages == max_pages and page.next_link:
                     return None
         return updated
+
+    async def list_objects(
+        self, type_: ObjectType, context: CallContext
+    ) -> tuple[ListedObject, ...]:
+        """List all objects of one type, without their values."""
+        action = f"list the {_COLLECTIONS[type_]} of vault {self._context.vault}"
+        url = self._url_of_path(f"/{_COLLECTIONS[type_]}")
+        found: list[ListedObject] = []
+        with self._receiving() as count:
+            async for page in self._pages(url, ObjectRef(type_, ALL_OBJECTS, ""), action, context):
+                listed = page.objects()
+                count(LISTED_VERSION_BYTES * len(listed))
+                found += listed
+        return tuple(found)
 
     async def _pages(
         self, first_url: URL, ref: ObjectRef, action: str, context: CallContext

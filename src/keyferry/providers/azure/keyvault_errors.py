@@ -22,7 +22,7 @@ from keyferry.providers.azure.auth.identity import (
     identity_name,
     profile,
 )
-from keyferry.providers.azure.objects import ObjectRef, ObjectType
+from keyferry.providers.azure.objects import ALL_OBJECTS, ObjectRef, ObjectType
 from keyferry.providers.azure.versions import ObjectDisabledError
 
 if TYPE_CHECKING:
@@ -116,8 +116,9 @@ def _forbidden(response: ErrorResponse, ref: ObjectRef, context: RequestContext)
             f"Allow this network: az keyvault network-rule add --name {context.vault} "
             "--ip-address ADDRESS, or use a private endpoint.",
         )
+    action = f"list its {_NOUNS[ref.type]}s" if ref.name == ALL_OBJECTS else f"read {ref}"
     return AccessDeniedError(
-        f"vault {context.vault} does not let {identity_name(context.identity)} read {ref} (403)",
+        f"vault {context.vault} does not let {identity_name(context.identity)} {action} (403)",
         _grant_remedy(ref, context),
     )
 
@@ -134,11 +135,13 @@ _ROLES = {
 def _grant_remedy(ref: ObjectRef, context: RequestContext) -> str:
     about = profile(context.identity)
     option = "--spn" if about.client_id else "--object-id"
+    permissions = "get list" if ref.name == ALL_OBJECTS else "get"
     return (
         f'Assign a role: az role assignment create --role "{_ROLES[ref.type]}" --assignee '
         f"{about.assignee} --scope $(az keyvault show --name {context.vault} --query id "
         "--output tsv); with access policies instead of RBAC: az keyvault set-policy --name "
-        f"{context.vault} {option} {about.assignee} --{_NOUNS[ref.type]}-permissions get. "
+        f"{context.vault} {option} {about.assignee} --{_NOUNS[ref.type]}-permissions "
+        f"{permissions}. "
         "It takes effect after some minutes."
     )
 

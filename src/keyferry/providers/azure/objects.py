@@ -37,6 +37,7 @@ from keyferry.rendering.object_options import (
     ObjectOptions,
     parse_object_options,
 )
+from keyferry.rendering.selection import FIND, Selection, parse_selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
 
 MAX_HISTORY = 1000
 """The maximum number of versions of one object; larger values of a history are lowered to it."""
+
+
+ALL_OBJECTS = "*"
+"""The name of the objects of an entry with `find`, and of a list; no object has it."""
 
 
 class ObjectType(Enum):
@@ -115,6 +120,7 @@ class KeyVaultObject:
         entry_vault: the vault and identity that the entry names.
         source: the index of the source that has the object.
         vault: the name of its vault if the SecretProviderClass uses several; "" otherwise.
+        selection: of an entry with `find`, which has no name, and of the objects that it selects.
     """
 
     ref: ObjectRef
@@ -128,6 +134,12 @@ class KeyVaultObject:
     entry_vault: EntryVault = INHERITED
     source: int = 0
     vault: str = ""
+    selection: Selection | None = None
+
+    @property
+    def is_selector(self) -> bool:
+        """Whether it is an entry with `find`, whose objects are known only from the vault."""
+        return self.ref.name == ALL_OBJECTS
 
     def __str__(self) -> str:
         """Return a description for messages, with the vault if there are several."""
@@ -148,6 +160,8 @@ class KeyVaultObject:
     @property
     def file_paths(self) -> tuple[str, ...]:
         """The paths of all its files whose names are known before the mount."""
+        if self.is_selector:
+            return ()
         whole = () if self.options.expand_keys else self.paths
         suffixes = [path.removeprefix(self.path) for path in self.paths]
         inner = self.options.extracted_paths
@@ -273,11 +287,16 @@ def _build_object(entry: Entry, expiry_warning: float, defaults: ObjectDefaults)
         checked_format = _parse_format(format_, type_)
         checked_encoding = _parse_encoding(encoding, type_)
         _check_binary_format(checked_format, checked_encoding)
-        _check_path(path)
-        ref = ObjectRef(_parse_type(type_), _check_name(name), _parse_version(version))
+        fields = entry.fields.entries if entry.fields else {}
+        selection = parse_selection(fields, has_folder=False, refused=("objectName",))
+        if selection is None:
+            _check_path(path)
+            ref = ObjectRef(_parse_type(type_), _check_name(name), _parse_version(version))
+        else:
+            ref = ObjectRef(_parse_type(type_), ALL_OBJECTS, "")
         mode = _parse_mode(permission)
         warn_before = parse_expiry_warning(warning, default=expiry_warning)
-        options = parse_object_options(entry.fields.entries if entry.fields else {}, defaults)
+        options = parse_object_options(fields, defaults)
         _check_extraction(options, type_)
         entry_vault = parse_entry_vault(
             name=vault_name, url=url, tenant=tenant, client_id=client_id, location=entry.location
@@ -299,13 +318,14 @@ def _build_object(entry: Entry, expiry_warning: float, defaults: ObjectDefaults)
         warn_before,
         options,
         entry_vault,
+        selection=selection,
     )
 
 
 def _misspelled_field(entry: Entry, remedy: str) -> tuple[str, str]:
     """Return how an error continues if a required field is misspelled, and its remedy."""
     for field in ("objectName", "objectType"):
-        if not entry.string(field):
+        if not (entry.string(field) or FIND in entry.names):
             written, rename = correct_missing(OBJECT, (field,), entry.names, remedy)
             if written:
                 return written, rename
@@ -449,6 +469,8 @@ def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
 
 
 def _object_files(vault_object: KeyVaultObject) -> Iterator[NamedFile]:
+    if vault_object.is_selector:
+        return  # only the vault knows their names
     options = vault_object.options
     for index, path in enumerate(vault_object.paths):
         # The names of the object also refer to the newest version of its history.

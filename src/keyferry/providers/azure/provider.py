@@ -27,6 +27,7 @@ from keyferry.providers.azure.auth.token_sources import TokenEndpoints
 from keyferry.providers.azure.cloud_file import read_environment_file
 from keyferry.providers.azure.clouds import AzureCloud, EnvironmentFile, check_default_cloud
 from keyferry.providers.azure.content import materials, render_all
+from keyferry.providers.azure.find.expansion import expand, settle
 from keyferry.providers.azure.keyvault import KeyVault, KeyVaultTransport
 from keyferry.providers.azure.keyvault_errors import RequestContext, emulator_remedy
 from keyferry.providers.azure.params import bundle_options, parse_mount
@@ -38,6 +39,7 @@ from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.settings import ProviderSettings
 from keyferry.providers.sources.extracting import with_extracted_files
 from keyferry.providers.sources.opening import open_all
+from keyferry.providers.sources.selected import AbsentObjects
 from keyferry.resilience.cache_key import CacheKey
 from keyferry.resilience.revalidation import BulkRevalidator
 from keyferry.telemetry.logs import get_logger
@@ -119,6 +121,7 @@ class AzureProvider:
         self._restrictions = self._settings.restrictions
         self._class_files = ClassFiles(self._restrictions)
         self._parser = LargeInputParser()
+        self._absent_objects = AbsentObjects()
         self._emulator = emulator
         self._clock = clock or SystemClock()
         self._jobs = jobs or ThreadJobRunner()
@@ -163,7 +166,8 @@ class AzureProvider:
         return ()
 
     def volume_removed(self, target_path: str) -> None:
-        """Do nothing: Key Vault creates nothing for a volume."""
+        """Forget the volume: Key Vault creates nothing for it."""
+        self._absent_objects.forget(target_path)
 
     async def close(self) -> None:
         """Cancel token requests and close the connections."""
@@ -184,8 +188,10 @@ class AzureProvider:
         options = bundle_options(call.attributes, self._settings)
         cloud = await self._resolve_cloud(mount.cloud)
         opened = await self._open_sources(mount, cloud, call, recorder, budget=budget)
-        objects = mount.objects
-        outcomes = await fetch_from_sources(opened, map(request_for, objects))
+        expansion = await expand(mount.objects, opened)
+        outcomes = await fetch_from_sources(opened, map(request_for, expansion.objects))
+        expansion = settle(expansion, mount.objects, outcomes, call, self._absent_objects)
+        objects = expansion.objects
         parsed = await self._parse(materials(objects, outcomes, options), call.tenant)
         limit = budget.file_limit()
         rendered = render_all(
@@ -214,8 +220,9 @@ class AzureProvider:
             tenant=call.tenant,
             limit=limit,
         )
+        self._absent_objects.record(call, expansion.absent)
         return replace(
-            result,
+            expansion.added_to(result),
             oldest_content_age=max(vault.oldest_age for vault in vaults),
             accesses=recorder.accesses(),
             stale=self._stale_content(vaults),

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from keyferry.providers.access_recorder import VaultAccessRecorder
     from keyferry.providers.api import MountCall
     from keyferry.providers.azure.keyvault import KeyVault
-    from keyferry.providers.azure.objects import ObjectRef
-    from keyferry.providers.azure.responses import ListedVersion
+    from keyferry.providers.azure.objects import ObjectRef, ObjectType
+    from keyferry.providers.azure.responses import ListedObject, ListedVersion
     from keyferry.providers.azure.versions import FetchOutcome, ObjectRequest
     from keyferry.providers.mount_limits import MountBudget
     from keyferry.resilience.cache_key import IdentityKey
@@ -85,6 +85,7 @@ class CachedKeyVault:
         self._recorder = recorder
         self._budget = budget
         self._used_keys: set[CacheKey] = set()
+        self._last_updates: dict[ObjectType, Mapping[str, int]] = {}
         self.oldest_age = 0.0
         self.stale_age: float | None = None
 
@@ -99,7 +100,8 @@ class CachedKeyVault:
         self._used_keys.add(key)
         # A list contains only current versions, so a fixed version cannot be revalidated by it.
         revalidates = self._revalidator is not None and not ref.version
-        listing = CollectionListing(self._vault, key, ref.type)
+        known = self._last_updates.get(ref.type)
+        listing = CollectionListing(self._vault, key, ref.type, known)
         started = self.now()
         try:
             fetched: Fetched[TimestampedContent] = await self._budget.fetch(
@@ -128,6 +130,38 @@ class CachedKeyVault:
             seconds=self.now() - started,
         )
         return content
+
+    async def list_objects(self, type_: ObjectType) -> tuple[ListedObject, ...]:
+        """List all objects of one type, without their values.
+
+        A list that was requested for this mount also shows which cached objects are unchanged.
+        """
+        key = CacheKey(self._vault.netloc, self._identity, ("list objects", type_.value))
+        self._used_keys.add(key)
+        fetched = await self._budget.fetch(
+            lambda: self._fetcher.fetch(
+                key,
+                partial(self._vault.list_objects, type_),
+                purpose=self._purpose,
+                caller=self._caller,
+                size_of=_list_size,
+                volume=self._volume,
+                wanted=self._wanted,
+            )
+        )
+        listed = self._use(fetched)
+        self._budget.keep(listed, content_bytes=0, memory_bytes=_list_size(listed))
+        if fetched.result == "miss" and fetched.age == 0:
+            self._last_updates[type_] = {
+                each.name.lower(): each.properties.updated_at
+                for each in listed
+                if each.enabled and each.properties.updated_at is not None
+            }
+        return listed
+
+    def wall_time(self) -> float:
+        """Return the seconds since 1970."""
+        return self._clock.wall().timestamp()
 
     async def list_versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
         """List all versions of an object in the order of the vault; `ref.version` is ignored."""
@@ -183,6 +217,10 @@ class CachedKeyVault:
     def _cache_key(self, verb: str, ref: ObjectRef, *extra: str) -> CacheKey:
         resource = (verb, ref.type.value, ref.name, *extra)
         return CacheKey(self._vault.netloc, self._identity, resource)
+
+
+def _list_size(listed: Sequence[ListedObject]) -> int:
+    return LISTED_VERSION_BYTES * (1 + len(listed))
 
 
 def content_size(content: Content) -> int:

@@ -239,9 +239,32 @@ class CertificateDocument(_Document, rename="camel"):
         return replace(super().properties(), content_type=(props and props.content_type) or "")
 
 
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object in a list, without its value.
+
+    Attributes:
+        name: of the object.
+        enabled: whether its current version is enabled.
+        managed: whether it is the secret or the key of a certificate.
+        properties: as for the object.
+    """
+
+    name: str
+    enabled: bool
+    managed: bool
+    properties: Properties
+
+    def is_usable(self, now: float) -> bool:
+        """Return whether it is enabled and valid at a time, in seconds since 1970."""
+        begin, end = self.properties.not_before, self.properties.expires_at
+        return self.enabled and (begin is None or begin <= now) and (end is None or now < end)
+
+
 class _ListedItem(_Document, rename="camel"):
     id: str | None = None
     kid: str | None = None
+    managed: bool | None = None
 
 
 class PageDocument(msgspec.Struct, rename="camel"):
@@ -257,6 +280,22 @@ class PageDocument(msgspec.Struct, rename="camel"):
             VaultError: a version has no ID.
         """
         return tuple(_listed_version(item) for item in self.value or ())
+
+    def objects(self) -> tuple[ListedObject, ...]:
+        """Return the objects of this page, in its order.
+
+        Raises:
+            VaultError: an object has no ID.
+        """
+        return tuple(
+            ListedObject(
+                _version_from_id(item.kid or item.id, "id of a listed object"),
+                bool(item.attributes and item.attributes.enabled),
+                bool(item.managed),
+                item.properties(),
+            )
+            for item in self.value or ()
+        )
 
     def last_updated(self) -> dict[str, int]:
         """Return the last update of each enabled object of a list of objects.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError
+from keyferry.providers.azure.keyvault import MAX_PAGES
 from keyferry.providers.azure.revalidation_rules import (
     TimestampedContent,
     has_not_changed,
@@ -33,11 +34,14 @@ class CollectionListing:
         vault: sends the list requests.
         key: the cache key of any object in the list.
         type: the type of the objects.
+        known: the last updates by name in lower case, if the mount has just listed the objects;
+            None to list them.
     """
 
     vault: KeyVault
     key: CacheKey
     type: ObjectType
+    known: Mapping[str, int] | None = None
 
     @property
     def list_key(self) -> CacheKey:
@@ -52,7 +56,7 @@ class CollectionListing:
 
     def max_length(self, cached: int) -> int:
         """Return the maximum length in pages."""
-        return max_list_pages(cached)
+        return MAX_PAGES if self.known is not None else max_list_pages(cached)
 
     async def find_unchanged(
         self, cached: Mapping[CacheKey, TimestampedContent], context: CallContext, *, limit: int
@@ -62,8 +66,10 @@ class CollectionListing:
         Raises:
             ListRefusedError: the identity may not list these objects.
         """
+        updated: Mapping[str, int] | None = self.known
         try:
-            updated = await self.vault.list_last_updated(self.type, context, max_pages=limit)
+            if updated is None:
+                updated = await self.vault.list_last_updated(self.type, context, max_pages=limit)
         except (AccessDeniedError, ObjectNotFoundError) as error:
             raise ListRefusedError from error
         if updated is None:

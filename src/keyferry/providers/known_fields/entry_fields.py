@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 _NO_CONVERSION = "names and values are delivered as they are; remove it"
 FIND = FieldTable(
-    ("name", "tags"),
+    ("name", "path", "tags"),
     synonyms={
         **dict.fromkeys(("names", "regexp", "regex", "pattern"), "name"),
         **dict.fromkeys(("tag", "labels", "metadata"), "tags"),
+        **dict.fromkeys(("folder", "secretPath", "prefix"), "path"),
     },
     notes=dict.fromkeys(("conversionStrategy", "decodingStrategy"), _NO_CONVERSION),
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ from keyferry.rendering.object_options import (
     ObjectOptions,
     parse_object_options,
 )
+from keyferry.rendering.selection import Selection, parse_selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -106,6 +107,7 @@ class VaultObject:
         entry_vault: the vault and role that the entry names.
         source: the index of the source that has the secret.
         vault: the name of its vault if the SecretProviderClass uses several; "" otherwise.
+        selection: of an entry with `find`, which has no name, and of the objects that it selects.
     """
 
     name: str
@@ -118,6 +120,12 @@ class VaultObject:
     entry_vault: EntryVault = INHERITED
     source: int = 0
     vault: str = ""
+    selection: Selection | None = None
+
+    @property
+    def is_selector(self) -> bool:
+        """Whether it is an entry with `find`, whose objects are known only from the vault."""
+        return self.selection is not None and not self.name
 
     @property
     def id(self) -> str:
@@ -132,6 +140,8 @@ class VaultObject:
     @property
     def file_paths(self) -> tuple[str, ...]:
         """The paths of all its files whose names are known before the mount."""
+        if self.is_selector:
+            return ()
         whole = () if self.options.expand_keys else (self.name,)
         return (*whole, *self.options.extracted_paths)
 
@@ -159,7 +169,7 @@ def parse_objects(
     if not objects:
         problem = "objects is an empty list"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
-    names = [entry.name for entry in objects]
+    names = [entry.name for entry in objects if not entry.is_selector]
     paths = [path for entry in objects for path in entry.file_paths]
     if excess := count_problem(paths):
         raise ClassInvalidError(
@@ -215,6 +225,8 @@ class _Entry:
         key, method = self._text("secretKey"), self._text("method")
         permission, encoding = self._integer("filePermission"), self._text("encoding")
         arguments = self._arguments()
+        if (selection := self._selection()) is not None:
+            return self._selector(selection, key, permission, self._encoding(encoding))
         for field_name, value in (("objectName", name), ("secretPath", path)):
             if not value:
                 raise self._missing_error(field_name)
@@ -240,6 +252,30 @@ class _Entry:
             ),
             options=self._options(),
             entry_vault=self._entry_vault(),
+        )
+
+    def _selection(self) -> Selection | None:
+        fields = self.node.entries if isinstance(self.node, YamlMap) else {}
+        refused = ("objectName", "secretPath", "method", "secretArgs")
+        try:
+            selection = parse_selection(fields, has_folder=True, refused=refused)
+            return None if selection is None else _with_api_path(selection)
+        except ClassInvalidError as error:
+            raise self._error(error.problem, error.remedy) from None
+
+    def _selector(
+        self, selection: Selection, key: str, permission: int, encoding: ValueEncoding
+    ) -> VaultObject:
+        return VaultObject(
+            name="",
+            request=ReadRequest(ApiPath(selection.folder)),
+            key=key,
+            mode=permission or None,
+            encoding=encoding,
+            canonical_json=b"",
+            options=self._options(),
+            entry_vault=self._entry_vault(),
+            selection=selection,
         )
 
     def _entry_vault(self) -> EntryVault:
@@ -329,6 +365,46 @@ class _Entry:
         return ClassInvalidError(f"objects: {problem} ({self._location})", remedy)
 
 
+def _with_api_path(selection: Selection) -> Selection:
+    """Return the selection with its folder as an API path that secrets are read below."""
+    try:
+        path = parse_api_path(selection.folder)
+    except ValueError as error:
+        raise ClassInvalidError(f"find.path {error}", "Write it like secretPath.") from None
+    if path.query:
+        raise ClassInvalidError("find.path has a query", "Remove the '?' and what follows.")
+    folder = f"{path.path}/"
+    if "/data/" not in folder:
+        folder = folder.replace("/metadata/", "/data/", 1)
+    if selection.tags and "/data/" not in folder:
+        raise ClassInvalidError(
+            "find.tags is set, but find.path is not a path of KV version 2, and version 1 has no"
+            " metadata",
+            "Write find.path with data/ after the mount, or remove tags.",
+        )
+    return replace(selection, folder=folder.rstrip("/"))
+
+
+def selected_object(entry: VaultObject, name: str, path: str) -> VaultObject:
+    """Return an object that an entry with `find` selects.
+
+    Args:
+        entry: the entry.
+        name: of the secret in the folder.
+        path: of its file.
+    """
+    assert entry.selection is not None
+    secret_path = f"{entry.selection.folder}/{name}"
+    encoding = "" if entry.encoding is ValueEncoding.UTF8 else entry.encoding.value
+    texts = (path, secret_path, entry.key, "")
+    return replace(
+        entry,
+        name=path,
+        request=ReadRequest(ApiPath(secret_path)),
+        canonical_json=_canonical_json(texts, None, entry.mode or 0, encoding),
+    )
+
+
 def _canonical_json(
     texts: tuple[str, str, str, str], arguments: bytes | None, permission: int, encoding: str
 ) -> bytes:
@@ -363,7 +439,9 @@ def named_files(parameters: Mapping[str, str], product: Product = VAULT) -> tupl
         raise ClassInvalidError(f"objects is not set{written}", remedy)
     defaults = parse_object_defaults(parameters)
     objects = parse_objects(text, defaults=defaults, product=product)
-    return tuple(file for entry in objects for file in _object_files(entry))
+    return tuple(
+        file for entry in objects if not entry.is_selector for file in _object_files(entry)
+    )
 
 
 def _object_files(entry: VaultObject) -> Iterator[NamedFile]:

@@ -22,6 +22,7 @@ from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.restrictions import ClassRestrictions
 from keyferry.providers.sources.extracting import with_extracted_files
 from keyferry.providers.sources.opening import open_all
+from keyferry.providers.sources.selected import AbsentObjects
 from keyferry.providers.vault.auth.service_account_tokens import DisabledTokenRequester
 from keyferry.providers.vault.auth.session import VaultTransport
 from keyferry.providers.vault.auth.session_cache import SessionCache
@@ -38,6 +39,7 @@ from keyferry.providers.vault.privileges import (
 )
 from keyferry.providers.vault.product import OPENBAO, VAULT
 from keyferry.providers.vault.read.content import render_all
+from keyferry.providers.vault.read.expansion import expand, settle
 from keyferry.providers.vault.read.reader import (
     LeasedPathSet,
     ProviderServices,
@@ -134,6 +136,7 @@ class VaultProvider:
         self._product = product
         self._jobs = jobs or ThreadJobRunner()
         self._parser = LargeInputParser()
+        self._absent_objects = AbsentObjects()
         self._emulated = emulated
         self._mount_limits = mount_limits or MountLimits()
         self._https = https
@@ -217,6 +220,7 @@ class VaultProvider:
 
     def volume_removed(self, target_path: str) -> None:
         """Revoke in the background the leases that only this volume uses."""
+        self._absent_objects.forget(target_path)
         self.leases.volume_removed(target_path)
 
     async def close(self) -> None:
@@ -252,8 +256,11 @@ class VaultProvider:
             )
         self._hmac_key.refresh_in_background(call.purpose)
         opened = await self._open_sources(mount, call, recorder, budget)
-        objects = mount.objects
-        responses = await read_from_sources(opened, (entry.source_request for entry in objects))
+        expansion = await expand(mount.objects, opened, self._product)
+        requests = (entry.source_request for entry in expansion.objects)
+        responses = await read_from_sources(opened, requests)
+        expansion = settle(expansion, mount.objects, responses, call, self._absent_objects)
+        objects = expansion.objects
         limit = budget.file_limit()
         rendered = render_all(
             objects,
@@ -280,8 +287,9 @@ class VaultProvider:
             tenant=call.tenant,
             limit=limit,
         )
+        self._absent_objects.record(call, expansion.absent)
         return replace(
-            result,
+            expansion.added_to(result),
             oldest_content_age=max(reader.oldest_age for reader in readers.values()),
             accesses=recorder.accesses(),
             stale=self._stale_content(readers.values()),

@@ -150,10 +150,15 @@ _KV2_SUBPATHS = frozenset(
 )
 
 
+def _is_list(request: ReadRequest) -> bool:
+    return request.method == "GET" and request.path.query == "list=true"
+
+
 def policy_line(request: ReadRequest) -> str:
     """Return the policy rule that permits a request."""
     by_method = {"GET": '"read"', "LIST": '"list"', "DELETE": '"delete"'}
-    capabilities = by_method.get(request.method, '"create", "update"')
+    method = "LIST" if _is_list(request) else request.method
+    capabilities = by_method.get(method, '"create", "update"')
     return f'path "{request.path}" {{ capabilities = [{capabilities}] }}'
 
 
@@ -169,6 +174,7 @@ def _access_denied(
             f"{policy_line(replace(request, method='PUT'))}.",
         )
     verb = "read" if request.method == "GET" else "send"
+    verb = "list" if _is_list(request) else verb
     uses_token = isinstance(login.method, TokenLogin)
     check_token = f"Check that the token is still valid: {login.server.command} token lookup. "
     return AccessDeniedError(

@@ -1,0 +1,1 @@
+"""Selects objects of a vault by name and tags."""

@@ -1,0 +1,127 @@
+"""The objects that entries with `find` select, as all built-in providers see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from keyferry.content import MISSING_VERSION, MissingObject, ObjectVersion
+from keyferry.errors import ClassInvalidError, excerpt
+from keyferry.formats.bounded_dict import BoundedDict
+from keyferry.formats.volume_paths import count_problem, path_conflict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from keyferry.providers.api import MountCall, MountResult
+
+T = TypeVar("T")
+
+MAX_VOLUMES = 10_000
+_NOT_SELECTED = "find does not select it any more"
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion(Generic[T]):
+    """The objects of a mount, after `find` was evaluated.
+
+    Attributes:
+        objects: those that entries name, and those that `find` selects.
+        missing: optional entries that select nothing, and objects that the last refresh still
+            selected.
+        absent: the IDs of all objects in the volume that are not selected any more.
+    """
+
+    objects: tuple[T, ...]
+    missing: tuple[MissingObject, ...] = ()
+    absent: frozenset[str] = frozenset()
+
+    def added_to(self, result: MountResult) -> MountResult:
+        """Return `result` with what is missing."""
+        if not self.missing:
+            return result
+        known = {version.id for version in result.versions}
+        ids = dict.fromkeys(each.id for each in self.missing if each.id not in known)
+        versions = tuple(ObjectVersion(id_, MISSING_VERSION) for id_ in ids)
+        return replace(
+            result,
+            versions=result.versions + versions,
+            missing=result.missing + self.missing,
+        )
+
+
+class AbsentObjects:
+    """Remembers by volume which objects the last refresh did not select any more.
+
+    An object is removed from a volume when two refreshes in a row do not select it, so that one
+    incomplete list removes nothing. A new process has forgotten this, and removes nothing at first.
+    """
+
+    def __init__(self) -> None:
+        self._absent: BoundedDict[str, frozenset[str]] = BoundedDict(MAX_VOLUMES)
+
+    def kept(
+        self, volume: str, absent: Iterable[MissingObject], paths: Iterable[str]
+    ) -> tuple[MissingObject, ...]:
+        """Return those that are absent for the first time.
+
+        Args:
+            volume: the target path.
+            absent: the objects that are not selected any more.
+            paths: of the files of the other objects, which replace those of absent ones.
+        """
+        before, used = self._absent.get(volume, frozenset()), list(paths)
+        return tuple(
+            each
+            for each in absent
+            if each.keeps
+            and each.id not in before
+            and path_conflict([*used, *each.paths[:1]]) is None
+        )
+
+    def record(self, call: MountCall, absent: frozenset[str]) -> None:
+        """Record what a successful refresh of a volume did not select any more."""
+        if absent:
+            self._absent[call.target_path] = absent
+        else:
+            self.forget(call.target_path)
+
+    def forget(self, volume: str) -> None:
+        """Forget a volume that was removed."""
+        self._absent.pop(volume, None)
+
+
+def not_selected(
+    id_: str, paths: Sequence[str], *, keeps: bool, further_ids: Sequence[str] = ()
+) -> MissingObject:
+    """Return an object of a volume that is not selected any more."""
+    return MissingObject(id_, tuple(paths), _NOT_SELECTED, keeps, tuple(further_ids))
+
+
+def check_paths(named: Iterable[tuple[str, str]]) -> None:
+    """Check the paths of all files, after objects were selected.
+
+    Args:
+        named: the path of each file, and its object.
+
+    Raises:
+        ClassInvalidError: two files have one path, or there are too many.
+    """
+    pairs = list(named)
+    paths = [path for path, _ in pairs]
+    if excess := count_problem(paths):
+        raise ClassInvalidError(
+            f"objects, with those that find selects, {excess}", "Make find more specific."
+        )
+    clash = path_conflict(paths)
+    if clash is None:
+        return
+    first, second = clash
+    owners = [name for path, name in pairs if path in clash]
+    names = " and ".join(list(dict.fromkeys(owners))[:2])
+    problem = (
+        f"have the same file path '{excerpt(first)}'"
+        if first == second
+        else f"have paths that conflict: '{excerpt(first)}' is a folder in '{excerpt(second)}'"
+    )
+    raise ClassInvalidError(f"{names} {problem}", "Correct find or rewrite, or set another alias.")
