@@ -102,7 +102,7 @@ def choose(
 
     Raises:
         ClassInvalidError: there are too many, or a path is not valid.
-        ObjectMissingError: there is none.
+        ObjectMissingError: no object is selected.
     """
     found = sorted(set(names))
     if not found:
