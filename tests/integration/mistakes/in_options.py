@@ -244,6 +244,67 @@ VAULTS = (
     ),
 )
 
+TEMPLATES = (
+    azure(
+        "templates is a mapping", _parameters("templates: |", "  path: app.conf", "  template: x")
+    ),
+    azure("A template without a path", _parameters("templates: |", "  - template: x")),
+    azure("A template without a text", _parameters("templates: |", "  - path: app.conf")),
+    azure(
+        "A template names a file that does not exist",
+        _parameters(
+            "templates: |", "  - path: app.conf", "    template: 'password={{ password }}'"
+        ),
+    ),
+    azure(
+        "A filter is unknown",
+        _parameters(
+            "templates: |", "  - path: app.conf", "    template: '{{ db-password | upper }}'"
+        ),
+    ),
+    azure(
+        "A template has no end",
+        _parameters(
+            "templates: |", "  - path: app.conf", "    template: 'password={{ db-password'"
+        ),
+    ),
+    azure(
+        "A template of Go",
+        _parameters("templates: |", "  - path: app.conf", "    template: '{{ .db-password }}'"),
+    ),
+    azure(
+        "A template with a loop",
+        _parameters(
+            "templates: |", "  - path: app.conf", "    template: '{{ range . }}x{{ end }}'"
+        ),
+    ),
+    azure(
+        "A template in the file of an object",
+        _parameters("templates: |", "  - path: db-password", "    template: '{{ db-password }}'"),
+    ),
+    azure(
+        "Two templates in one file",
+        _parameters("templates: |", "  - {path: a, template: x}", "  - {path: a, template: y}"),
+    ),
+    azure(
+        "A filter without its argument",
+        _parameters(
+            "templates: |", "  - path: app.conf", "    template: '{{ db-password | indent }}'"
+        ),
+    ),
+    azure(
+        "A value is not Base64",
+        _parameters(
+            "templates: |", "  - path: app.conf", "    template: '{{ db-password | b64decode }}'"
+        ),
+    ),
+    azure(
+        "A field of a template is misspelt",
+        _parameters("templates: |", "  - {path: app.conf, template: x, filepermission: '0400'}"),
+        is_warning=True,
+    ),
+)
+
 OPTION_GROUPS: tuple[tuple[str, tuple[Mistake, ...]], ...] = (
     ("Optional objects", OPTIONAL),
     ("Keys of JSON and YAML", KEYS),
@@ -251,4 +312,5 @@ OPTION_GROUPS: tuple[tuple[str, tuple[Mistake, ...]], ...] = (
     ("Rotation of one SecretProviderClass", ROTATION),
     ("Environment variables", ENVIRONMENT),
     ("Several vaults", VAULTS),
+    ("Templates", TEMPLATES),
 )

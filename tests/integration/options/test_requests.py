@@ -129,3 +129,28 @@ async def test_history_with_extracted_files(node: OptionNode) -> None:
         "extracted/0": "second",
         "extracted/1": "s3cret",
     } == node.files("web")
+
+
+async def test_template_follows_optional_and_extracted_files(node: OptionNode) -> None:
+    """It is left out while an object is missing, and costs no request."""
+    text = "- path: app.conf\n  template: |-\n    {{ extracted }} {{ feature | json }}\n"
+    node.write(
+        "web",
+        secret_entry("document", jmesPath=JMES_PATH),
+        secret_entry("feature", optional=True),
+        secret={"conf": "app.conf"},
+        templates=text,
+    )
+    await node.publish("web")
+    assert {"document": DOCUMENT, "extracted": "s3cret"} == node.files("web")
+    assert node.secret("web") is None
+
+    node.set_secret("feature", "on")
+    await node.refresh("web")
+    assert 's3cret "on"' == node.files("web")["app.conf"]
+    assert {"conf": 's3cret "on"'} == node.secret("web")
+
+    node.vault.delete("contoso", "feature")
+    await node.refresh("web")
+    assert 's3cret "on"' == node.files("web")["app.conf"]
+    assert {"conf": 's3cret "on"'} == node.secret("web")
