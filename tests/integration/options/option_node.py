@@ -30,7 +30,7 @@ from tests.fakes.volume import read_through_links
 
 CLIENT = "11111111-0000-4000-8000-000000000001"
 INTERVAL = 120.0
-_LONGEST_PAUSE_SECONDS = 30.0
+_LONGEST_PAUSE_SECONDS = 10.0  # less than the lifetime of cached content
 DOCUMENT = {"database": {"user": "shop", "password": "s3cret"}, "port": 5432}
 JMES_PATH = [{"path": "database.password", "objectAlias": "extracted"}]
 TEXTS = {"document": json.dumps(DOCUMENT), "password": "s3cret", "greeting": "hello"}
