@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.compat.bao_contents import READER, BaoContents
 from tests.compat.cases import Case, kubernetes_secret, secret
@@ -22,7 +23,7 @@ CONTENTS = {"document": JSON, "text": YAML, "password": "s3cret", "shared": OF_T
 """Secrets of Key Vault; in OpenBao, secrets with the key `value`."""
 
 JMES_PATH = [{"path": "database.password", "objectAlias": "extracted"}]
-FIND = {"find": {"name": {"regexp": "^pass"}}, "maxObjects": 10}
+FIND: dict[str, Any] = {"find": {"name": {"regexp": "^pass"}}, "maxObjects": 10}
 TEMPLATES = "- path: derived\n  template: '{{ password }}'\n"
 NO_SUCH_OBJECT = ("SecretNotFound", "Code: 404")
 NO_NAME = ("objectName:, objectVersion:: file name must not be empty", 'couldn\'t read secret ""')
@@ -61,7 +62,7 @@ class OptionCase:
         objects = [
             entry(name, f"kv2/data/{name}", "value", **fields)
             if name
-            else {"secretPath": "kv2/metadata", **fields}
+            else {**fields, "find": {**FIND["find"], "path": "kv2/data"}}
             for name, fields in self.entries
         ]
         return Case(
@@ -189,11 +190,6 @@ OPTION_ROWS = (
         (
             OptionCase("find", [("", FIND)], says=NO_NAME),
             OptionCase("find-and-name", [*PASSWORD, ("", FIND)], says=NO_NAME),
-            OptionCase(
-                "find-what-exists",
-                [("", {**FIND, "secretPath": "kv2/data/password", "secretKey": "value"})],
-                says=(NO_NAME[0], "invalid path: must not be empty"),
-            ),
         ),
     ),
     OptionRow(
