@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError, ObjectNotFoundError
+from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError, ObjectMissingError
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import (
     POD_NAME,
@@ -254,6 +254,6 @@ async def test_missing_object_is_requested_once_for_all_pods(world: World) -> No
     """For a short time; each pod gets an error of its own."""
     bad = elsewhere(managed(), objects=managed().attributes["objects"].replace("db-", "no-"))
     errors = [await world.refusal(bad) for _ in range(5)]
-    assert {ObjectNotFoundError} == {type(error) for error in errors}
+    assert {ObjectMissingError} == {type(error) for error in errors}
     assert {1} == {error.full_problem.count("failed to mount objects") for error in errors}
     assert 1 == world.calls

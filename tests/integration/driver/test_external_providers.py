@@ -365,9 +365,9 @@ async def test_variables_of_files_of_an_external_provider_are_written(
 @pytest.mark.parametrize(
     ("parameters", "problem"),
     [
-        ({"envFile": "a"}, "envFile 'a' is also the path of an object"),
+        ({"envFile": "a"}, "two files have the path 'a', one of them from templates or envFile"),
         ({"envFile": ".env", "envNames": "b: B"}, "envNames names 'b', which is no file of the"),
-        ({"envFile": "a/b"}, "'a' would be both a file and the folder of 'a/b'"),
+        ({"envFile": "a/b"}, "'a' would be a file and the folder of 'a/b'"),
     ],
 )
 async def test_variables_that_do_not_fit_the_files_fail_the_mount(

@@ -84,7 +84,7 @@ async def _annotate(cluster: Cluster, kind: type[Resource], name: str, mark: str
     try:
         await cluster.api.json_merge(kind, cluster.namespace, name, patch)
     except ApiNotFoundError:
-        noun = kind._api_info.resource.kind
+        noun = kind.__name__.removesuffix("Resource")
         raise RequestInvalidError(
             f"there is no {noun} {name} in namespace {cluster.namespace}",
             "Correct the name, or name the namespace with -n.",
