@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from keyferry.formats.certs.pem import PemBlock
 
 MAX_INDENT = 100
+_NUMBER = re.compile("[0-9]{1,3}")
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
@@ -92,7 +93,7 @@ def _trim(content: bytes, _: str) -> bytes:
 
 
 def _indent(content: bytes, argument: str) -> bytes:
-    if not argument.isascii() or not argument.isdigit() or int(argument[:4]) > MAX_INDENT:
+    if not _NUMBER.fullmatch(argument) or int(argument) > MAX_INDENT:
         problem = f"indent({excerpt(argument)}) is not a number from 0 to {MAX_INDENT}"
         raise ClassInvalidError(problem, "Write the number of blanks, such as indent(4).")
     return content.replace(b"\n", b"\n" + b" " * int(argument))
