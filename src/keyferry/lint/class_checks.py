@@ -70,10 +70,8 @@ def _secret_objects(linted: LintedClass, options: VolumeOptions) -> Iterator[Fin
     spc, named = linted.spc, files_of(linted.spc)
     if named is None:
         return
-    derived = [template.path for template in options.templates]
-    if options.env_file is not None:
-        derived.append(options.env_file.path)
-    paths = [name.path for name in named if not name.is_folder] + derived
+    paths = [name.path for name in named if not name.is_folder]
+    paths += options.derived_paths
     folders = [name for name in named if name.is_folder]
     names = {data.object_name for entry in spc.secret_objects for data in entry.data}
     paths += sorted(name for name in names if any(folder.means(name) for folder in folders))

@@ -87,6 +87,12 @@ class VolumeOptions:
         """Whether files are made from other files of the volume."""
         return bool(self.templates) or self.env_file is not None
 
+    @property
+    def derived_paths(self) -> tuple[str, ...]:
+        """The paths of these files."""
+        templates = tuple(each.path for each in self.templates)
+        return (*templates, self.env_file.path) if self.env_file else templates
+
 
 NO_VOLUME_OPTIONS = VolumeOptions()
 ROTATION_POLL_INTERVAL = "rotationPollInterval"

@@ -6,7 +6,7 @@ It reads content of a tenant, so it runs as a parse job.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from keyferry.content import FileLimit, SecretFile
@@ -114,7 +114,7 @@ def _possible_templates(
     """
     paths = frozenset(file.path for file in files)
     own = frozenset(each.path for each in options.templates)
-    _check_paths(paths, options)
+    _check_paths(paths, options, absent)
     possible: list[TemplateOptions] = []
     used: set[str] = set()
     for each in options.templates:
@@ -130,21 +130,32 @@ def _possible_templates(
                 if not any(name == one or name.startswith(f"{one}/") for one in absent):
                     raise missing_name_error(expression_of(template, name), paths)
         if not lost:
-            possible.append(each)
+            is_constant = not template.names and each.owner is None
+            possible.append(replace(each, owner=options.owner) if is_constant else each)
             used |= template.names
     return tuple(possible), frozenset(used)
 
 
-def _check_paths(paths: frozenset[str], options: VolumeOptions) -> None:
-    derived = [each.path for each in options.templates]
-    derived += [options.env_file.path] if options.env_file else []
-    clash = path_conflict([*paths, *derived])
+def _check_paths(paths: frozenset[str], options: VolumeOptions, absent: tuple[str, ...]) -> None:
+    derived = options.derived_paths
+    clash = path_conflict([*paths, *derived]) or _later_conflict(derived, absent)
     if clash is not None:
         first, second = map(excerpt, clash)
         problem = f"two files have the path '{first}', one of them from templates or envFile"
         if first != second:
             problem = f"'{first}' would be a file and the folder of '{second}'"
         raise ClassInvalidError(problem, "Choose another path in templates or envFile.")
+
+
+def _later_conflict(derived: Iterable[str], absent: Iterable[str]) -> tuple[str, str] | None:
+    """Return two paths that will conflict once an optional object exists, or None.
+
+    A path below one of `absent` is no conflict: that may be a folder.
+    """
+    pairs = ((path, other) for path in derived for other in absent)
+    return next(
+        (pair for pair in pairs if pair[0] == pair[1] or pair[1].startswith(f"{pair[0]}/")), None
+    )
 
 
 def _from_templates(request: DerivedFilesRequest) -> list[SecretFile]:

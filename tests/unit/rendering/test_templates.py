@@ -161,9 +161,11 @@ def test_quoted_values_can_be_read_again(value: str) -> None:
 FILES = (SecretFile("a", 0o440, b"1", FileOwner(7)), SecretFile("b", 0o604, b"2", FileOwner(7)))
 
 
-def derive(*templates: TemplateOptions, absent: tuple[str, ...] = ()) -> tuple[SecretFile, ...]:
+def derive(
+    *templates: TemplateOptions, absent: tuple[str, ...] = (), owner: FileOwner | None = None
+) -> tuple[SecretFile, ...]:
     """Make the files of templates from `FILES`."""
-    request = derived_files_request(FILES, VolumeOptions(templates=templates), absent)
+    request = derived_files_request(FILES, VolumeOptions(owner, templates=templates), absent)
     assert request is not None
     return derive_files(request)
 
@@ -176,6 +178,22 @@ def test_a_derived_file_is_as_private_as_its_sources() -> None:
         SecretFile("y", 0o644, b"1", FileOwner(8)),
         SecretFile("z", 0o644, b"text", None),
     ) == derive(TemplateOptions("x", "{{ a }}-{{ b }}"), own, TemplateOptions("z", "text"))
+
+
+def test_a_file_without_sources_has_the_owner_of_the_volume() -> None:
+    """Because `fileOwner` of a SecretProviderClass is for all files."""
+    own = TemplateOptions("y", "text", owner=FileOwner(8))
+    made = derive(TemplateOptions("x", "text"), own, owner=FileOwner(9))
+    assert [FileOwner(9), FileOwner(8)] == [file.owner for file in made]
+
+
+def test_a_path_of_a_missing_object_is_taken() -> None:
+    """Otherwise the refresh would fail that finds the object."""
+    for path in ("c", "d"):
+        with pytest.raises(ClassInvalidError, match="Choose another path in templates"):
+            derive(TemplateOptions(path, "text"), absent=("c", "d/x"))
+    (made,) = derive(TemplateOptions("c/x", "text"), absent=("c", "d/x"))
+    assert "c/x" == made.path
 
 
 def test_a_file_that_needs_a_missing_object_is_left_out() -> None:

@@ -50,14 +50,19 @@ class VolumeContent:
             VolumeError: the files of the volume cannot be read.
         """
         if result.missing and previous is not None:
-            result = await self._with_kept_files(result, target, previous)
+            result = await self._with_kept_files(result, options, target, previous)
         return replace(result, files=with_owner(result.files, options.owner))
 
     async def _with_kept_files(
-        self, result: MountResult, target: Path, previous: Sequence[ObjectVersion]
+        self,
+        result: MountResult,
+        options: VolumeOptions,
+        target: Path,
+        previous: Sequence[ObjectVersion],
     ) -> MountResult:
         """Return `result` with the last files and versions of objects that disappeared.
 
+        Files that templates or envFile made in a folder of these objects are made again.
         An object that was missing before has no last content, but perhaps a default.
         """
         versions = {version.id: version for version in previous}
@@ -68,7 +73,11 @@ class VolumeContent:
         ]
         if not lost:
             return result
-        present = await self._operations.read(target)
+        present = [
+            file
+            for file in await self._operations.read(target)
+            if file.path not in options.derived_paths
+        ]
         files = {file.path: file for file in result.files}
         kept: dict[str, MissingObject] = {}
         for missing in lost:

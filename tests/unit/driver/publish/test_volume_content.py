@@ -9,7 +9,12 @@ from keyferry.content import FileOwner, MissingObject, ObjectVersion, SecretFile
 from keyferry.driver.publish.volume_content import VolumeContent, with_owner
 from keyferry.driver.volumes.operations import VolumeOperations
 from keyferry.providers.api import MountResult
-from keyferry.rendering.class_options import NO_VOLUME_OPTIONS
+from keyferry.rendering.class_options import (
+    NO_VOLUME_OPTIONS,
+    EnvFileOptions,
+    TemplateOptions,
+    VolumeOptions,
+)
 
 TARGET = Path("/volume")
 OTHER = SecretFile("b", 0o644, b"new")
@@ -36,6 +41,7 @@ async def complete(
     files: tuple[SecretFile, ...] = (OTHER,),
     paths: tuple[str, ...] = ("a",),
     keeps: bool = True,
+    options: VolumeOptions = NO_VOLUME_OPTIONS,
 ) -> MountResult:
     """Complete a result that lacks `secret/a`; `previous` is its version in the volume, if any."""
     result = MountResult(
@@ -46,7 +52,7 @@ async def complete(
     known = () if not previous else (ObjectVersion("secret/a", previous),)
     content = VolumeContent(cast("VolumeOperations", present))
     return await content.complete(
-        result, NO_VOLUME_OPTIONS, target=TARGET, previous=None if previous is None else known
+        result, options, target=TARGET, previous=None if previous is None else known
     )
 
 
@@ -64,6 +70,17 @@ async def test_files_below_a_path_are_kept() -> None:
     """Of expandKeys and histories, and not those whose name only begins so."""
     below, beside = SecretFile("a/x/y", 0o644, b"1"), SecretFile("ab", 0o644, b"2")
     done = await complete(Present(below, beside), previous="1")
+    assert {below, OTHER} == set(done.files)
+
+
+async def test_files_of_templates_are_no_files_of_an_object() -> None:
+    """They are made again from what is kept, even if they are in its folder."""
+    below, made = SecretFile("a/x", 0o644, b"1"), SecretFile("a/conf", 0o644, b"made")
+    variables = SecretFile("a/.env", 0o644, b"made")
+    options = VolumeOptions(
+        env_file=EnvFileOptions("a/.env"), templates=(TemplateOptions("a/conf", "{{ a/x }}"),)
+    )
+    done = await complete(Present(below, made, variables), previous="1", options=options)
     assert {below, OTHER} == set(done.files)
 
 
