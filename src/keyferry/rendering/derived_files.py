@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from keyferry.content import FileLimit, SecretFile
+from keyferry.content import DEFAULT_MAX_BYTES, SecretFile
 from keyferry.errors import (
     ClassInvalidError,
     MountLimitError,
@@ -161,7 +161,7 @@ def _later_conflict(derived: Iterable[str], absent: Iterable[str]) -> tuple[str,
 def _from_templates(request: DerivedFilesRequest) -> list[SecretFile]:
     contents = {file.path: file.contents for file in request.sources}
     made: list[SecretFile] = []
-    limit = FileLimit()
+    size = 0
     for each in request.templates:
         with _about(each):
             template = parse_template(each.template)
@@ -173,7 +173,13 @@ def _from_templates(request: DerivedFilesRequest) -> list[SecretFile]:
                 render_template(template, contents),
                 each.owner or owner,
             )
-            made.append(limit.add(file))
+            made.append(file)
+            size += len(file.contents)
+        if size > DEFAULT_MAX_BYTES:
+            raise MountLimitError(
+                f"the files of templates would have more than {DEFAULT_MAX_BYTES} bytes together",
+                "Use fewer templates, or smaller objects in them.",
+            )
     return made
 
 

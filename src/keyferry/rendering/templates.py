@@ -23,13 +23,12 @@ MAX_EXPRESSIONS = 1000
 MAX_FILTERS = 10
 MAX_RESULT_BYTES = 1024 * 1024
 _MAX_LISTED = 20
-_OPEN = re.compile(r"(\\?)\{\{")
 _SPACE = re.compile(r"\s*")
 _NAME = re.compile(r"[-._/A-Za-z0-9]+")
 _QUOTED = re.compile(r'"([^"\n]*)"')
 _FILTER = re.compile(r"\|\s*([A-Za-z0-9_-]*)")
 _ARGUMENT = re.compile(r"\(([^()\n]*)\)")
-_FOREIGN = re.compile(r"\{\{-?\s*(\.|\$|if\b|range\b|end\b|include\b|template\b|%)")
+_FOREIGN = re.compile(r"\{\{(-\s|-?\s*([.$%]|(if|else|range|with|end|include|template)\b))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Template:
 
 @lru_cache(maxsize=256)
 def parse_template(text: str) -> Template:
-    r"""Parse a template; `\{{` is a literal `{{`.
+    r"""Parse a template; `\{{` is a literal `{{`, and `\\{{` a backslash before an expression.
 
     Raises:
         ClassInvalidError: it is not a template. The message names line and column.
@@ -82,19 +81,20 @@ def parse_template(text: str) -> Template:
         raise ClassInvalidError(problem, "Split it into several files.")
     parts: list[Part] = []
     position = count = 0
-    for found in _OPEN.finditer(text):
-        if found.start() < position:
-            continue  # inside of an expression
-        parts.append(text[position : found.start()].encode(errors="replace"))
-        if found[1]:
+    while (start := text.find("{{", position)) >= 0:
+        before = text[position:start]
+        escapes, is_literal = divmod(len(before) - len(before.rstrip("\\")), 2)
+        kept = len(before) - escapes - is_literal
+        parts.append(before[:kept].encode(errors="replace"))
+        if is_literal:
             parts.append(b"{{")
-            position = found.end()
+            position = start + 2
             continue
         count += 1
         if count > MAX_EXPRESSIONS:
             problem = f"the template has more than {MAX_EXPRESSIONS} expressions"
             raise ClassInvalidError(problem, "Split it into several files.")
-        expression, position = _expression(text, found.start())
+        expression, position = _expression(text, start)
         parts.append(expression)
     parts.append(text[position:].encode(errors="replace"))
     return Template(tuple(part for part in parts if part))
@@ -108,12 +108,15 @@ def render_template(template: Template, contents: Mapping[str, bytes]) -> bytes:
         contents: of the files, by path; all that the template names.
 
     Raises:
-        ObjectUnusableError: a filter cannot be applied to the content of a file.
+        ObjectUnusableError: a filter cannot be applied to the content of a file, or the content is
+            not text and the template has more than this one expression.
     """
     rendered: list[bytes] = []
     room = MAX_RESULT_BYTES
     for part in template.parts:
         made = part if isinstance(part, bytes) else _filtered(part, contents[part.name])
+        if isinstance(part, Expression) and len(template.parts) > 1:
+            _check_is_text(part, made)
         room -= len(made)
         if room < 0:
             raise ObjectUnusableError(
@@ -153,8 +156,8 @@ def _expression(text: str, start: int) -> tuple[Expression, int]:
         name, position = found[0], found.end()
     else:
         name = ""
-    if not name or _FOREIGN.match(text, start):
-        raise _syntax_error(text, start, place)
+    if not name or (name.startswith(".") and text[position - 1] != '"'):
+        raise _syntax_error(text, start, place, name)
     calls: list[Call] = []
     position = _skip(text, position)
     while found := _FILTER.match(text, position):
@@ -165,12 +168,15 @@ def _expression(text: str, start: int) -> tuple[Expression, int]:
             problem = f"more than {MAX_FILTERS} filters follow each other ({place})"
             raise ClassInvalidError(problem, "Use fewer filters.")
     if not text.startswith("}}", position):
-        raise _syntax_error(text, start, place)
+        raise _syntax_error(text, start, place, name)
     return Expression(name, tuple(calls), place), position + 2
 
 
 def _call(text: str, found: re.Match[str], place: str) -> tuple[Call, int]:
     name, position = found[1], found.end()
+    if not name:
+        problem = f"there is no filter behind '|' ({place})"
+        raise ClassInvalidError(problem, f"The filters are: {', '.join(FILTERS)}.")
     known = FILTERS.get(name)
     if known is None:
         close = difflib.get_close_matches(name, FILTERS, n=1)
@@ -210,14 +216,32 @@ def _filtered(expression: Expression, content: bytes) -> bytes:
     return content
 
 
-def _syntax_error(text: str, start: int, place: str) -> ClassInvalidError:
+def _check_is_text(expression: Expression, content: bytes) -> None:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        raise ObjectUnusableError(
+            f"'{excerpt(expression.name)}' is not UTF-8 text, and the template has more than it"
+            f" ({expression.place})",
+            "Add the filter b64, or use 'template: \"{{ FILE }}\"' to copy the file alone.",
+        ) from None
+
+
+def _syntax_error(text: str, start: int, place: str, name: str) -> ClassInvalidError:
+    """Return the error for an expression that ends before its `}}`; `name` is "" without a name."""
+    is_closed = "}}" in text[start:]
     remedy = r"Write {{ FILE }} or {{ FILE | filter }}; a literal {{ is \{{."
     if _FOREIGN.match(text, start):
         remedy = (
             "Only {{ FILE | filter }} is possible, without conditions, loops and values of Helm."
             r" In a Helm chart, write {{ `{{ FILE }}` }}; a literal {{ is \{{."
         )
-    return ClassInvalidError(f"the expression at {place} is not complete or not possible", remedy)
+    elif name and is_closed:
+        remedy += ' A path with blanks or other special characters needs quotes: {{ "a b" }}.'
+    if name.startswith("."):
+        remedy += f" The path of a file '{excerpt(name)}' needs quotes."
+    problem = "is not possible" if is_closed else "has no }}"
+    return ClassInvalidError(f"the expression at {place} {problem}", remedy)
 
 
 def _skip(text: str, position: int) -> int:

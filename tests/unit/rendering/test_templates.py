@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.content import FileOwner, SecretFile
-from keyferry.errors import ClassInvalidError, KeyferryError, ObjectUnusableError
+from keyferry.errors import (
+    ClassInvalidError,
+    KeyferryError,
+    MountLimitError,
+    ObjectUnusableError,
+)
 from keyferry.rendering.class_options import (
     EnvFileOptions,
     TemplateOptions,
@@ -33,6 +38,9 @@ CONTENTS = {
     "binary": b"\xff\x00",
     "b64": b"aGVsbG8=\n",
     "zero": b"a\0b",
+    "end-point": b"host",
+    "if": b"host",
+    ".env": b"A=1",
 }
 
 
@@ -64,6 +72,10 @@ def render(text: str) -> bytes:
         (r"\{{ user }} is {{ user }}", b"{{ user }} is shop"),
         ("}} {{ user }} }}", b"}} shop }}"),
         ("ä{{ user }}", "äshop".encode()),
+        (r"CORP\\{{ user }}", rb"CORP\shop"),
+        (r"\\\{{ user }} \\a \n \\", rb"\{{ user }} \\a \n \\"),
+        ("{{ end-point }}{{ if }}", b"hosthost"),
+        ('{{ ".env" }}', b"A=1"),
     ],
 )
 def test_rendering(text: str, expected: bytes) -> None:
@@ -74,11 +86,12 @@ def test_rendering(text: str, expected: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a\n b {{ user", "expression at line 2, column 4 of template is not complete"),
-        ("{{ }}", "line 1, column 1 of template is not complete or not possible"),
-        ("{{ user name }}", "is not complete or not possible"),
-        ("{{ user | }}", "there is no filter ''"),
-        ("{{ user || b64 }}", "there is no filter ''"),
+        ("a\n b {{ user", "expression at line 2, column 4 of template has no }}. Write"),
+        ("{{ }}", "the expression at line 1, column 1 of template is not possible"),
+        ("{{ user name }}", 'is not possible.*needs quotes: {{ "a b" }}'),
+        ("{{ user }", "has no }}"),
+        ("{{ user | }}", "there is no filter behind '|'"),
+        ("{{ user || b64 }}", "there is no filter behind '|'"),
         ("{{ user | base64 }}", "there is no filter 'base64'.*The filters are: b64, b64decode,"),
         ("{{ user | b46 }}", "there is no filter 'b46'.*Did you mean b64?"),
         ("{{ user | b64(1) }}", "the filter b64 has no argument"),
@@ -89,9 +102,12 @@ def test_rendering(text: str, expected: bytes) -> None:
         ("{{ user | indent(" + "0" * 5000 + ") }}", "is not a number from 0 to 100"),
         ("{{ user | indent(\u0663) }}", "is not a number from 0 to 100"),
         ("{{ .Values.x }}", "In a Helm chart, write"),
+        ("{{ .env }}", "The path of a file '.env' needs quotes"),
+        ("{{- user -}}", "without conditions, loops and values of Helm"),
+        ("{{ else }}{{ with x }}", "without conditions, loops and values of Helm"),
         ("{{- if x }}", "without conditions, loops and values of Helm"),
-        ("{{ range x }}", "not complete or not possible"),
-        ("{{ include 'x' }}", "not complete or not possible"),
+        ("{{ range x }}", "not possible. Only {{ FILE"),
+        ("{{ include 'x' }}", "not possible. Only {{ FILE"),
         ("{{ user" + " | trim" * 11 + " }}", "more than 10 filters follow each other"),
         ("{{ user }}" * 1001, "the template has more than 1000 expressions"),
         ("x" * 65_537, "the template has 65537 characters; at most 65536 are allowed"),
@@ -114,6 +130,8 @@ def test_a_template_is_checked_before_any_request(text: str, message: str) -> No
         ("{{ zero | sql }}", "has a zero byte"),
         ("{{ lines | b64decode }}", "filter b64decode of 'lines' .*is not base64"),
         ("{{ user | pemkey }}", "the content has no private key in PEM"),
+        ("{{ binary }}\n", "'binary' is not UTF-8 text, and .* Add the filter b64, or use"),
+        ("{{ user }}{{ binary | trim }}", r"'binary' is not .* \(line 1, column 11 of template\)"),
         ("{{ user | pemcerts }}", "the content has no certificate in PEM"),
     ],
 )
@@ -132,6 +150,16 @@ def test_a_result_is_limited() -> None:
         render_template(parse_template("{{ a }}" * 11), large)
     with pytest.raises(ObjectUnusableError, match="more than 1048576 bytes"):
         render_template(parse_template("{{ a | indent(100) }}"), {"a": b"\n" * 100_000})
+
+
+def test_all_files_together_are_limited() -> None:
+    """100 files of 1 MiB would fill the memory of the node."""
+    large = SecretFile("a", 0o644, b"x" * 1_000_000)
+    many = tuple(TemplateOptions(f"x{index}", "{{ a }}") for index in range(5))
+    request = derived_files_request((large,), VolumeOptions(templates=many))
+    assert request is not None
+    with pytest.raises(MountLimitError, match="files of templates would have more than 4194304"):
+        derive_files(request)
 
 
 @given(st.text(max_size=200))
