@@ -325,6 +325,25 @@ async def test_get_of_an_unknown_object_lists_those_that_exist(
     )
 
 
+async def test_file_of_a_template(tmp_path: Path, vault: DevVault) -> None:
+    """It is printed; one that needs a missing optional object is not there."""
+    spc = spc_file(tmp_path, "objectName: db-password", "objectName: nope\noptional: true")
+    with spc.open("a") as file:
+        file.write(
+            "    templates: |\n"
+            "      - {path: conf, template: 'p={{ db-password }}'}\n"
+            "      - {path: lost, template: 'p={{ nope }}'}\n"
+        )
+    done = await keyferry(tmp_path, "get", spc, "conf")
+    assert (0, f"p={CANARY}") == (done.exit_code, done.stdout)
+    done = await keyferry(tmp_path, "get", spc, "lost")
+    assert (3, "") == (done.exit_code, done.stdout)
+    assert (
+        "error: there is no file 'lost': its template needs an optional object that the vault does"
+        " not have\n" in done.stderr
+    )
+
+
 async def test_missing_optional_object_is_a_warning(tmp_path: Path, vault: DevVault) -> None:
     """It fails only the command that prints it; the exit code is that of a required one."""
     spc = spc_file(tmp_path, "objectName: db-password", "objectName: nope\noptional: true")

@@ -202,6 +202,7 @@ class NamedFile:
         object_name: name of the object in messages, such as `secret db-password`.
         optional: whether a mount may lack the file, because the vault lacks the object.
         is_folder: whether the path is a folder of files whose names only the mount shows.
+        is_derived: whether the file is made from those of objects.
     """
 
     path: str
@@ -209,6 +210,7 @@ class NamedFile:
     object_name: str
     optional: bool = False
     is_folder: bool = False
+    is_derived: bool = False
 
     def means(self, name: str) -> bool:
         """Return whether `secretObjects` may refer to the file as `name`."""

@@ -59,11 +59,12 @@ def derived_names(
                 for used in parse_template(each.template).names
                 for name in optional
             ),
+            is_derived=True,
         )
         for each in options.templates
     ]
     if options.env_file is not None:
-        found.append(NamedFile(options.env_file.path, frozenset(), "envFile"))
+        found.append(NamedFile(options.env_file.path, frozenset(), "envFile", is_derived=True))
     return tuple(found)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.content import SecretFile
 from keyferry.driver.secrets.secret_data import KeyedFile, SecretDataRequest
-from keyferry.errors import ObjectMissingError, ObjectNamesError, SecretDataError
+from keyferry.errors import ObjectMissingError, ObjectNamesError, SecretDataError, excerpt
 from keyferry.kubernetes.names import object_name_problem
 from keyferry.kubernetes.objects import DesiredSecret, OwnerReference
 
@@ -44,8 +44,11 @@ def resolve_file(
     """
     file = find_file(object_name, files, named_files)
     if not isinstance(file, SecretFile):
+        subject = f"{file.object_name} is"
+        if file.is_derived:
+            subject = f"there is no file '{excerpt(file.path)}': its template needs"
         raise ObjectMissingError(
-            f"{file.object_name} is an optional object that the vault does not have",
+            f"{subject} an optional object that the vault does not have",
             "Create or enable it in the vault, or set default in its entry of objects.",
         )
     return file
