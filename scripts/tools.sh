@@ -2,7 +2,7 @@
 # Builds a Go program once, into a cache, and prints its path: the CSI conformance suite, a published upstream program that
 # tests/compat and bench compare with Keyferry, the test program go-reader, Helm, or the linter of workflows. promtool is that of
 # Debian. This repository contains no source of upstream.
-# Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | upstream-openbao | go-reader | helm | actionlint | promtool
+# Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader | helm | actionlint | promtool
 set -euo pipefail
 . "$(dirname "$0")/cache.sh"
 ACTIONLINT=v1.7.12
@@ -10,7 +10,6 @@ CSI_SANITY=v5.6.0
 HELM=v3.19.5
 UPSTREAM_DRIVER=v1.6.0
 UPSTREAM_AZURE=v1.8.2
-UPSTREAM_OPENBAO=v2.0.2
 
 go_install() { # PROGRAM PACKAGE VERSION
   cd "$building"
@@ -27,14 +26,6 @@ go_build_module() { # PROGRAM MODULE VERSION FOLDER
   go mod edit -replace "monis.app/mlog=$scripts/../tests/compat/mlog"
   CGO_ENABLED=0 GOFLAGS=-mod=mod GOWORK=off \
     "$scripts/retry.sh" go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$building/bin/$1" "./$4"
-}
-
-# From its repository: the path of the module has no major version, so that the module proxy has no v2.
-go_build_repository() { # PROGRAM REPOSITORY TAG
-  git -c advice.detachedHead=false clone --quiet --depth 1 --branch "$3" "$2" "$building/source"
-  cd "$building/source"
-  CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off \
-    "$scripts/retry.sh" go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$building/bin/$1" .
 }
 
 go_build_local() { # PROGRAM FOLDER
@@ -67,17 +58,13 @@ case "$program" in
     version=$UPSTREAM_AZURE
     build=(go_build_module "$program" github.com/Azure/secrets-store-csi-driver-provider-azure "$version" cmd)
     ;;
-  upstream-openbao)
-    version=$UPSTREAM_OPENBAO
-    build=(go_build_repository "$program" https://github.com/openbao/openbao-csi-provider "$version")
-    ;;
   go-reader)
     source="$scripts/../tests/e2e/vault/go_reader"
     version=$(cat "$source"/go.mod "$source"/go.sum "$source"/main.go | sha256sum | cut -c1-12)
     build=(go_build_local "$program" "$source")
     ;;
   promtool) version=debian build=(debian_program "$program" prometheus) ;;
-  *) echo "Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | upstream-openbao | go-reader | helm | actionlint | promtool" >&2; exit 2 ;;
+  *) echo "Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader | helm | actionlint | promtool" >&2; exit 2 ;;
 esac
 
 folder="$cache/$program-$version"

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from keyferry.driver.volumes.mounter import can_mount
+from keyferry.driver.volumes.owners import can_set_owners
 from tests.fakes.mounts import mounted_below, unmount_below
 
 MARKERS = {
     "mounts": "mounts a tmpfs, which needs the right to mount",
+    "owners": "gives files to other users, which needs CAP_CHOWN",
     "fuse": "emulates a broken mount with /dev/fuse",
     "namespace": "creates a user namespace, in which an unprivileged user may mount",
 }
@@ -75,7 +77,12 @@ def mount_home(tmp_path: Path) -> Iterator[Path]:
 
 @cache
 def _impossible() -> frozenset[str]:
-    checks = {"mounts": can_mount, "fuse": _has_fuse, "namespace": _can_make_namespaces}
+    checks = {
+        "mounts": can_mount,
+        "owners": can_set_owners,
+        "fuse": _has_fuse,
+        "namespace": _can_make_namespaces,
+    }
     return frozenset(name for name, check in checks.items() if not check())
 
 

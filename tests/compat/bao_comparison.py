@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_bytes
 
@@ -16,17 +16,7 @@ from tests.compat.bao_contents import BaoContents, fill_bao
 from tests.compat.bao_table import bao_cases
 from tests.compat.cases import Tokens
 from tests.compat.comparison import ROTATION_SECONDS, SideBySide, furnish
-from tests.compat.stacks import (
-    ALL_KEYFERRY,
-    ALL_UPSTREAM,
-    KEYFERRY_DRIVER,
-    KEYFERRY_PARTS,
-    KEYFERRY_PROVIDER,
-    Ground,
-    Pairing,
-    Stack,
-    start_stack,
-)
+from tests.compat.stacks import ALL_KEYFERRY, KEYFERRY_PARTS, KEYFERRY_PROVIDER, Ground, start_stack
 from tests.compat.upstream import built_upstream
 from tests.e2e.children import ending_children
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
@@ -36,9 +26,6 @@ from tests.e2e.vault.tokens import TokenSigner
 from tests.fakes.mounts import unmount_below
 
 BAO_PAIRINGS = (KEYFERRY_PROVIDER, KEYFERRY_PARTS, ALL_KEYFERRY)
-"""Those that are compared with each other."""
-UPSTREAM_PAIRINGS = (ALL_UPSTREAM, KEYFERRY_DRIVER)
-"""Those with the provider of upstream, which knows only `openbao`."""
 PRODUCTS = ("vault", "openbao")
 
 
@@ -50,13 +37,11 @@ class BaoComparison(SideBySide):
         bao: what all of them read.
         contents: what was in it at first.
         postgres: where its database engine makes users.
-        upstream: the stacks with the provider of upstream; empty if it is not available.
     """
 
     bao: VaultServer = field(kw_only=True)
     contents: BaoContents = field(kw_only=True)
     postgres: Postgres = field(kw_only=True)
-    upstream: dict[Pairing, Stack] = field(kw_only=True)
 
 
 @asynccontextmanager
@@ -69,7 +54,7 @@ async def running_bao_comparison(folder: Path) -> AsyncIterator[BaoComparison]:
             running_postgres() as postgres,
             ending_children(folder / "output") as children,
         ):
-            await furnish(api, (*BAO_PAIRINGS, *UPSTREAM_PAIRINGS))
+            await furnish(api, BAO_PAIRINGS)
             contents = await fill_bao(bao, api, postgres)
             ground = Ground(
                 children,
@@ -87,31 +72,17 @@ async def running_bao_comparison(folder: Path) -> AsyncIterator[BaoComparison]:
             )
             share_version_keys(folder)
             stacks = {pairing: await start_stack(pairing, ground) for pairing in BAO_PAIRINGS}
-            upstream = await _start_upstream(ground)
             compared = BaoComparison(
-                api,
-                await tokens_of(api),
-                stacks,
-                bao=bao,
-                contents=contents,
-                postgres=postgres,
-                upstream=upstream,
+                *(api, await tokens_of(api), stacks), bao=bao, contents=contents, postgres=postgres
             )
             try:
                 await compared.play(bao_cases(contents))
                 yield compared
             finally:
-                for stack in (*stacks.values(), *upstream.values()):
+                for stack in stacks.values():
                     await stack.driver.close()
     finally:
         unmount_below(folder)
-
-
-async def _start_upstream(ground: Ground) -> dict[Pairing, Stack]:
-    if not ground.upstream.openbao:
-        return {}
-    ground = replace(ground, providers=("openbao",))
-    return {pairing: await start_stack(pairing, ground) for pairing in UPSTREAM_PAIRINGS}
 
 
 def share_version_keys(folder: Path) -> None:
@@ -129,7 +100,7 @@ def share_version_keys(folder: Path) -> None:
 async def tokens_of(api: ApiServer) -> Tokens:
     """What kubelet would hand over for the service account `web` of each stack."""
     signer, uids = TokenSigner.of_cluster(api), {}
-    for pairing in (*BAO_PAIRINGS, *UPSTREAM_PAIRINGS):
+    for pairing in BAO_PAIRINGS:
         account = await api.kubectl.get("serviceaccounts/web", f"--namespace={pairing.name}")
         uids[pairing.name] = account["metadata"]["uid"]
 

@@ -10,23 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.compat.bao_contents import READER, BaoContents
 from tests.compat.cases import Case, kubernetes_secret, secret
 from tests.compat.vault_contents import LOAD_VAULT
-from tests.e2e.vault.classes import entry
 
 JSON = json.dumps({"database": {"user": "shop", "password": "s3cret"}, "port": 5432})
 YAML = "user: shop\npassword: s3cret\n"
 OF_THE_CLASS = "in the vault of the SecretProviderClass"
 OF_THE_ENTRY = "in the vault of the entry"
 CONTENTS = {"document": JSON, "text": YAML, "password": "s3cret", "shared": OF_THE_CLASS}
-"""Secrets of Key Vault; in OpenBao, secrets with the key `value`."""
+"""Secrets of Key Vault."""
 
 JMES_PATH = [{"path": "database.password", "objectAlias": "extracted"}]
 FIND: dict[str, Any] = {"find": {"name": {"regexp": "^pass"}}, "maxObjects": 10}
 TEMPLATES = "- path: derived\n  template: '{{ password }}'\n"
-NO_SUCH_OBJECT = ("SecretNotFound", "Code: 404")
-NO_NAME = ("objectName:, objectVersion:: file name must not be empty", 'couldn\'t read secret ""')
+NO_SUCH_OBJECT = "SecretNotFound"
+NO_NAME = "objectName:, objectVersion:: file name must not be empty"
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class OptionCase:
         parameters: of the SecretProviderClass.
         secret_of: the file that a Kubernetes Secret is to be made of; "" for no Secret.
         files: all files of the volume; empty if the mount is refused.
-        says: text in the message of the Azure provider, and in that of the OpenBao provider.
+        says: text in the message of the Azure provider.
     """
 
     name: str
@@ -47,7 +45,7 @@ class OptionCase:
     parameters: Mapping[str, str] = field(default_factory=dict)
     secret_of: str = ""
     files: Sequence[str] = ()
-    says: tuple[str, str] = ("", "")
+    says: str = ""
 
     def azure(self) -> Case:
         """Return the SecretProviderClass for Azure Key Vault, and its pod."""
@@ -56,25 +54,6 @@ class OptionCase:
             for name, fields in self.entries
         ]
         return Case(self.name, objects, self.parameters, secret_objects=self._secrets())
-
-    def bao(self, contents: BaoContents) -> Case:
-        """Return the SecretProviderClass for OpenBao, and its pod."""
-        objects = [
-            entry(name, f"kv2/data/{name}", "value", **fields)
-            if name
-            else {**fields, "find": {**FIND["find"], "path": "kv2/data"}}
-            for name, fields in self.entries
-        ]
-        return Case(
-            self.name,
-            json.dumps(objects),
-            {"roleName": None, "baoRoleName": f"{READER}-openbao", **self.parameters},
-            vault=contents.parameters("openbao"),
-            secret_objects=self._secrets(),
-            secrets={},
-            provider="openbao",
-            token_for="openbao",
-        )
 
     def _secrets(self) -> Sequence[Mapping[str, object]]:
         return [kubernetes_secret(self.name, {"a": self.secret_of})] if self.secret_of else ()

@@ -156,9 +156,8 @@ async def start_stack(pairing: Pairing, ground: Ground) -> Stack:
 
 
 async def _start_provider(pairing: Pairing, ground: Ground, name: str, sockets: Path) -> Child:
-    socket = sockets / f"{name}.sock"
     command = {
-        Side.UPSTREAM: upstream_provider(ground.upstream, name),
+        Side.UPSTREAM: (ground.upstream.azure,),
         Side.KEYFERRY: (
             *(ground.keyferry, "provider", name, *ground.keyferry_provider_flags),
             *_local_vault_flags(ground.keyferry),
@@ -167,35 +166,13 @@ async def _start_provider(pairing: Pairing, ground: Ground, name: str, sockets: 
     child = ground.children.start(
         f"{pairing.name}-{name}",
         *command,
-        f"--endpoint={socket if command[0] == UNSHARE else f'unix://{socket}'}",
+        f"--endpoint=unix://{sockets / name}.sock",
         *_page_flags(name),
         *ground.provider_flags,
         environment=ground.environment,
     )
-    await child.says("istening|ready|Starting gRPC server")
+    await child.says("istening|ready")
     return child
-
-
-UNSHARE = "unshare"
-_AS_IN_A_POD = """
-mount -t tmpfs tmpfs /run
-mkdir -p /run/secrets/kubernetes.io/serviceaccount
-echo token > /run/secrets/kubernetes.io/serviceaccount/token
-echo default > /run/secrets/kubernetes.io/serviceaccount/namespace
-export KUBERNETES_SERVICE_HOST=127.0.0.1 KUBERNETES_SERVICE_PORT=9
-exec "$@"
-"""
-
-
-def upstream_provider(upstream: UpstreamPrograms, name: str) -> tuple[str, ...]:
-    """Return the command of a provider of upstream.
-
-    That of OpenBao starts only in a pod. It works without the Kubernetes API, which nothing serves
-    at that port: kubelet sends the tokens, and object versions are empty.
-    """
-    if name == "azure":
-        return (upstream.azure,)
-    return (UNSHARE, "--mount", "sh", "-euc", _AS_IN_A_POD, "sh", upstream.openbao)
 
 
 @cache

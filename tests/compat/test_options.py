@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import pytest
 import pytest_asyncio
 
-from tests.compat.bao_comparison import BaoComparison
-from tests.compat.comparison import Comparison, SideBySide
+from tests.compat.comparison import Comparison
 from tests.compat.option_table import (
     CONTENTS,
     OF_THE_ENTRY,
@@ -18,7 +17,6 @@ from tests.compat.option_table import (
 from tests.compat.outcome import Outcome
 from tests.compat.stacks import ALL_UPSTREAM
 from tests.compat.vault_contents import APP, LOAD_VAULT, VAULT
-from tests.e2e.vault.engines import put_kv
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
@@ -37,27 +35,9 @@ async def azure_outcomes(compared: Comparison) -> Outcomes:
     return {case.name: upstream.outcomes[case.name, ALL_UPSTREAM] for case in OPTION_CASES}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def bao_outcomes(bao_compared: BaoComparison) -> Outcomes:
-    """The same with the upstream OpenBao provider."""
-    if not bao_compared.upstream:
-        pytest.skip("github.com/openbao/openbao-csi-provider could not be downloaded and built")
-    for name, value in CONTENTS.items():
-        await put_kv(bao_compared.bao, f"kv2/data/{name}", value=value)
-    stacks = {ALL_UPSTREAM: bao_compared.upstream[ALL_UPSTREAM]}
-    upstream = SideBySide(bao_compared.api, bao_compared.tokens, stacks)
-    await upstream.play([case.bao(bao_compared.contents) for case in OPTION_CASES])
-    return {case.name: upstream.outcomes[case.name, ALL_UPSTREAM] for case in OPTION_CASES}
-
-
 @pytest.mark.parametrize("case", OPTION_CASES, ids=lambda case: case.name)
 async def test_upstream_with_its_azure_provider(azure_outcomes: Outcomes, case: OptionCase) -> None:
-    check(case, azure_outcomes[case.name], case.says[0])
-
-
-@pytest.mark.parametrize("case", OPTION_CASES, ids=lambda case: case.name)
-async def test_upstream_with_its_openbao_provider(bao_outcomes: Outcomes, case: OptionCase) -> None:
-    check(case, bao_outcomes[case.name], case.says[1])
+    check(case, azure_outcomes[case.name], case.says)
 
 
 def check(case: OptionCase, outcome: Outcome, says: str) -> None:

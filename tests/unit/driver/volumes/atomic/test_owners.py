@@ -17,12 +17,10 @@ from keyferry.driver.volumes.atomic_writer import (
     read_volume,
     write_volume,
 )
-from keyferry.driver.volumes.owners import can_set_owners
 from keyferry.errors import FilesInvalidError
 from tests.unit.driver.volumes.atomic.sets import check, file
 
 GROUP = 4242
-needs_root = pytest.mark.skipif(not can_set_owners(), reason="needs CAP_CHOWN")
 
 
 def owned(path: str, uid: int, gid: int | None = None) -> SecretFile:
@@ -36,7 +34,7 @@ def ids(root: Path, path: str) -> tuple[int, int]:
     return status.st_uid, status.st_gid
 
 
-@needs_root
+@pytest.mark.owners
 def test_files_belong_to_their_owners(root: Path) -> None:
     """Without a group, a file keeps that of the volume; folders belong to the writer."""
     files = (owned("d/a", 999), owned("b", 999, 998), file("c"))
@@ -46,7 +44,7 @@ def test_files_belong_to_their_owners(root: Path) -> None:
     check(root, *files)
 
 
-@needs_root
+@pytest.mark.owners
 def test_group_of_the_volume_is_kept_unless_the_owner_has_one(root: Path) -> None:
     """A pod with fsGroup reads files of another user by their group."""
     os.chown(root, 0, GROUP)
@@ -57,7 +55,7 @@ def test_group_of_the_volume_is_kept_unless_the_owner_has_one(root: Path) -> Non
     assert NO_CHANGES == write_volume(root, files)
 
 
-@needs_root
+@pytest.mark.owners
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -74,7 +72,7 @@ def test_changed_owner_is_written(root: Path, before: SecretFile, after: SecretF
     assert NO_CHANGES == write_volume(root, (after,))
 
 
-@needs_root
+@pytest.mark.owners
 def test_owner_changed_by_somebody_else_is_restored(root: Path) -> None:
     """Also that of a file without an owner."""
     write_volume(root, (file("a"), owned("b", 999)))
@@ -83,7 +81,7 @@ def test_owner_changed_by_somebody_else_is_restored(root: Path) -> None:
     assert FileChanges(changed=("a", "b")) == write_volume(root, (file("a"), owned("b", 999)))
 
 
-@needs_root
+@pytest.mark.owners
 def test_owners_are_read_back(root: Path) -> None:
     """So that a kept file stays as it is."""
     os.chown(root, 0, GROUP)
