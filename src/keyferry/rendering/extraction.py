@@ -115,6 +115,29 @@ def extract(request: ExtractionRequest, *, max_bytes: int = DEFAULT_MAX_BYTES) -
             are too large. The message names keys, but no value.
     """
     root = _read(request)
+    try:
+        return _extracted(root, request, max_bytes)
+    except ObjectUnusableError:
+        if not (request.is_yaml and _may_be_plain(request.value)):
+            raise
+    raise ObjectUnusableError(
+        "the value is one line, in which jmesPath or expandKeys does not find what it selects; "
+        "nothing of it is shown, because it may be a password that looks like YAML",
+        "Correct the path of jmesPath, or remove jmesPath, expandKeys and yaml for a plain value.",
+    )
+
+
+def _may_be_plain(value: bytes) -> bool:
+    """Return whether a value that is YAML may be a password, of which a key would be a part.
+
+    `pass:` and `pass: word` are mappings of YAML. Nobody stores a password of several lines that
+    are a mapping, nor one in braces whose inside is one.
+    """
+    text = value.strip()
+    return b"\n" not in text and not text.startswith(b"{")
+
+
+def _extracted(root: Spelled, request: ExtractionRequest, max_bytes: int) -> Extracted:
     collected = _Collected(max_bytes)
     if request.expands:
         _expand(root, collected, is_yaml=request.is_yaml)

@@ -117,6 +117,32 @@ def test_yaml(value: bytes, expected: str) -> None:
     assert expected == one("a", value, is_yaml=True).decode()
 
 
+@pytest.mark.parametrize(
+    ("value", "expands"),
+    [
+        (f"{CANARY}:", False),
+        (f"{CANARY}: x", False),
+        (f"'{CANARY}': ", False),
+        (f"{CANARY}:", True),
+        (f"{CANARY}/a: 1", True),
+    ],
+)
+def test_a_password_that_looks_like_yaml_is_not_shown(value: str, expands: bool) -> None:
+    """Its first part would be a key, and keys are named."""
+    expressions = () if expands else ("nothing.at.all",)
+    request = ExtractionRequest(value.encode(), expressions, expands, is_yaml=True)
+    with pytest.raises(ObjectUnusableError, match="may be a password that looks like") as caught:
+        extract(request)
+    assert CANARY not in str(caught.value)
+
+
+def test_keys_of_a_yaml_object_are_named() -> None:
+    """Several lines, or braces, are an object."""
+    for value in (b"host: a\nport: 1\n", b"{host: a, port: 1}"):
+        with pytest.raises(ObjectUnusableError, match="the keys there are: host, port"):
+            one("user", value, is_yaml=True)
+
+
 def test_keys_are_expanded() -> None:
     """In their order; also an empty object is one."""
     made = extract(ExtractionRequest(b'{"b": "x", "a": [1]}', expands=True))
