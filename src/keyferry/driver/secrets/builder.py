@@ -18,7 +18,7 @@ from keyferry.content import SecretFile
 from keyferry.driver.secrets.secret_data import KeyedFile, SecretDataRequest
 from keyferry.errors import ObjectMissingError, ObjectNamesError, SecretDataError, excerpt
 from keyferry.kubernetes.names import object_name_problem
-from keyferry.kubernetes.objects import DesiredSecret, OwnerReference
+from keyferry.kubernetes.objects import DesiredSecret, OwnerReference, SecretKeyMapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -141,6 +141,9 @@ TYPES_WITHOUT_KEYS = frozenset({"Opaque"})
 MAX_SECRET_BYTES = 1024 * 1024
 """The limit of the API server for the sum of all values."""
 
+ALL_FILES = "*"
+"""`objectName` and `key` of an entry that means all files of the volume."""
+
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 
@@ -193,13 +196,13 @@ def choose_files(
         for entry in secret_object.data
         if any(name.optional and name.means(entry.object_name) for name in named_files)
     )
-    for entry in secret_object.data:
+    for entry in _with_all_files(secret_object, files):
         file = find_file(entry.object_name, files, named_files)
         if not isinstance(file, SecretFile):
             missing[entry.key] = file
             continue
         if chosen.setdefault(entry.key, file).path != file.path:
-            raise _repeated_key_error(secret_object, entry.key)
+            raise _repeated_key_error(secret_object, entry.key, chosen[entry.key].path, file.path)
     removed = {
         key
         for key, name in missing.items()
@@ -216,12 +219,38 @@ def choose_files(
     return ChosenFiles(request, frozenset(kept), optional_keys)
 
 
-def _repeated_key_error(secret_object: SecretObject, key: str) -> SecretDataError:
+def _with_all_files(
+    secret_object: SecretObject, files: Sequence[SecretFile]
+) -> tuple[SecretKeyMapping, ...]:
+    """Return the data of a Secret, with an entry for each file instead of `objectName: "*"`.
+
+    Raises:
+        SecretDataError: the path of a file cannot be a key.
+    """
+    entries: list[SecretKeyMapping] = []
+    for entry in secret_object.data:
+        if entry.object_name != ALL_FILES:
+            entries.append(entry)
+            continue
+        for path in sorted(file.path for file in files):
+            key = path.replace("/", ".")
+            if not _KEY.fullmatch(key) or key.startswith(".."):
+                raise SecretDataError(
+                    f"the file {path[:80]!r} cannot be a key of secret {secret_object.name!r}",
+                    "Change its path with rewrite or objectAlias, or list the files one by one.",
+                )
+            entries.append(SecretKeyMapping(path, key))
+    return tuple(entries)
+
+
+def _repeated_key_error(secret_object: SecretObject, key: str, *paths: str) -> SecretDataError:
     entries = [
         f"data[{index}] (objectName {entry.object_name[:80]!r})"
         for index, entry in enumerate(secret_object.data)
         if entry.key == key
     ]
+    if len(entries) < len(paths):  # one of them is in `objectName: "*"`
+        entries = [f"the file {path[:80]!r}" for path in paths]
     return SecretDataError(
         f"{' and '.join(entries[:_MAX_LISTED])} of secret {secret_object.name!r} have the same key "
         f"{key!r}",
@@ -304,7 +333,19 @@ def _check_fields(secret_object: SecretObject) -> None:
         raise SecretDataError(
             f"secret {name!r} has no data", "List at least one objectName with its key under data."
         )
+    _check_keys(secret_object)
+
+
+def _check_keys(secret_object: SecretObject) -> None:
+    name = secret_object.name
     for index, entry in enumerate(secret_object.data):
+        if (entry.object_name == ALL_FILES) != (entry.key == ALL_FILES):
+            raise SecretDataError(
+                f"data[{index}] of secret {name!r} has '*' as only one of objectName and key",
+                "Write '*' for both to sync all files of the volume.",
+            )
+        if entry.key == ALL_FILES:
+            continue
         if not entry.key:
             raise SecretDataError(f"data[{index}] of secret {name!r} has no key", "Set key.")
         if not _KEY.fullmatch(entry.key) or entry.key.startswith(".."):

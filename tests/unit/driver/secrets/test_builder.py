@@ -394,3 +394,35 @@ def test_two_entries_for_one_secret_are_an_error_that_names_both() -> None:
 def test_equal_entries_for_one_secret_are_one() -> None:
     """Nothing is lost."""
     check_single_entry((OPAQUE, replace(OPAQUE)), OPAQUE.name)
+
+
+ALL_FILES = replace(OPAQUE, data=(SecretKeyMapping("*", "*"),))
+
+
+def test_all_files_of_the_volume() -> None:
+    """A key cannot contain the '/' of a path."""
+    files = {"db/password": b"1", "api": b"2"}
+    assert built(ALL_FILES, files).data == {"db.password": b"1", "api": b"2"}
+
+
+@pytest.mark.parametrize(
+    ("data", "files", "problem"),
+    [
+        ([("*", "*")], {"a b": b""}, "the file 'a b' cannot be a key of secret 'db'"),
+        ([("*", "a")], {"a": b""}, "'*' as only one of objectName and key"),
+        ([("a", "*")], {"a": b""}, "'*' as only one of objectName and key"),
+        (
+            [("*", "*")],
+            {"a/b": b"", "a.b": b""},
+            "the file 'a.b' and the file 'a/b' of secret 'db' have the same key 'a.b'",
+        ),
+    ],
+)
+def test_mistakes_with_all_files(
+    data: list[tuple[str, str]], files: dict[str, bytes], problem: str
+) -> None:
+    """The message names the file."""
+    mappings = tuple(SecretKeyMapping(*each) for each in data)
+    with pytest.raises(SecretDataError) as caught:
+        built(replace(OPAQUE, data=mappings), files)
+    assert problem in caught.value.problem

@@ -74,6 +74,8 @@ def read_error(
     if status == 404 and deletion is not None:
         return _deleted(request, login, engine, deletion)
     error = _read_error(status, errors, request, login, engine=engine, token=token)
+    if is_list(request):
+        error.remedy = error.remedy.replace("secretPath", "find.path")
     if request.path.path != request.path.path.strip():
         error.remedy = f"Remove the blanks around secretPath: '{excerpt(request.path.path)}'."
     return error
@@ -146,18 +148,28 @@ def _correct_kv_path(
 _GENERATING_ENGINES = frozenset({"pki", "ssh", "transit"})
 """Engines that create secrets from arguments."""
 _KV2_SUBPATHS = frozenset(
-    {"data", "metadata", "config", "delete", "undelete", "destroy", "subkeys"}
+    {
+        "data",
+        "metadata",
+        "detailed-metadata",
+        "config",
+        "delete",
+        "undelete",
+        "destroy",
+        "subkeys",
+    }
 )
 
 
-def _is_list(request: ReadRequest) -> bool:
+def is_list(request: ReadRequest) -> bool:
+    """Return whether a request lists a folder, for an entry with `find`."""
     return request.method == "GET" and request.path.query == "list=true"
 
 
 def policy_line(request: ReadRequest) -> str:
     """Return the policy rule that permits a request."""
     by_method = {"GET": '"read"', "LIST": '"list"', "DELETE": '"delete"'}
-    method = "LIST" if _is_list(request) else request.method
+    method = "LIST" if is_list(request) else request.method
     capabilities = by_method.get(method, '"create", "update"')
     return f'path "{request.path}" {{ capabilities = [{capabilities}] }}'
 
@@ -174,7 +186,7 @@ def _access_denied(
             f"{policy_line(replace(request, method='PUT'))}.",
         )
     verb = "read" if request.method == "GET" else "send"
-    verb = "list" if _is_list(request) else verb
+    verb = "list" if is_list(request) else verb
     uses_token = isinstance(login.method, TokenLogin)
     check_token = f"Check that the token is still valid: {login.server.command} token lookup. "
     return AccessDeniedError(

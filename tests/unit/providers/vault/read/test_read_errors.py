@@ -76,3 +76,25 @@ def test_blanks_around_a_path_are_named() -> None:
 def test_login_error_suggests_to_remove_v1_from_the_address() -> None:
     """The request path would contain `/v1` twice."""
     assert "Remove /v1 from the end" in login_error(403, ("permission denied",), LOGIN).remedy
+
+
+@pytest.mark.parametrize("path", ["secret/metadata/shop", "secret/detailed-metadata/shop"])
+def test_denied_list_names_the_permission_to_list(path: str) -> None:
+    """OpenBao lists a folder with tags at a path of its own."""
+    request, engine = (
+        ReadRequest(parse_api_path(f"{path}?list=true")),
+        SecretsEngine("secret", "kv", 2),
+    )
+    error = read_error(403, ("permission denied",), request, LOGIN, engine=engine)
+    assert f'path "{path}" {{ capabilities = ["list"] }}' in error.remedy
+    assert f"to list {path} (403" in error.problem
+
+
+def test_errors_of_lists_name_the_field_of_the_folder() -> None:
+    """Entries with `find` have no `secretPath`."""
+    request, engine = (
+        ReadRequest(parse_api_path("secret/a?list=true")),
+        SecretsEngine("secret", "kv", 2),
+    )
+    error = read_error(404, (), request, LOGIN, engine=engine)
+    assert error.remedy == "Set find.path to secret/data/a."
