@@ -237,7 +237,8 @@ class KubeApiServer:
         if "limit" in request.query:
             end = int(start) + min(int(request.query["limit"]), self.max_page)
             if end < len(selected):
-                metadata |= {"continue": f"{version}:{end}"}
+                remaining = len(selected) - end
+                metadata |= {"continue": f"{version}:{end}", "remainingItemCount": remaining}
             selected = selected[int(start) : end]
         if query.metadata_only:
             kind, api_version = "PartialObjectMetadata", "meta.k8s.io/v1"

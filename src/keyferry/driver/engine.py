@@ -279,7 +279,8 @@ def _publisher(
     *,
     schedule: RefreshSchedule | None,
 ) -> Publisher:
-    history = PublishHistory(deps.store, node=deps.node)
+    history = PublishHistory(deps.store, node=deps.node, clock=deps.clock)
+    deps.store.cluster.subscribe(history.on_cluster_event)
     return Publisher(
         store=deps.store,
         operations=operations,

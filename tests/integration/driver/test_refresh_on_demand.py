@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from keyferry.errors import AccessDeniedError
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, running_api
 from tests.fakes.kube_node import Node, running_node, scripted_class, secret_object, wait_until
+from tests.fakes.provider import mount_result
 
 CLASSES = "secretproviderclasses"
 STATUSES = "secretproviderclasspodstatuses"
@@ -194,7 +196,8 @@ async def test_an_annotation_refreshes(
         assert call.not_before >= before
         assert "2" == (node.target("web-0") / "a").read_text()
         await wait_until(lambda: answered(api) == {answer: "now"}, "the answer")
-        assert await node.events("RefreshRequested")
+        (event,) = await node.events("RefreshRequested")
+        assert ": refreshing volumes, because" in event
         await pass_time(node, 300)
         assert 2 == len(node.provider.calls)
 
@@ -245,3 +248,50 @@ async def test_a_pod_that_was_created_with_the_annotation_is_not_refreshed(
         calls = len(node.provider.calls)
         await pass_time(node, 20)
         assert calls == len(node.provider.calls)
+
+
+async def test_a_mount_after_the_annotation_asks_for_newer_content(
+    mount_home: Path, api: KubeApiServer
+) -> None:
+    """Its pod status answers the annotation, so shared content of before is too old."""
+    async with node_with(mount_home, api, rotation_interval=None) as node:
+        before = node.driver.clock.now
+        annotate(api, CLASSES, "web", "1")
+        await seen(node, "1")
+        node.schedule("web-1", "web")
+        await node.publish("web", "web-1")
+        assert node.provider.calls[-1].not_before is not None
+        assert node.provider.calls[-1].not_before >= before
+
+
+async def test_older_content_does_not_answer(mount_home: Path, api: KubeApiServer) -> None:
+    """Such as stale content, because the vault was unavailable."""
+    async with node_with(mount_home, api, rotation_interval=None) as node:
+        annotate(api, CLASSES, "web", "1")
+        await seen(node, "1")
+        node.schedule("web-1", "web")
+        node.provider.returns(replace(mount_result({"a": "1"}), oldest_content_age=30.0))
+        await node.publish("web", "web-1")
+        node.provider.serves({"a": "2"}, "v2")
+        await pass_time(node, 5)
+        assert "2" == (node.target("web-1") / "a").read_text()
+
+
+async def test_one_pod_does_not_wait_for_others(mount_home: Path, api: KubeApiServer) -> None:
+    """Only a SecretProviderClass concerns many pods."""
+    async with node_with(mount_home, api, rotation_interval=None) as node:
+        for number in range(2000):
+            api.put(STATUSES, _other_status(number))
+        annotate(api, "pods", "web-0", "1")
+        await seen(node, "1")
+        await pass_time(node, 3)
+        assert 2 == len(node.provider.calls)
+
+
+def _other_status(number: int) -> dict[str, Any]:
+    """The pod status of a pod of another node."""
+    name = f"other-{number}"
+    return {
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "status": {"podName": name, "secretProviderClassName": "web", "objects": []},
+    }

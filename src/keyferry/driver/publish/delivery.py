@@ -19,6 +19,7 @@ from keyferry.driver.volumes.target_paths import parse_volume_path
 from keyferry.driver.volumes.volume_events import VolumePublished, VolumeRefreshed
 from keyferry.driver.volumes.volume_table import Volume
 from keyferry.errors import KeyferryError, StoreError
+from keyferry.kubernetes.objects import NO_MARKS
 from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.kubernetes.pod_status import VersionChange, version_changes
 from keyferry.providers.auditing import audited, subject_of
@@ -148,9 +149,7 @@ class ContentDelivery:
         """
         started, started_at = self._clock.monotonic(), self._clock.wall()
         is_refresh = isinstance(decision, Refresh)
-        call = self._mount_call(request, spc, is_refresh=is_refresh, not_before=not_before)
-        options = parse_volume_options(call.attributes)
-        call = replace(call, refresh_interval=options.refresh_interval or None)
+        call, options = self._mount_call(request, spc, is_refresh=is_refresh, not_before=not_before)
         marks = self._history.marks(request, spc)
         if resolved.writes_files_itself:
             await self._operations.mount(Path(request.target_path), request.group)
@@ -160,6 +159,8 @@ class ContentDelivery:
             request, spc, resolved, call, options=options, previous=known
         )
         writes_itself = resolved.writes_files_itself and not result.files
+        if started - result.oldest_content_age < (call.not_before or 0.0):
+            marks = volume.refresh_marks if volume else NO_MARKS
         status = self._history.status_for(request, result.versions, marks)
         fetched_at = started_at - timedelta(seconds=result.oldest_content_age)
         volume = _new_volume(request, spc, fetched_at, status.objects)
@@ -345,11 +346,18 @@ class ContentDelivery:
         *,
         is_refresh: bool,
         not_before: float | None,
-    ) -> MountCall:
+    ) -> tuple[MountCall, VolumeOptions]:
         if not self._allow_attribute_overrides:
             check_attributes(request)
         call = mount_call(request, spc, Purpose.REFRESH if is_refresh else Purpose.FIRST)
-        return replace(call, not_before=not_before)
+        bounds = [at for at in (not_before, self._history.asked_at(request)) if at is not None]
+        options = parse_volume_options(call.attributes)
+        call = replace(
+            call,
+            refresh_interval=options.refresh_interval or None,
+            not_before=max(bounds, default=None),
+        )
+        return call, options
 
 
 def _is_of_another_pod(request: PublishRequest) -> bool:

@@ -14,12 +14,14 @@ from keyferry.driver.volumes.state import HAS_CONTENT, VolumeState
 from keyferry.driver.volumes.target_paths import parse_volume_path
 from keyferry.driver.volumes.volume_table import pod_of
 from keyferry.errors import StoreUnavailableError
-from keyferry.kubernetes.objects import NO_MARKS, RefreshMarks
+from keyferry.kubernetes.cluster import PodChanged, SpcChanged
+from keyferry.kubernetes.objects import NO_MARKS, ClassRef, PodRef, RefreshMarks
 from keyferry.kubernetes.pod_status import pod_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from keyferry.aio.clock import Clock
     from keyferry.content import ObjectVersion
     from keyferry.driver.publish.plan import Decision
     from keyferry.driver.publish.schedule import RefreshSchedule
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.operations import VolumeOperations
     from keyferry.driver.volumes.volume_table import Volume
     from keyferry.kubernetes import ObjectStore, PodStatus, SecretProviderClass
+    from keyferry.kubernetes.cluster import ClusterEvent
+    from keyferry.kubernetes.objects import Pod
 
 
 class PublishHistory:
@@ -35,11 +39,39 @@ class PublishHistory:
     Args:
         store: where pod statuses are read.
         node: the name of this node, for new pod statuses.
+        clock: the time.
     """
 
-    def __init__(self, store: ObjectStore, *, node: str) -> None:
+    def __init__(self, store: ObjectStore, *, node: str, clock: Clock) -> None:
         self._store = store
         self._node = node
+        self._clock = clock
+        self._asked: dict[tuple[type[ClassRef | PodRef], str, str], float] = {}
+        """By annotated object: when its annotation changed, in monotonic seconds."""
+
+    def on_cluster_event(self, event: ClusterEvent) -> None:
+        """Remember when an annotation changed while this process ran."""
+        match event:
+            case SpcChanged(before=before, after=after):
+                self._note(ClassRef, before, after)
+            case PodChanged(before=before, after=after):
+                self._note(PodRef, before, after)
+            case _:
+                pass
+
+    def _note(
+        self,
+        kind: type[ClassRef | PodRef],
+        before: SecretProviderClass | Pod | None,
+        after: SecretProviderClass | Pod | None,
+    ) -> None:
+        if before is None:
+            return
+        key = (kind, before.namespace, before.name)
+        if after is None or not after.refresh_mark:
+            self._asked.pop(key, None)
+        elif after.refresh_mark != before.refresh_mark:
+            self._asked[key] = self._clock.monotonic()
 
     def status_for(
         self,
@@ -63,6 +95,15 @@ class PublishHistory:
         pod = self._store.cluster.local_pod(request.pod.namespace, request.pod.name)
         known = pod is not None and pod.uid == request.pod.uid
         return RefreshMarks(spc.refresh_mark, pod.refresh_mark if pod and known else "")
+
+    def asked_at(self, request: PublishRequest) -> float | None:
+        """Return when content must have been validated to answer the annotations.
+
+        None without a bound: this process has fetched nothing before the annotations changed.
+        """
+        namespace = request.pod.namespace
+        keys = (ClassRef, namespace, request.class_name), (PodRef, namespace, request.pod.name)
+        return max((self._asked[key] for key in keys if key in self._asked), default=None)
 
     async def find(self, request: PublishRequest) -> PodStatus | None:
         """Return the pod status that an earlier publish of this volume wrote.

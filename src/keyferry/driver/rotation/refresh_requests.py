@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from keyferry.driver.status.events import refresh_requested
 from keyferry.errors import StoreError
 from keyferry.kubernetes.cluster import PodChanged, SpcChanged
-from keyferry.kubernetes.objects import ClassRef, PodRef
+from keyferry.kubernetes.objects import NO_MARKS, ClassRef, PodRef, RefreshMarks
 from keyferry.resilience.freshness import phase_of
 from keyferry.telemetry.logs import ObjectName, get_logger
 
@@ -64,7 +64,7 @@ class RefreshRequests:
         self._store = store
         self._node = node
         self._clock = clock
-        self._asked: dict[str, tuple[object, float]] = {}
+        self._asked: dict[str, tuple[RefreshMarks, float]] = {}
         """By target path: the marks that were asked for, and when to ask again."""
         self._new: list[ClassRef | PodRef] = []
         """The objects whose annotation changed."""
@@ -114,21 +114,25 @@ class RefreshRequests:
         spread: dict[str, float] = {}
         for volume, marks in waiting:
             now = self._clock.monotonic()
-            asked, until = self._asked.get(volume.target_path, (None, 0.0))
+            asked, until = self._asked.get(volume.target_path, (NO_MARKS, 0.0))
             if asked == marks and now < until:
                 continue
-            namespace = volume.pod.namespace
-            if namespace not in spread:
-                spread[namespace] = await self._spread(namespace)
-            delay = DELAY_SECONDS + spread[namespace] * phase_of(self._node, volume.class_name)
+            delay = DELAY_SECONDS
+            if marks.of_class not in ("", volume.refresh_marks.of_class):
+                namespace = volume.pod.namespace
+                if namespace not in spread:
+                    spread[namespace] = await self._spread(namespace)
+                delay += spread[namespace] * phase_of(self._node, volume.class_name)
             self._asked[volume.target_path] = (marks, now + delay + RETRY_SECONDS)
             self._rotator.refresh_later(volume.target_path, at=now + delay, not_before=now)
         for about in new:
-            if any(_concerns(about, volume) for volume, _ in waiting):
-                _log.info("refresh requested", about=ObjectName(about.namespace, about.name))
+            pods = len({volume.pod for volume, _ in waiting if _concerns(about, volume)})
+            if pods:
+                name = ObjectName(about.namespace, about.name)
+                _log.info("refresh requested", about=name, pods=pods)
                 await self._store.record_event(refresh_requested(about))
 
-    def _unanswered(self) -> Iterable[tuple[Volume, object]]:
+    def _unanswered(self) -> Iterable[tuple[Volume, RefreshMarks]]:
         """Yield the volumes whose content does not answer the annotations, with these."""
         classes: dict[str, dict[str, SecretProviderClass]] = {}
         for volume in self._volumes:
@@ -138,9 +142,11 @@ class RefreshRequests:
                 classes[namespace] = {spc.name: spc for spc in found if spc.refresh_mark}
             pod = self._pod(volume)
             spc = classes[namespace].get(volume.class_name)
-            marks = (spc.refresh_mark if spc else "", pod.refresh_mark if pod else "")
-            answered = (volume.refresh_marks.of_class, volume.refresh_marks.of_pod)
-            if any(mark and mark != other for mark, other in zip(marks, answered, strict=True)):
+            marks = RefreshMarks(spc.refresh_mark if spc else "", pod.refresh_mark if pod else "")
+            answered = volume.refresh_marks
+            if marks.of_class not in ("", answered.of_class) or (
+                marks.of_pod not in ("", answered.of_pod)
+            ):
                 yield volume, marks
 
     def _pod(self, volume: Volume) -> Pod | None:
