@@ -13,6 +13,7 @@ from tests.fakes.cli import run_cli
 from tests.fakes.kube_api import KubeApiServer, class_manifest, running_api
 
 MARK = "keyferry.dev/refresh"
+ENDED = {"phase": "Succeeded"}
 STATUSES = "secretproviderclasspodstatuses"
 
 
@@ -89,6 +90,15 @@ async def test_wait_names_the_volumes_that_are_not_refreshed(api: KubeApiServer)
     assert 4 == done.exit_code
     assert "error: pod/web-1 is not refreshed after 0.1 s: stage vault: denied\n" in done.stderr
     assert "error: pod/web-2 is not refreshed after 0.1 s\n" in done.stderr
+
+
+async def test_completed_pods_are_not_waited_for(api: KubeApiServer) -> None:
+    """The driver does not refresh their volumes."""
+    api.put("pods", {"metadata": {"name": "web-1", "namespace": "shop"}, "status": ENDED})
+    api.put("pods", {"metadata": {"name": "web-2", "namespace": "shop"}, "status": ENDED})
+    done = await run_cli(*_arguments(api, "web", "--wait", "--timeout", "10s"))
+    assert 0 == done.exit_code
+    assert "no pod has a volume of it" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -128,13 +128,29 @@ async def _statuses(cluster: Cluster, class_name: str, pod: str) -> list[tuple[P
     from keyferry.kubernetes.api.client import ListOptions, PodStatusResource
     from keyferry.kubernetes.object_codec import parse_pod_status
 
-    found = []
+    found, completed = [], await _completed_pods(cluster)
     listing = await cluster.api.list(ListOptions(PodStatusResource, cluster.namespace))
     for manifest in listing.manifests:
         try:
             status = parse_pod_status(manifest)
         except FieldTypeError:
             continue
+        if status.pod.name in completed:
+            continue  # its volume is not refreshed any more
         if (pod and status.pod.name == pod) or (class_name and status.class_name == class_name):
             found.append((status, refresh_problem(manifest)))
     return found
+
+
+async def _completed_pods(cluster: Cluster) -> frozenset[str]:
+    """Return the names of pods that have ended; none if pods cannot be listed."""
+    from keyferry.errors import StorePermissionError
+    from keyferry.kubernetes.api.client import ListOptions, PodResource
+    from keyferry.kubernetes.object_codec import parse_pod
+
+    try:
+        listing = await cluster.api.list(ListOptions(PodResource, cluster.namespace))
+    except StorePermissionError:
+        return frozenset()
+    pods = (parse_pod(manifest) for manifest in listing.manifests)
+    return frozenset(pod.name for pod in pods if pod is not None and pod.completed)
