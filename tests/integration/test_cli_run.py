@@ -253,13 +253,13 @@ async def test_signal_ends_a_fetch_that_waits(
     tmp_path: Path, vault: DevVault, command: str, number: signal.Signals, code: int
 ) -> None:
     """At once, with 128 and the number of the signal, without a traceback and without a file."""
-    vault.add_fault("/metadata", Hang(), times=None)
+    vault.add_fault("/metadata", Hang())
     process = await start_cli(
         *(command, "-q", spc_file(tmp_path), "--dev-vault", tmp_path / "devvault"),
         tmp_path / "target" if command == "mount" else "true",
     )
     async with asyncio.timeout(100):
-        while not vault.count():  # noqa: ASYNC110
+        while vault.data.fault_injection.faults():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     process.send_signal(number)
     out, err = await process.communicate()
