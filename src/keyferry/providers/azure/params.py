@@ -8,12 +8,10 @@ Source: docs/reference/upstream-azure-provider.md#order-of-checks
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ClassInvalidError, IdentityError, PlatformError, Stage, excerpt
+from keyferry.errors import ClassInvalidError, PlatformError, Stage, excerpt
 from keyferry.formats.go_values import parse_boolean
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT
 from keyferry.providers.azure.auth.identity import Identity, check_subject, profile
@@ -37,11 +35,15 @@ from keyferry.providers.azure.vault_address import (
 )
 from keyferry.providers.known_fields.azure import missing_parameter
 from keyferry.providers.restrictions import DEFAULT_RESTRICTIONS
-from keyferry.providers.sources.numbering import check_source_count, number_sources
+from keyferry.providers.sources.numbering import (
+    check_source_count,
+    naming_entry,
+    number_sources,
+)
 from keyferry.rendering.class_options import parse_object_defaults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from keyferry.providers.restrictions import ClassRestrictions
     from keyferry.providers.settings import ProviderSettings
@@ -112,7 +114,7 @@ def parse_mount(
     cloud: AzureCloud | EnvironmentFile = CLOUDS[0]
     identities = []
     for entry_vault in entry_vaults:
-        with _naming_entry(entry_vault, alone=len(entry_vaults) == 1):
+        with naming_entry(entry_vault, alone=len(entry_vaults) == 1):
             tenant = parser.check_vault_and_tenant(entry_vault)
             cloud = find_cloud(get("cloudName") or default_cloud, get("cloudEnvFileName"))
             identities.append((tenant, parser.check_identity(entry_vault)))
@@ -144,19 +146,6 @@ def _objects_or_error(
     except ClassInvalidError as error:
         return (), error
     return objects, None
-
-
-@contextmanager
-def _naming_entry(entry_vault: EntryVault, *, alone: bool) -> Iterator[None]:
-    """Add the entry that names a source to its errors, unless the SecretProviderClass does."""
-    try:
-        yield
-    except (ClassInvalidError, IdentityError) as error:
-        if alone and entry_vault.is_inherited:
-            raise
-        placed = copy(error)
-        placed.problem = f"{error.problem} ({entry_vault.location})"
-        raise placed from error.__cause__
 
 
 @dataclass(frozen=True, slots=True)

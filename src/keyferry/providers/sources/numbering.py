@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import contextmanager
+from copy import copy
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from keyferry.errors import ClassInvalidError, prefixed
+from keyferry.errors import ClassInvalidError, IdentityError, prefixed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from keyferry.errors import KeyferryError
 
@@ -15,6 +17,18 @@ S = TypeVar("S")
 
 MAX_SOURCES = 10
 """The maximum number of sources of one SecretProviderClass: each needs a login of its own."""
+
+
+class EntryVault(Protocol):
+    """The vault and identity that an entry of `objects` names."""
+
+    @property
+    def location(self) -> str:
+        """The place of the entry, for messages."""
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether the entry names nothing."""
 
 
 def check_source_count(sources: Collection[object]) -> None:
@@ -36,6 +50,24 @@ def number_sources(sources: Sequence[S]) -> tuple[tuple[S, ...], tuple[int, ...]
     distinct = list(dict.fromkeys(sources))
     indexes = {source: index for index, source in enumerate(distinct)}
     return tuple(distinct), tuple(indexes[source] for source in sources)
+
+
+@contextmanager
+def naming_entry(entry_vault: EntryVault, *, alone: bool) -> Iterator[None]:
+    """Add the entry that names a source to its errors, unless the SecretProviderClass does.
+
+    Args:
+        entry_vault: the vault and identity that the entry names.
+        alone: whether all entries have the same source.
+    """
+    try:
+        yield
+    except (ClassInvalidError, IdentityError) as error:
+        if alone and entry_vault.is_inherited:
+            raise
+        placed = copy(error)
+        placed.problem = f"{error.problem} ({entry_vault.location})"
+        raise placed from error.__cause__
 
 
 def naming_object(error: KeyferryError, name: str, *, shown: str) -> KeyferryError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from keyferry.content import MISSING_VERSION, MissingObject, ObjectVersion
 from keyferry.errors import ClassInvalidError, excerpt
@@ -11,14 +11,28 @@ from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.formats.volume_paths import count_problem, path_conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from keyferry.providers.api import MountCall, MountResult
-
-T = TypeVar("T")
+    from keyferry.rendering.selection import Selection
 
 MAX_VOLUMES = 10_000
 _NOT_SELECTED = "find does not select it any more"
+
+
+class DeliveredObject(Protocol):
+    """An object of a mount: an entry names it, or selects it with `find`."""
+
+    @property
+    def selection(self) -> Selection | None:
+        """What selected it; None if an entry names it."""
+
+    @property
+    def file_paths(self) -> Sequence[str]:
+        """The paths of its files."""
+
+
+T = TypeVar("T", bound=DeliveredObject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +49,16 @@ class Expansion(Generic[T]):
     objects: tuple[T, ...]
     missing: tuple[MissingObject, ...] = ()
     absent: frozenset[str] = frozenset()
+
+    def without(self, is_missing: Callable[[T], bool]) -> Expansion[T]:
+        """Return the expansion without selected objects that disappeared after the list.
+
+        When nothing is left, all stay, so that the errors of their reads are reported.
+        """
+        present = tuple(
+            each for each in self.objects if each.selection is None or not is_missing(each)
+        )
+        return replace(self, objects=present) if present or self.missing else self
 
     def added_to(self, result: MountResult) -> MountResult:
         """Return `result` with what is missing."""
@@ -77,6 +101,24 @@ class AbsentObjects:
             if each.keeps
             and each.id not in before
             and path_conflict([*used, *each.paths[:1]]) is None
+        )
+
+    def applied_to(
+        self, expansion: Expansion[T], absent: Iterable[MissingObject], volume: str
+    ) -> Expansion[T]:
+        """Return the expansion with what is absent.
+
+        Args:
+            expansion: the objects of a mount.
+            absent: the objects in the volume that are not selected any more.
+            volume: the target path.
+        """
+        absent = tuple(absent)
+        paths = [path for each in expansion.objects for path in each.file_paths]
+        return replace(
+            expansion,
+            missing=expansion.missing + self.kept(volume, absent, paths),
+            absent=frozenset(each.id for each in absent),
         )
 
     def record(self, call: MountCall, absent: frozenset[str]) -> None:

@@ -10,8 +10,6 @@ Source: docs/reference/upstream-vault-provider.md#order-of-checks
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,7 +26,11 @@ from keyferry.providers.api import (
 from keyferry.providers.restrictions import DEFAULT_RESTRICTIONS
 from keyferry.providers.service_account_tokens import parse_tokens, read_claims, subject_of
 from keyferry.providers.settings import TlsLayer
-from keyferry.providers.sources.numbering import check_source_count, number_sources
+from keyferry.providers.sources.numbering import (
+    check_source_count,
+    naming_entry,
+    number_sources,
+)
 from keyferry.providers.vault.auth.login import (
     AUTH_METHODS,
     JwtLogin,
@@ -50,7 +52,7 @@ from keyferry.providers.vault.objects import parse_objects
 from keyferry.rendering.class_options import parse_object_defaults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from keyferry.providers.restrictions import ClassRestrictions
     from keyferry.providers.settings import VaultSettings
@@ -166,7 +168,7 @@ def parse_mount(
     )
     logins = []
     for entry_vault in entry_vaults:
-        with _naming_entry(entry_vault, alone=len(entry_vaults) == 1):
+        with naming_entry(entry_vault, alone=len(entry_vaults) == 1):
             logins.append(parser.parse(entry_vault, has_objects=bool(objects)))
     distinct, indexes = number_sources(logins)
     if len(distinct) > 1:
@@ -178,19 +180,6 @@ def parse_mount(
             for source in (source_of[each.entry_vault],)
         )
     return MountParams(distinct, objects)
-
-
-@contextmanager
-def _naming_entry(entry_vault: EntryVault, *, alone: bool) -> Iterator[None]:
-    """Add the entry that names a source to its errors, unless the SecretProviderClass does."""
-    try:
-        yield
-    except (ClassInvalidError, IdentityError) as error:
-        if alone and entry_vault.is_inherited:
-            raise
-        placed = copy(error)
-        placed.problem = f"{error.problem} ({entry_vault.location})"
-        raise placed from error.__cause__
 
 
 @dataclass(frozen=True, slots=True)

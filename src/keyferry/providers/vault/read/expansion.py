@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from keyferry.content import MISSING_VERSION, MissingObject
@@ -188,23 +187,11 @@ def settle(
     """
     if not any(each.is_selector for each in entries):
         return expansion
-    present = tuple(
-        each
-        for each in expansion.objects
-        if each.selection is None
-        or not isinstance(responses[each.source_request], ObjectMissingError)
+    present = expansion.without(
+        lambda each: isinstance(responses[each.source_request], ObjectMissingError)
     )
-    if not present and not expansion.missing:
-        present = expansion.objects  # reports why none can be read
-    absent = tuple(_absent(entries, present, call))
-    paths = [path for each in present for path in each.file_paths]
-    kept = absent_objects.kept(call.target_path, absent, paths)
-    return replace(
-        expansion,
-        objects=present,
-        missing=expansion.missing + kept,
-        absent=frozenset(each.id for each in absent),
-    )
+    absent = _absent(entries, present.objects, call)
+    return absent_objects.applied_to(present, absent, call.target_path)
 
 
 def _absent(
