@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import pytest
 
+from keyferry.content import MissingObject
 from keyferry.errors import IdentityError, KeyferryError, MountLimitError
 from keyferry.providers.sources.numbering import naming_object, number_sources
 from keyferry.providers.sources.opening import open_all
+from keyferry.providers.sources.selected import AbsentObjects, Expansion
+from keyferry.rendering.selection import Selection
 
 
 async def test_sources_are_opened_concurrently() -> None:
@@ -64,3 +68,52 @@ def test_error_about_a_vault_names_the_object_once() -> None:
     assert "secret a of vault fabrikam: fabrikam could not be reached" == named.problem
     assert ("fabrikam could not be reached", "Check it.") == (outage.problem, named.remedy)
     assert named is naming_object(named, "secret a", shown="secret a of vault fabrikam")
+
+
+EVERYTHING = Selection()
+
+
+@dataclass(frozen=True)
+class Selected:
+    """An object that `find` selected, with one file."""
+
+    name: str
+    selection: Selection | None = EVERYTHING
+
+    @property
+    def file_paths(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+A, B, NAMED = Selected("a"), Selected("b"), Selected("named", None)
+UNSELECTED = MissingObject("c", ("c",), "find selects nothing")
+
+
+@pytest.mark.parametrize(
+    ("objects", "disappeared", "left"),
+    [
+        ((A, B), {A}, (B,)),
+        ((A, NAMED), {A, NAMED}, (NAMED,)),
+        ((A, B), {A, B}, (A, B)),
+    ],
+)
+def test_objects_that_disappeared_are_left_out(
+    objects: tuple[Selected, ...], disappeared: set[Selected], left: tuple[Selected, ...]
+) -> None:
+    """But objects that entries name stay, and so do all if none is left, for their errors."""
+    assert left == Expansion(objects).without(disappeared.__contains__).objects
+
+
+def test_all_objects_may_disappear_if_others_are_missing() -> None:
+    """What is missing already says why there is no file."""
+    assert () == Expansion((A,), missing=(UNSELECTED,)).without({A}.__contains__).objects
+
+
+@pytest.mark.parametrize("paths", [("a",), ("a/b",)])
+def test_file_of_a_selected_object_replaces_that_of_an_absent_one(paths: tuple[str, ...]) -> None:
+    """Both cannot be in the volume."""
+    absent = MissingObject("old", paths, "find does not select it any more")
+    expansion = AbsentObjects().applied_to(Expansion((A,)), [absent], "/target")
+    assert ((), frozenset({"old"})) == (expansion.missing, expansion.absent)
+    expansion = AbsentObjects().applied_to(Expansion((B,)), [absent], "/target")
+    assert ((absent,), frozenset({"old"})) == (expansion.missing, expansion.absent)
