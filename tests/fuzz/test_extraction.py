@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
+from jmespath.functions import Functions, signature
 
 from keyferry.errors import ClassInvalidError, ObjectUnusableError
 from keyferry.formats.volume_paths import path_problem
@@ -62,6 +63,19 @@ EXPRESSIONS = (
 TEXTS = st.binary(max_size=30) | st.text(max_size=30).map(lambda text: text.encode())
 
 
+class KeepsCharacters(Functions):
+    """`to_string` as in Go, where JSON keeps its characters; jmespath's escapes them."""
+
+    @signature({"types": []})
+    def _func_to_string(self, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+OPTIONS = jmespath.Options(custom_functions=KeepsCharacters())
+
+
 def check_values(message: str) -> None:
     """Check that a message has no value."""
     assert CANARY not in message
@@ -69,6 +83,8 @@ def check_values(message: str) -> None:
 
 @given(EXPRESSIONS, VALUES)
 @example("[[@,@],[@,@]]", [CANARY])
+@example("to_string(@)", {"é": None})
+@example("[to_string(@)]", ["é"])
 def test_an_expression_finds_what_jmespath_finds_or_fails(expression: str, value: Any) -> None:
     """No other exception; the message names no value; the result has a limit."""
     text = json.dumps(value)
@@ -80,7 +96,7 @@ def test_an_expression_finds_what_jmespath_finds_or_fails(expression: str, value
         check_values(str(error))
         return
     assert len(found) <= MAX_JSON_BYTES
-    expected = jmespath.search(expression, json.loads(text))
+    expected = jmespath.search(expression, json.loads(text), OPTIONS)
     if isinstance(expected, str):
         assert expected.encode(errors="replace") == found.replace("\ufffd".encode(), b"?")
     else:
