@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, settings
 
-from keyferry.driver.volumes.mounter import can_mount
 from keyferry.driver.volumes.owners import can_set_owners
+from keyferry.process import can_mount
 from tests.fakes.mounts import mounted_below, unmount_below
 
 MARKERS = {

@@ -13,6 +13,7 @@ import resource
 import sys
 from pathlib import Path
 
+_CAP_SYS_ADMIN = 21
 _PR_SET_DUMPABLE = 4
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE_BLOCK_BYTES = 128 * 1024
@@ -67,3 +68,8 @@ def has_capability(number: int) -> bool:
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> number & 1)
     return False
+
+
+def can_mount() -> bool:
+    """Return whether this process may mount (effective CAP_SYS_ADMIN)."""
+    return has_capability(_CAP_SYS_ADMIN)

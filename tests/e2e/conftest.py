@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from keyferry.driver.volumes.mounter import can_mount
+from keyferry.process import can_mount
 from tests.e2e.figures import figures
 from tests.e2e.node import Node, running_node
 

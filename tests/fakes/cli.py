@@ -15,7 +15,7 @@ import click
 from click.testing import CliRunner, Result
 
 from keyferry.cli.failures import run_command
-from keyferry.driver.volumes.mounter import can_mount
+from keyferry.process import can_mount
 
 ISOLATION = () if can_mount() else ("--isolation=none",)
 """The flags of a driver: it isolates providers where this process could, as root."""

@@ -25,13 +25,14 @@ from keyferry.aio.clock import SystemClock
 from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.driver.csi import CsiServices
 from keyferry.driver.engine import Engine, EngineDependencies, running_engine
-from keyferry.driver.providers import Providers
 from keyferry.driver.status.expiry_monitor import ExpiryMonitor
-from keyferry.driver.volumes.mounter import DirectoryMounter, Mounter, TmpfsMounter, can_mount
+from keyferry.driver.volumes.mounter import DirectoryMounter, Mounter, TmpfsMounter
 from keyferry.kubernetes import ObjectStore
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.net.grpc_server import serving_grpc
 from keyferry.net.sockets import parse_endpoint
+from keyferry.plugins.providers import Providers
+from keyferry.process import can_mount
 from keyferry.proto import csi_pb2 as csi
 from keyferry.providers.api import Provider
 from keyferry.providers.host import ProviderHost

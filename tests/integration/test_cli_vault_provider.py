@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from keyferry.driver.external_provider import ExternalProvider
 from keyferry.errors import ProviderReportedError
+from keyferry.plugins.external_provider import ExternalProvider
 from keyferry.providers.api import MountResult
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.vault_api import running_vault

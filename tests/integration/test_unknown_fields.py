@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from keyferry.content import FileOwner, MissingObject, ObjectVersion, SecretFile
-from keyferry.driver.external_provider import ExternalProvider
 from keyferry.net.grpc_server import serving_grpc
 from keyferry.net.sockets import parse_endpoint
+from keyferry.plugins.external_provider import ExternalProvider
 from keyferry.providers.api import MountCall, MountResult
 from keyferry.providers.host import ProviderHost
 from keyferry.providers.known_fields.names import KUBELET_PREFIX

@@ -29,7 +29,7 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
     # The demo acts as kubelet, which is a gRPC client.
     "grpc": (
         "keyferry.driver.csi",
-        "keyferry.driver.external_provider",
+        "keyferry.plugins.external_provider",
         "keyferry.driver.readiness",
         "keyferry.driver.registration",
         "keyferry.providers.server",
@@ -89,7 +89,7 @@ IMPURE_CALLS = {
 PARSER_HOMES = (
     "keyferry.formats.certs",
     "keyferry.providers.key_jobs",
-    "keyferry.driver.secrets.secret_data",
+    "keyferry.secrets.secret_data",
     "keyferry.rendering.template_filters",
 )
 """Where functions that parse keys and certificates are called: they run in a parser process."""
@@ -439,7 +439,7 @@ BAD: list[tuple[Rule, str, str]] = [
     ),
     (
         parser_complaints,
-        "keyferry.driver.secrets.builder",
+        "keyferry.secrets.builder",
         "from keyferry.formats.certs import chain_of_key",
     ),
 ]
@@ -452,7 +452,7 @@ def test_a_module_that_breaks_the_rule_is_found(rule: Rule, name: str, text: str
 
 
 GOOD: list[tuple[Rule, str, str]] = [
-    (purity_complaints, "keyferry.driver.providers", '"""Finds. Has I/O."""\nimport os'),
+    (purity_complaints, "keyferry.plugins.providers", '"""Finds. Has I/O."""\nimport os'),
     (
         purity_complaints,
         "keyferry.providers.api",

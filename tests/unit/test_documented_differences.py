@@ -95,10 +95,10 @@ ELSEWHERE = {
         "unit/providers/azure/test_content.py::test_byte_order_mark_does_not_hide_the_first_block"
     ),
     "the order of certificates in `kubernetes.io/tls`": (
-        "unit/driver/secrets/test_builder.py::test_begins_with_the_certificate_of_the_key"
+        "unit/secrets/test_builder.py::test_begins_with_the_certificate_of_the_key"
     ),
     "`kubernetes.io/service-account-token` as type of a Secret": (
-        "unit/driver/secrets/test_builder.py::test_of_a_service_account_token_is_refused"
+        "unit/secrets/test_builder.py::test_of_a_service_account_token_is_refused"
     ),
     "a path with more than 32 nested folders": (
         "unit/formats/test_volume_paths.py"
@@ -218,11 +218,10 @@ ELSEWHERE = {
         "unit/formats/test_yaml_text.py::test_directives_are_allowed"
     ),
     "`kubernetes.io/tls` with further keys": (
-        "unit/driver/secrets/test_builder.py::test_tls_secret_may_have_further_keys"
+        "unit/secrets/test_builder.py::test_tls_secret_may_have_further_keys"
     ),
     "two entries of `secretObjects` for one Secret": (
-        "unit/driver/secrets/test_builder.py::"
-        "test_two_entries_for_one_secret_are_an_error_that_names_both"
+        "unit/secrets/test_builder.py::test_two_entries_for_one_secret_are_an_error_that_names_both"
     ),
     "a manifest with a key that occurs twice in one mapping": (
         "unit/formats/test_kubernetes_yaml.py::test_repeated_key_is_an_error_with_its_line"

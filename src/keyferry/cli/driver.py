@@ -42,11 +42,10 @@ from keyferry.cli.flags.restrictions import (
 from keyferry.cli.flags.vault import LEASE_DIR_FLAG
 from keyferry.cli.paths import check_data_folder
 from keyferry.driver.settings import DriverSettings, Isolation, VolumeKind
-from keyferry.driver.volumes.mounter import can_mount
 from keyferry.errors import PlatformError, SettingInvalidError
 from keyferry.net.proxies import Proxies
 from keyferry.net.sockets import parse_endpoint
-from keyferry.process import protect_memory, raise_descriptor_limit, return_freed_memory
+from keyferry.process import can_mount, protect_memory, raise_descriptor_limit, return_freed_memory
 from keyferry.providers.registry import provider_names
 from keyferry.telemetry.logs import configure_logs
 

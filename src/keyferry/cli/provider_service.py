@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from keyferry.aio.clock import SystemClock
 from keyferry.cli.flags.go_flags import warn_ignored
-from keyferry.driver.children import all_jobs, open_emulator, parser_program
 from keyferry.isolation.child import ChildSupervisor
 from keyferry.isolation.parser_pool import ParserPool
 from keyferry.isolation.spawner import Role, Spawner
@@ -19,6 +18,7 @@ from keyferry.net.http_client import HttpsSettings
 from keyferry.net.proxies import Proxies
 from keyferry.net.sockets import parse_endpoint
 from keyferry.net.status_server import serving_status
+from keyferry.plugins.children import all_jobs, open_emulator, parser_program
 from keyferry.process import protect_memory, raise_descriptor_limit, return_freed_memory
 from keyferry.providers.host import ProviderHost
 from keyferry.providers.server import HealthProbe, add_provider

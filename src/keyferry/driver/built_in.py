@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from keyferry.aio.jobs import ThreadJobRunner
-from keyferry.driver.children import all_jobs, provider_resilience
+from keyferry.driver.children import provider_resilience
 from keyferry.driver.settings import Isolation
 from keyferry.isolation.child import ChildSupervisor
 from keyferry.isolation.isolated_providers import IsolatedProviders
 from keyferry.isolation.parser_pool import ParserPool
 from keyferry.isolation.spawner import Role
+from keyferry.plugins.children import all_jobs
 from keyferry.providers.host import ProviderHost, check_names
 from keyferry.providers.registry import PROVIDERS
 from keyferry.providers.settings import ProviderDependencies

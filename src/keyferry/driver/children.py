@@ -6,34 +6,24 @@ import resource
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from keyferry.driver.publish.derivation import DERIVED_FILES
-from keyferry.driver.secrets.jobs import SECRET_DATA
-from keyferry.driver.volumes.mounter import MOUNT_SOURCE, can_mount
-from keyferry.isolation.parser import run_parser
 from keyferry.isolation.provider_worker import WorkerSettings, run_provider_worker
 from keyferry.isolation.sandbox import Sandbox
 from keyferry.isolation.spawner import ChildProgram, Role
 from keyferry.net.http_client import HttpsSettings
 from keyferry.net.sockets import parse_endpoint
-from keyferry.providers.emulator import load_emulator
-from keyferry.providers.registry import parse_jobs, preload
-from keyferry.telemetry.logs import get_logger
+from keyferry.plugins.children import open_emulator, parser_program
+from keyferry.providers.registry import preload
 
 if TYPE_CHECKING:
-    from keyferry.aio.jobs import ParseJob
     from keyferry.driver.settings import DriverSettings
-    from keyferry.providers.emulator import Emulator
     from keyferry.providers.settings import ProviderSettings
     from keyferry.resilience.settings import ResilienceSettings
 
 PROVIDER_UID = 65501
 """The user of the provider worker. Nothing else on a node should have it."""
-PARSER_UID = 65502
-"""The user of the parser. Nothing else on a node should have it."""
 _MEBIBYTE = 1 << 20
-_log = get_logger("driver")
 
 
 def worker_settings(settings: DriverSettings) -> WorkerSettings:
@@ -58,27 +48,6 @@ def provider_resilience(settings: DriverSettings) -> ResilienceSettings:
     return replace(settings.resilience, refresh_interval=interval, tracks_volumes=True)
 
 
-def open_emulator(data_folder: Path) -> Emulator:
-    """Return the development vault with this data folder, and log a warning that it is in use.
-
-    Raises:
-        PlatformError: the emulator is not installed, or none runs with this data folder.
-    """
-    emulator = load_emulator(data_folder)
-    _log.warning(
-        "DEVELOPMENT: every call to a vault or a token endpoint goes to the development vault",
-        address="{}:{}".format(*emulator.https_address),
-        trusted_ca=emulator.ca_file,
-    )
-    return emulator
-
-
-def all_jobs() -> dict[str, ParseJob[Any, Any]]:
-    """Return the parse jobs of all providers, and those of the driver, by name."""
-    own: tuple[ParseJob[Any, Any], ...] = (SECRET_DATA, DERIVED_FILES)
-    return {**parse_jobs(), **{job.name: job for job in own}}
-
-
 def child_programs(settings: DriverSettings, worker: WorkerSettings) -> dict[Role, ChildProgram]:
     """Import what the child processes run, and return their programs.
 
@@ -95,26 +64,6 @@ def child_programs(settings: DriverSettings, worker: WorkerSettings) -> dict[Rol
     }
 
 
-def parser_program(hidden: tuple[Path, ...] = ()) -> ChildProgram:
-    """Return the program of the parser.
-
-    Args:
-        hidden: folders that it cannot see.
-    """
-    sandbox = Sandbox(
-        uid=PARSER_UID if can_mount() else None,
-        network=False,
-        hidden=hidden,
-        volume_source=MOUNT_SOURCE,
-        limits={
-            resource.RLIMIT_DATA: 192 * _MEBIBYTE,
-            resource.RLIMIT_FSIZE: 0,
-            resource.RLIMIT_NOFILE: 64,
-        },
-    )
-    return ChildProgram(sandbox, partial(run_parser, jobs=all_jobs()))
-
-
 def _provider_sandbox(settings: DriverSettings) -> Sandbox:
     vaults = settings.provider_settings.vault, settings.provider_settings.openbao
     lease_folders = tuple({Path(folder) for each in vaults for folder in each.lease_folders})
@@ -122,7 +71,6 @@ def _provider_sandbox(settings: DriverSettings) -> Sandbox:
         uid=PROVIDER_UID,
         network=True,
         hidden=_hidden(settings, needed=lease_folders),
-        volume_source=MOUNT_SOURCE,
         limits={
             resource.RLIMIT_DATA: 256 * _MEBIBYTE,
             resource.RLIMIT_FSIZE: 16 * _MEBIBYTE,

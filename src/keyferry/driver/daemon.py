@@ -13,17 +13,18 @@ from keyferry.aio.tasks import spawn_until_exit
 from keyferry.driver.built_in import build_built_in
 from keyferry.driver.csi import CsiServices
 from keyferry.driver.engine import EngineDependencies, running_engine
-from keyferry.driver.providers import Providers
 from keyferry.driver.readiness import Readiness
 from keyferry.driver.registration import Registration, serving_registration
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, DriverSettings, VolumeKind
 from keyferry.driver.status.expiry_monitor import ExpiryMonitor
-from keyferry.driver.volumes.mounter import DirectoryMounter, TmpfsMounter, can_mount
+from keyferry.driver.volumes.mounter import DirectoryMounter, TmpfsMounter
 from keyferry.errors import PlatformError, Stage, StoreError
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.net.grpc_server import serving_grpc, stop_signal
 from keyferry.net.sockets import parse_endpoint
 from keyferry.net.status_server import serving_status
+from keyferry.plugins.providers import Providers
+from keyferry.process import can_mount
 from keyferry.telemetry.audit import open_audit_log
 from keyferry.telemetry.logs import get_logger
 from keyferry.telemetry.metrics import Metrics

@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
-    from keyferry.driver.providers import Providers
     from keyferry.driver.status.expiry_monitor import ExpiryMonitor
     from keyferry.driver.volumes.mounter import Mounter
     from keyferry.driver.volumes.volume_events import VolumeEvent
     from keyferry.kubernetes import ObjectStore
+    from keyferry.plugins.providers import Providers
     from keyferry.telemetry.audit import AuditLog
     from keyferry.telemetry.metrics import Metrics
 
@@ -199,6 +199,10 @@ def _subscribe(
     2. The Secret controller comes last: it deletes Secrets that the store did not delete.
     """
 
+    async def release_from_providers(event: VolumeEvent) -> None:
+        if isinstance(event, VolumeRemoved):
+            deps.providers.volume_removed(event.target_path, unpublished=event.unpublished)
+
     async def remove_from_store(event: VolumeEvent) -> None:
         if isinstance(event, VolumeRemoved) and event.unpublished:
             await deps.store.volume_removed(event.target_path)
@@ -208,7 +212,7 @@ def _subscribe(
     events.subscribe(deps.expiry_monitor.on_volume_event)
     events.subscribe(StaleContentReporter(deps.store, deps.clock).on_volume_event)
     events.subscribe(MissingObjectReporter(deps.store).on_volume_event)
-    events.subscribe(deps.providers.on_volume_event)
+    events.subscribe(release_from_providers)
     events.subscribe(remove_from_store)
     events.subscribe(secret_controller.on_volume_event)
 

@@ -31,6 +31,8 @@ _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+MOUNT_SOURCE = "keyferry"
+"""The source of the tmpfs mounts of volumes."""
 _OOM_SCORE = "900"
 """The kernel ends a child process before the driver when the container runs out of memory."""
 
@@ -54,8 +56,8 @@ class Sandbox:
     uid: int | None
     network: bool
     hidden: tuple[Path, ...]
-    volume_source: str
     limits: Mapping[int, int]
+    volume_source: str = MOUNT_SOURCE
     owned: tuple[Path, ...] = ()
     visible: tuple[Path, ...] = ()
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from keyferry.content import SecretFile
 from keyferry.driver.request import check_class
-from keyferry.driver.secrets.builder import check_single_entry, choose_files
 from keyferry.errors import AuthorError
 from keyferry.formats.unknown_fields import UnknownField
 from keyferry.lint.field_places import field_place
@@ -15,6 +14,7 @@ from keyferry.lint.upstream import upstream_differences
 from keyferry.lint.variables import variables_problem
 from keyferry.providers.registry import class_problem, files_of, unknown_fields
 from keyferry.rendering.class_options import NO_VOLUME_OPTIONS, parse_volume_options
+from keyferry.secrets.builder import check_single_entry, choose_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

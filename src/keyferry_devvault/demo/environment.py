@@ -20,10 +20,11 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from keyferry.driver.volumes.mounter import DirectoryMounter, TmpfsMounter, can_mount
+from keyferry.driver.volumes.mounter import DirectoryMounter, TmpfsMounter
 from keyferry.errors import InternalError, KeyferryError, ProviderReportedError, RequestInvalidError
 from keyferry.formats.mountinfo import mount_points
 from keyferry.net.sockets import MAX_SOCKET_PATH_BYTES
+from keyferry.process import can_mount
 from keyferry.proto import csi_pb2 as csi
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SPC_ATTRIBUTE
 from keyferry_devvault.cli.server import devvault

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from keyferry.driver.external_provider import ExternalProvider
 from keyferry.errors import ProviderReportedError
 from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.plugins.external_provider import ExternalProvider
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT, MountCall
 from keyferry.providers.class_files import ClassFiles
 from keyferry.providers.restrictions import UNRESTRICTED

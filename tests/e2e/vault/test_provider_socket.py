@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from keyferry.driver.external_provider import ExternalProvider
 from keyferry.errors import ProviderReportedError
+from keyferry.plugins.external_provider import ExternalProvider
 from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.driver.external_provider import ExternalProvider
 from keyferry.errors import KeyferryError
 from keyferry.net.grpc_server import serving_grpc
 from keyferry.net.http_client import HttpsClient
 from keyferry.net.sockets import parse_endpoint
+from keyferry.plugins.external_provider import ExternalProvider
 from keyferry.providers.api import POD_UID, MountCall
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.server import add_provider

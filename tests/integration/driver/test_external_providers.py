@@ -15,10 +15,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from keyferry.driver.external_provider import ExternalProvider
-from keyferry.driver.providers import Providers
 from keyferry.errors import Code, ProviderReportedError, ProviderUnreachableError
 from keyferry.net.grpc_server import Context
+from keyferry.plugins.external_provider import ExternalProvider
+from keyferry.plugins.providers import Providers
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.api import POD_NAMESPACE, MountCall, encode_result
 from keyferry.providers.host import ProviderHost

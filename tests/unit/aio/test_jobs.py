@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from keyferry.aio.jobs import ParseJob, ThreadJobRunner
-from keyferry.driver.secrets.jobs import SECRET_DATA
 from keyferry.errors import SecretDataError
 from keyferry.providers.registry import PROVIDERS
+from keyferry.secrets.jobs import SECRET_DATA
 
 
 def _thread_name(_argument: str) -> str:

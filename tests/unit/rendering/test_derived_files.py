@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from keyferry.content import FileOwner, SecretFile
-from keyferry.driver.publish.derivation import DERIVED_FILES
 from keyferry.errors import ClassInvalidError, MountLimitError
+from keyferry.plugins.derivation import DERIVED_FILES
 from keyferry.rendering.class_options import VolumeOptions, parse_volume_options
 from keyferry.rendering.derived_files import (
     DerivedFilesRequest,

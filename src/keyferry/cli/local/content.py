@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from keyferry.driver.secrets.builder import choose_files, resolve_file
-from keyferry.driver.secrets.secret_data import secret_data
 from keyferry.errors import ObjectNamesError, RequestInvalidError
+from keyferry.secrets.builder import choose_files, resolve_file
+from keyferry.secrets.secret_data import secret_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

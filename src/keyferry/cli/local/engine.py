@@ -18,21 +18,21 @@ from keyferry.cli.local.options import STDIN
 from keyferry.cli.local.progress import with_progress
 from keyferry.cli.local.signals import StopSignal
 from keyferry.cli.local.unknown_fields import UnknownFieldWarnings
-from keyferry.driver.children import open_emulator
 from keyferry.driver.daemon import choose_mounter
 from keyferry.driver.engine import EngineDependencies, running_engine
-from keyferry.driver.providers import Providers
-from keyferry.driver.publish.derivation import with_derived_files
 from keyferry.driver.request import PublishRequest, check_class, mount_call
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, VolumeKind
 from keyferry.driver.status.expiry_monitor import ExpiryMonitor
-from keyferry.driver.volumes.mounter import can_mount
 from keyferry.errors import KeyferryError
 from keyferry.kubernetes import PodRef
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.net.http_client import HttpsSettings
 from keyferry.net.proxies import Proxies
+from keyferry.plugins.children import open_emulator
+from keyferry.plugins.derivation import with_derived_files
+from keyferry.plugins.providers import Providers
+from keyferry.process import can_mount
 from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,

@@ -18,8 +18,8 @@ from keyferry.cli.local.engine import absolute_path, local_engine, local_publish
 from keyferry.cli.local.files import secret_manifests, visible_files
 from keyferry.cli.output import OutputFormat, counted, print_document
 from keyferry.driver.request import UnpublishRequest
-from keyferry.driver.volumes.mounter import can_mount
 from keyferry.errors import KeyferryError
+from keyferry.process import can_mount
 from keyferry.providers.expiry import near_expiry_warnings
 from keyferry.telemetry.deduplicator import Deduplicator
 

@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyferry.driver.publish.derivation import with_derived_files
 from keyferry.driver.publish.plan import Adopt, Mount, Refresh
 from keyferry.driver.publish.volume_content import VolumeContent, check_written_by_provider
 from keyferry.driver.request import check_attributes, mount_call
@@ -22,6 +21,7 @@ from keyferry.errors import KeyferryError, StoreError
 from keyferry.kubernetes.objects import NO_MARKS
 from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.kubernetes.pod_status import VersionChange, version_changes
+from keyferry.plugins.derivation import with_derived_files
 from keyferry.providers.auditing import audited, subject_of
 from keyferry.rendering.class_options import parse_volume_options, refresh_interval_of
 from keyferry.rendering.selection import selects_objects
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
     from keyferry.content import MissingObject, ObjectVersion
-    from keyferry.driver.providers import ResolvedProvider
     from keyferry.driver.publish.plan import Decision
     from keyferry.driver.publish.planner import PublishHistory
     from keyferry.driver.request import PublishRequest
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.volume_events import VolumeEvents
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.kubernetes import PodStatus, SecretProviderClass
+    from keyferry.plugins.providers import ResolvedProvider
     from keyferry.providers.api import MountCall, MountResult, StaleContent
     from keyferry.providers.expiry import Expiry
     from keyferry.rendering.class_options import VolumeOptions

@@ -31,7 +31,6 @@ from keyferry.telemetry.logs import get_logger
 from keyferry.telemetry.metrics import PublishLabels
 
 if TYPE_CHECKING:
-    from keyferry.driver.providers import Providers, ResolvedProvider
     from keyferry.driver.publish.delivery import ContentDelivery
     from keyferry.driver.publish.planner import PublishPlanner
     from keyferry.driver.request import PublishRequest, UnpublishRequest
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.volume_events import VolumeEvents
     from keyferry.driver.volumes.volume_table import Volume, VolumeTable
     from keyferry.kubernetes import ObjectStore, SecretProviderClass
+    from keyferry.plugins.providers import Providers, ResolvedProvider
     from keyferry.telemetry.metrics import Metrics
 
 _log = get_logger("publish")

@@ -13,10 +13,10 @@ from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
-    from keyferry.driver.providers import Providers
     from keyferry.driver.rotation.rotator import Rotator
     from keyferry.driver.status.expiry_monitor import ExpiryMonitor
     from keyferry.driver.volumes.volume_table import VolumeTable
+    from keyferry.plugins.providers import Providers
     from keyferry.providers.expiry import Expiry
 
 CHECK_SECONDS = 5.0

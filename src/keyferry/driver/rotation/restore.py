@@ -25,13 +25,13 @@ from keyferry.rendering.class_options import refresh_interval_of
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
-    from keyferry.driver.providers import Providers
     from keyferry.driver.request import PublishRequest
     from keyferry.driver.volumes.operations import VolumeOperations
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.kubernetes import PodStatus
     from keyferry.kubernetes.cluster import ClusterView
     from keyferry.kubernetes.objects import CsiVolume, Pod
+    from keyferry.plugins.providers import Providers
 
 _log = get_logger("restore")
 

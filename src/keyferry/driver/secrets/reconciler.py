@@ -17,13 +17,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.work_queue import After
-from keyferry.driver.secrets.builder import (
-    build_secret,
-    check_single_entry,
-    choose_files,
-    owners_of,
-)
-from keyferry.driver.secrets.jobs import SECRET_DATA
+from keyferry.driver.secrets.owners import owners_of
 from keyferry.driver.secrets.usage import Consumer, Usage, usage_of
 from keyferry.driver.status.events import (
     secret_adopted,
@@ -42,6 +36,12 @@ from keyferry.errors import (
 )
 from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult, SecretClaim
 from keyferry.kubernetes.secret_plan import last_values
+from keyferry.secrets.builder import (
+    build_secret,
+    check_single_entry,
+    choose_files,
+)
+from keyferry.secrets.jobs import SECRET_DATA
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ if TYPE_CHECKING:
 
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
-    from keyferry.driver.providers import Providers
     from keyferry.driver.secrets.garbage_collector import SecretGarbageCollector
     from keyferry.driver.volumes.operations import VolumeOperations
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.kubernetes import DesiredSecret, ObjectStore
     from keyferry.kubernetes.names import NamespacedName
     from keyferry.kubernetes.objects import Pod, SecretProviderClass
+    from keyferry.plugins.providers import Providers
     from keyferry.telemetry.metrics import SecretMetrics
 
 PERMISSION_SECONDS = 300.0

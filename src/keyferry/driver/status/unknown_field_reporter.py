@@ -19,10 +19,10 @@ from keyferry.telemetry.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable
 
-    from keyferry.driver.providers import Providers
     from keyferry.driver.request import PublishRequest
     from keyferry.formats.unknown_fields import UnknownField
     from keyferry.kubernetes import ObjectStore, SecretProviderClass
+    from keyferry.plugins.providers import Providers
 
 _MAX_REPORTED = 4096
 """SecretProviderClasses and volumes that are remembered."""

@@ -25,7 +25,7 @@ from keyferry.driver.volumes.trees import clear_folder
 from keyferry.errors import VolumeError
 from keyferry.formats.mountinfo import mount_points
 from keyferry.formats.volume_paths import MAX_ENTRIES, MAX_FILES
-from keyferry.process import has_capability
+from keyferry.isolation.sandbox import MOUNT_SOURCE
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ if TYPE_CHECKING:
 
 _log = get_logger("mount")
 
-MOUNT_SOURCE = "keyferry"
-"""The source in /proc/mounts, by which mounts of Keyferry are recognized."""
 
-_CAP_SYS_ADMIN = 21
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _CORRUPTED_ERRNOS = {errno.ESTALE, errno.ENOTCONN, errno.EIO, errno.EACCES, errno.EHOSTDOWN}
@@ -222,11 +219,6 @@ def _tmpfs_limits(max_bytes: int) -> str:
     size = 2 * (max_bytes + 2 * MAX_FILES * page)
     inodes = 2 * (MAX_ENTRIES + MAX_FILES) + _LAYOUT_INODES
     return f"size={size},nr_inodes={inodes}"
-
-
-def can_mount() -> bool:
-    """Return whether this process may mount (effective CAP_SYS_ADMIN)."""
-    return has_capability(_CAP_SYS_ADMIN)
 
 
 def _is_mount(target: Path) -> bool:

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from keyferry.content import SecretFile
-from keyferry.driver.providers import Providers
 from keyferry.driver.secrets.garbage_collector import SecretGarbageCollector
 from keyferry.driver.secrets.reconciler import SecretProblem, SecretReconciler
 from keyferry.driver.volumes.atomic_writer import write_volume
@@ -27,6 +26,7 @@ from keyferry.errors import (
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import PodRef
 from keyferry.kubernetes.pod_status import pod_status
+from keyferry.plugins.providers import Providers
 from keyferry.providers.host import ProviderHost
 from keyferry.telemetry.metrics import Metrics
 from tests.fakes.clock import START, ManualClock

@@ -13,16 +13,12 @@ import pytest
 from keyferry.content import SecretFile
 from keyferry.driver.volumes import mounter
 from keyferry.driver.volumes.atomic_writer import write_volume
-from keyferry.driver.volumes.mounter import (
-    MOUNT_SOURCE,
-    DirectoryMounter,
-    Mounter,
-    TmpfsMounter,
-    can_mount,
-)
+from keyferry.driver.volumes.mounter import DirectoryMounter, Mounter, TmpfsMounter
 from keyferry.driver.volumes.state import VolumeState
 from keyferry.errors import VolumeError
 from keyferry.formats.volume_paths import MAX_ENTRIES, MAX_FILES
+from keyferry.isolation.sandbox import MOUNT_SOURCE
+from keyferry.process import can_mount
 from tests.fakes.mounts import (
     mount_broken,
     mount_options,
@@ -404,7 +400,8 @@ def test_can_mount_agrees_with_the_kernel(target: Path) -> None:
 
 WITHOUT_RIGHTS = """
 import ctypes, pathlib, sys
-from keyferry.driver.volumes.mounter import TmpfsMounter, can_mount
+from keyferry.driver.volumes.mounter import TmpfsMounter
+from keyferry.process import can_mount
 from keyferry.errors import VolumeError
 version, nothing = (ctypes.c_uint32 * 2)(0x20080522), (ctypes.c_uint32 * 6)()
 assert ctypes.CDLL(None).capset(version, nothing) == 0

@@ -15,13 +15,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from keyferry.content import MissingObject, SecretFile
-from keyferry.driver.secrets.builder import (
-    MAX_SECRET_BYTES,
-    build_secret,
-    check_single_entry,
-    choose_files,
-)
-from keyferry.driver.secrets.secret_data import secret_data
 from keyferry.errors import KeyferryError, ObjectNamesError, SecretDataError
 from keyferry.kubernetes.objects import (
     DesiredSecret,
@@ -30,6 +23,13 @@ from keyferry.kubernetes.objects import (
     SecretObject,
 )
 from keyferry.providers.api import NamedFile
+from keyferry.secrets.builder import (
+    MAX_SECRET_BYTES,
+    build_secret,
+    check_single_entry,
+    choose_files,
+)
+from keyferry.secrets.secret_data import secret_data
 from tests.fakes.certificates import issue_certificate, new_ec_key
 
 OPAQUE = SecretObject(

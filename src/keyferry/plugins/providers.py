@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from keyferry.driver.external_provider import CONNECT_SECONDS, ExternalProvider
-from keyferry.driver.publish.derivation import derived_names
-from keyferry.driver.volumes.volume_events import VolumeRemoved
 from keyferry.errors import (
     AuthorError,
     ProviderNotFoundError,
@@ -20,6 +17,8 @@ from keyferry.errors import (
     ProviderUnreachableError,
 )
 from keyferry.formats.unknown_fields import FieldTable
+from keyferry.plugins.derivation import derived_names
+from keyferry.plugins.external_provider import CONNECT_SECONDS, ExternalProvider
 from keyferry.providers.mount_limits import MountLimits
 from keyferry.telemetry.logs import get_logger
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
-    from keyferry.driver.volumes.volume_events import VolumeEvent
     from keyferry.formats.unknown_fields import UnknownField
     from keyferry.providers.api import FieldCheck, MountCall, MountResult, NamedFile
     from keyferry.providers.expiry import ExpiringLease
@@ -164,11 +162,6 @@ class Providers:
     async def expiring_leases(self) -> tuple[tuple[str, ExpiringLease], ...]:
         """Return leases that can no longer be renewed, as (provider name, lease)."""
         return await self._built_in.expiring_leases()
-
-    async def on_volume_event(self, event: VolumeEvent) -> None:
-        """Release what the providers hold for a removed volume."""
-        if isinstance(event, VolumeRemoved):
-            self.volume_removed(event.target_path, unpublished=event.unpublished)
 
     def volume_removed(self, target_path: str, *, unpublished: bool) -> None:
         """Notify the built-in providers of a removed volume; see `BuiltInProviders`."""

@@ -1,4 +1,4 @@
-"""Builds a Kubernetes Secret from the files of a volume. [pure]
+"""Builds a Kubernetes Secret from the files that a provider delivered. [pure]
 
 What the API server would reject (a name, a missing key, a format, a size) is reported here, where
 the error can name the object.
@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.content import SecretFile
-from keyferry.driver.secrets.secret_data import KeyedFile, SecretDataRequest
 from keyferry.errors import ObjectMissingError, ObjectNamesError, SecretDataError, excerpt
 from keyferry.kubernetes.names import object_name_problem
 from keyferry.kubernetes.objects import DesiredSecret, OwnerReference, SecretKeyMapping
+from keyferry.secrets.secret_data import KeyedFile, SecretDataRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from keyferry.content import MissingObject
-    from keyferry.kubernetes.objects import Pod, SecretObject
+    from keyferry.kubernetes.objects import SecretObject
     from keyferry.providers.api import NamedFile
 
 _MAX_LISTED = 20
@@ -353,33 +353,3 @@ def _check_keys(secret_object: SecretObject) -> None:
                 f"key {entry.key[:80]!r} of secret {name!r} is not a valid key of a Secret",
                 "Use 1 to 253 letters, digits, '-', '_' and '.'; it must not start with '..'.",
             )
-
-
-# --- owners: Kubernetes deletes a Secret with its last owner --------------------------------------
-
-
-def owners_of(
-    consumers: Iterable[tuple[Pod | None, OwnerReference | None]],
-) -> tuple[tuple[OwnerReference, ...], frozenset[str]]:
-    """Choose the owners of a Secret from the volumes that use it.
-
-    1. The owners of the pod, if it has any: they outlive the pod.
-    2. Otherwise the pod status of the volume.
-
-    Args:
-        consumers: for each volume its pod (None while unknown) and its pod status (None until
-            written).
-
-    Returns:
-        The owners, and the uids of pod statuses that owned the Secret before the owners of their
-        pods were known.
-    """
-    owners: dict[str, OwnerReference] = {}
-    replaced = set()
-    for pod, status in consumers:
-        if pod is not None and pod.owners:
-            owners |= {owner.uid: owner for owner in pod.owners}
-            replaced |= {status.uid} if status else set()
-        elif status is not None:
-            owners[status.uid] = status
-    return tuple(owners.values()), frozenset(replaced - owners.keys())

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.content import SecretFile
-from keyferry.driver.secrets.builder import resolve_file
 from keyferry.errors import ObjectMissingError, ObjectNamesError
 from keyferry.providers.api import NamedFile
+from keyferry.secrets.builder import resolve_file
 
 
 def file(path: str, contents: bytes = b"canary") -> SecretFile:

@@ -1,0 +1,1 @@
+"""The data of Kubernetes Secrets, from the files of a provider."""
