@@ -272,13 +272,13 @@ class SecretNotManagedError(StoreError):
 
 
 class SecretConflictError(StoreError):
-    """The Secret belongs to another SecretProviderClass.
+    """The Secret belongs to another SecretProviderClass, or to a SecretSync.
 
     Attributes:
-        owner_class: name of the other SecretProviderClass.
+        owner_class: name of the other SecretProviderClass; "" for a SecretSync.
     """
 
-    def __init__(self, problem: str, remedy: str, *, owner_class: str) -> None:
+    def __init__(self, problem: str, remedy: str, *, owner_class: str = "") -> None:
         super().__init__(problem, remedy)
         self.owner_class = owner_class
 

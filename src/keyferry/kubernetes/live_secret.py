@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.formats.fields import Field, FieldTypeError
+from keyferry.kubernetes.markings import DRIVER_MARKING, MANAGED_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from keyferry.formats.kubernetes_yaml import Value
+    from keyferry.kubernetes.markings import Marking
     from keyferry.kubernetes.objects import OwnerReference
 
-FIELD_MANAGER = "keyferry"
-"""The field manager of server-side apply."""
-MANAGED_LABEL = "secrets-store.csi.k8s.io/managed"
 CLASS_ANNOTATION = "keyferry.dev/class"
 CLASS_VERSION_ANNOTATION = "keyferry.dev/class-version"
 FETCHED_AT_ANNOTATION = "keyferry.dev/fetched-at"
@@ -78,6 +77,8 @@ class LiveSecret:
         data: values in base64.
         owners: in their order.
         applied_keys: the keys that are as Keyferry wrote them.
+        former_managers: the field managers of earlier versions that still own fields.
+        marking: of the command that reads it.
     """
 
     uid: str
@@ -89,12 +90,14 @@ class LiveSecret:
     annotations: Mapping[str, str]
     owners: tuple[OwnerReference, ...]
     applied_keys: AppliedKeys
+    former_managers: frozenset[str] = frozenset()
+    marking: Marking = DRIVER_MARKING
 
     @property
     def managed(self) -> bool:
         """Whether Keyferry may change it: it has the label, or managedFields name Keyferry."""
         applied = bool(self.resource_version) and bool(self.applied_keys.data)
-        return self.labels.get(MANAGED_LABEL) == "true" or applied
+        return self.labels.get(self.marking.label) == self.marking.label_value or applied
 
     @property
     def adopted(self) -> bool:
@@ -119,7 +122,11 @@ class LiveSecret:
 
 
 def parse_live_secret(
-    manifest: Value, owners: tuple[OwnerReference, ...], *, from_api: bool
+    manifest: Value,
+    owners: tuple[OwnerReference, ...],
+    *,
+    from_api: bool,
+    marking: Marking = DRIVER_MARKING,
 ) -> LiveSecret:
     """Parse the manifest of a Secret.
 
@@ -127,6 +134,7 @@ def parse_live_secret(
         manifest: the whole object.
         owners: its parsed owner references.
         from_api: see `parse_applied_keys`.
+        marking: of the command that reads it.
 
     Raises:
         FieldTypeError: a field has the wrong type.
@@ -142,16 +150,24 @@ def parse_live_secret(
         labels=metadata["labels"].text_mapping(),
         annotations=metadata["annotations"].text_mapping(),
         owners=owners,
-        applied_keys=parse_applied_keys(manifest, from_api=from_api),
+        applied_keys=parse_applied_keys(manifest, from_api=from_api, marking=marking),
+        former_managers=frozenset(
+            entry["manager"].text() for entry in metadata["managedFields"].items()
+        )
+        & marking.former_managers,
+        marking=marking,
     )
 
 
-def parse_applied_keys(manifest: Value, *, from_api: bool) -> AppliedKeys:
+def parse_applied_keys(
+    manifest: Value, *, from_api: bool, marking: Marking = DRIVER_MARKING
+) -> AppliedKeys:
     """Return the keys that Keyferry applied and nobody has changed since.
 
     Args:
         manifest: of a Secret.
         from_api: whether to use `managedFields`; without an API, every key counts as applied.
+        marking: its field manager wrote them.
     """
     root = Field(manifest)
     metadata = root["metadata"]
@@ -162,7 +178,8 @@ def parse_applied_keys(manifest: Value, *, from_api: bool) -> AppliedKeys:
             return _keys_of_adopted(annotations, data, labels)
         return AppliedKeys(data, labels, frozenset(annotations))
     for entry in metadata["managedFields"].items():
-        if entry["manager"].text() == FIELD_MANAGER and entry["operation"].text() == "Apply":
+        manager, operation = entry["manager"].text(), entry["operation"].text()
+        if (manager, operation) == (marking.field_manager, "Apply"):
             fields = entry["fieldsV1"]
             return AppliedKeys(
                 _managed_keys(fields["f:data"]),

@@ -18,6 +18,7 @@ from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.formats.kubernetes_yaml import Value
 from keyferry.kubernetes.class_fields import ANNOTATION_PREFIX, REFRESH_ANNOTATION
 from keyferry.kubernetes.live_secret import parse_live_secret
+from keyferry.kubernetes.markings import DRIVER_MARKING
 from keyferry.kubernetes.objects import (
     ClassRef,
     CsiVolume,
@@ -30,12 +31,13 @@ from keyferry.kubernetes.objects import (
     RefreshCondition,
     RefreshMarks,
 )
-from keyferry.kubernetes.secret_plan import desired_annotations, desired_data, desired_labels
+from keyferry.kubernetes.secret_plan import desired_annotations, desired_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from keyferry.kubernetes.live_secret import LiveSecret
+    from keyferry.kubernetes.markings import Marking
 
 Manifest = dict[str, Value]
 
@@ -67,7 +69,7 @@ def secret_manifest(secret: DesiredSecret, owners: Iterable[OwnerReference]) -> 
     metadata: Manifest = {
         "name": secret.name,
         "namespace": secret.namespace,
-        "labels": dict[str, Value](desired_labels(secret)),
+        "labels": dict[str, Value](secret.all_labels),
     }
     if annotations := desired_annotations(secret):
         metadata["annotations"] = dict(annotations)
@@ -81,9 +83,12 @@ def secret_manifest(secret: DesiredSecret, owners: Iterable[OwnerReference]) -> 
     return with_owners(manifest, owners)
 
 
-def parse_secret(manifest: Value, *, from_api: bool) -> LiveSecret:
-    """Parse a Secret; `from_api`: it comes from the Kubernetes API and has `managedFields`."""
-    return parse_live_secret(manifest, parse_owners(Field(manifest)["metadata"]), from_api=from_api)
+def parse_secret(
+    manifest: Value, *, from_api: bool, marking: Marking = DRIVER_MARKING
+) -> LiveSecret:
+    """Parse a Secret; see `parse_live_secret`."""
+    owners = parse_owners(Field(manifest)["metadata"])
+    return parse_live_secret(manifest, owners, from_api=from_api, marking=marking)
 
 
 def merge_owners(

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from keyferry.kubernetes.markings import DRIVER_MARKING, SYNC_MARKING
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from keyferry.content import ObjectVersion
     from keyferry.formats.unknown_fields import UnknownField
+    from keyferry.kubernetes.markings import Marking
 
 MAX_MESSAGE = 1024
 """Characters that Kubernetes accepts in the message of an event or a condition."""
@@ -185,13 +188,34 @@ class SecretClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class SyncClaim:
+    """Claim of a SecretSync on the Secret of its name.
+
+    Attributes:
+        owner: the SecretSync, which becomes the only owner.
+        is_unchanged: SecretSync, SecretProviderClass and content are those of the last write, so
+            that any difference is a change of somebody else.
+        adopt: whether to take over an existing Secret.
+        ignores_drift: whether changes of somebody else stay until the content changes.
+        class_name: a SecretProviderClass of the namespace whose `secretObjects` name the Secret,
+            too; "" for none.
+    """
+
+    owner: OwnerReference
+    is_unchanged: bool = False
+    adopt: bool = False
+    ignores_drift: bool = False
+    class_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredSecret:
     """A Secret as it should be. The store adds the label and annotations of managed Secrets.
 
     Attributes:
-        owners: added to the existing ones.
+        owners: added to the existing ones; the only ones of a SecretSync's Secret.
         removed_owner_uids: uids of owners to remove.
-        claim: of the SecretProviderClass that wants it; None for no particular one.
+        claim: of the SecretProviderClass or SecretSync that wants it; None for no particular one.
         adopted: it is written to a Secret of somebody else: only its keys, labels and annotations,
             without owners.
         kept_keys: keys that are not in `data`, and keep their values if the Secret has them.
@@ -206,10 +230,25 @@ class DesiredSecret:
     annotations: Mapping[str, str]
     owners: tuple[OwnerReference, ...]
     removed_owner_uids: frozenset[str] = frozenset()
-    claim: SecretClaim | None = None
+    claim: SecretClaim | SyncClaim | None = None
     adopted: bool = False
     kept_keys: frozenset[str] = frozenset()
     optional_keys: frozenset[str] = frozenset()
+
+    @property
+    def marking(self) -> Marking:
+        """How the command that writes it marks it."""
+        return SYNC_MARKING if isinstance(self.claim, SyncClaim) else DRIVER_MARKING
+
+    @property
+    def all_labels(self) -> dict[str, str]:
+        """All labels, including that of Keyferry."""
+        return {**self.labels, self.marking.label: self.marking.label_value}
+
+    @property
+    def leaves_foreign_keys(self) -> bool:
+        """Whether keys that somebody else added to the Secret stay."""
+        return self.adopted or isinstance(self.claim, SyncClaim)
 
 
 class ApplyOutcome(Enum):

@@ -8,7 +8,7 @@ reverts, from a newer write of another node, which it keeps.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -18,52 +18,22 @@ from keyferry.kubernetes.live_secret import (
     CLASS_ANNOTATION,
     CLASS_VERSION_ANNOTATION,
     FETCHED_AT_ANNOTATION,
-    MANAGED_LABEL,
     AppliedKeys,
 )
+from keyferry.kubernetes.markings import MANAGED_LABEL, SYNC_LABEL
+from keyferry.kubernetes.objects import SecretClaim, SyncClaim
+from keyferry.kubernetes.secret_change import Adopt, Create, Keep, Recreate, Update
+from keyferry.kubernetes.synced_secret import SYNC_KIND, plan_synced_secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from keyferry.kubernetes.live_secret import LiveSecret
-    from keyferry.kubernetes.objects import DesiredSecret, SecretClaim
+    from keyferry.kubernetes.objects import DesiredSecret
+    from keyferry.kubernetes.secret_change import SecretChange
 
 _VOLATILE_ANNOTATIONS = {CLASS_VERSION_ANNOTATION, FETCHED_AT_ANNOTATION}
 """Annotations whose difference alone is no reason to write."""
-
-
-@dataclass(frozen=True, slots=True)
-class Create:
-    """The Secret does not exist."""
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """It is as desired, or another node has newer data."""
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """It must change.
-
-    Attributes:
-        reverts: whether this undoes a change by somebody else.
-    """
-
-    reverts: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Adopt:
-    """It belongs to somebody else: add the desired keys and leave all others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recreate:
-    """An immutable field must change: delete and recreate the Secret."""
-
-
-SecretPlan = Create | Keep | Update | Adopt | Recreate
 
 
 def for_live_secret(desired: DesiredSecret, live: LiveSecret | None) -> DesiredSecret:
@@ -79,6 +49,8 @@ def for_live_secret(desired: DesiredSecret, live: LiveSecret | None) -> DesiredS
     if desired.kept_keys:
         values = _applied_values(live, desired.kept_keys)
         desired = replace(desired, data={**values, **desired.data})
+    if isinstance(desired.claim, SyncClaim):
+        return desired
     named = desired.claim is not None and desired.claim.adopt
     # Somebody may have removed the annotation of an adopted Secret.
     lost_record = not live.owners and bool(live.data.keys() - live.applied_keys.data)
@@ -105,8 +77,10 @@ def _applied_values(live: LiveSecret, keys: frozenset[str]) -> dict[str, bytes]:
     return {key: base64.b64decode(live.data[key]) for key in written}
 
 
-def plan_secret(desired: DesiredSecret, live: LiveSecret | None) -> SecretPlan:
+def plan_secret(desired: DesiredSecret, live: LiveSecret | None) -> SecretChange:
     """Return how to change the live Secret to the desired one.
+
+    That of a SecretSync: see `plan_synced_secret`. Otherwise:
 
     1. Missing: create it.
     2. Not managed, or of another SecretProviderClass: raise.
@@ -126,10 +100,18 @@ def plan_secret(desired: DesiredSecret, live: LiveSecret | None) -> SecretPlan:
             cannot be adopted.
         SecretConflictError: another SecretProviderClass owns it.
     """
+    claim = desired.claim
+    if isinstance(claim, SyncClaim):
+        return plan_synced_secret(desired, claim, live)
     if live is None:
         return Create()
-    _check_ownership(desired, live)
-    claim = desired.claim
+    return _plan_existing(desired, claim, live)
+
+
+def _plan_existing(
+    desired: DesiredSecret, claim: SecretClaim | None, live: LiveSecret
+) -> SecretChange:
+    _check_ownership(desired, claim, live)
     same_class = claim is not None and live.owner_class == claim.class_name
     edited = _is_edited(live)
     ahead = claim is not None and same_class and not edited and _is_newer_generation(claim, live)
@@ -160,7 +142,7 @@ def _keep_or_update(desired: DesiredSecret, claim: SecretClaim, live: LiveSecret
 def desired_annotations(desired: DesiredSecret) -> dict[str, str]:
     """Return all annotations, including those of Keyferry."""
     claim = desired.claim
-    if claim is None:
+    if not isinstance(claim, SecretClaim):
         return dict(desired.annotations)
     annotations = {
         CLASS_ANNOTATION: claim.class_name,
@@ -174,11 +156,6 @@ def desired_annotations(desired: DesiredSecret) -> dict[str, str]:
         )
         annotations[ADOPTED_ANNOTATION] = keys.to_json()
     return {**desired.annotations, **annotations}
-
-
-def desired_labels(desired: DesiredSecret) -> dict[str, str]:
-    """Return all labels, including the one of Keyferry."""
-    return {**desired.labels, MANAGED_LABEL: "true"}
 
 
 def desired_data(desired: DesiredSecret) -> dict[str, str]:
@@ -213,9 +190,13 @@ def _immutable_error(desired: DesiredSecret) -> SecretNotManagedError:
     )
 
 
-def _check_ownership(desired: DesiredSecret, live: LiveSecret) -> None:
+def _check_ownership(desired: DesiredSecret, claim: SecretClaim | None, live: LiveSecret) -> None:
     subject = f"Secret {desired.namespace}/{desired.name}"
-    claim = desired.claim
+    if SYNC_LABEL in live.labels:
+        raise SecretConflictError(
+            f"{subject} belongs to the {SYNC_KIND} of its name",
+            f"Remove it from secretObjects, or delete the {SYNC_KIND}.",
+        )
     if not live.managed and not (claim and claim.adopt):
         raise SecretNotManagedError(
             f"{subject} is not managed by Keyferry: it exists without label {MANAGED_LABEL}",
@@ -240,7 +221,7 @@ def _is_equal(desired: DesiredSecret, live: LiveSecret) -> bool:
     return desired_data(desired) == kept and all(
         _matches(desired_texts, live_texts, applied)
         for desired_texts, live_texts, applied in (
-            (desired_labels(desired), live.labels, live.applied_keys.labels),
+            (desired.all_labels, live.labels, live.applied_keys.labels),
             (desired_annotations(desired), live.annotations, live.applied_keys.annotations),
         )
     )
@@ -269,7 +250,7 @@ def _has_applied_keys(desired: DesiredSecret, live: LiveSecret) -> bool:
     """
     return (
         live.applied_keys.data ^ desired.data.keys() <= desired.optional_keys
-        and live.applied_keys.labels == desired_labels(desired).keys()
+        and live.applied_keys.labels == desired.all_labels.keys()
         and live.applied_keys.annotations
         >= desired_annotations(desired).keys() - _VOLATILE_ANNOTATIONS
     )

@@ -38,6 +38,9 @@ class ProviderRow:
         module: what `build` imports.
         jobs: returns the parse jobs that the provider runs.
         build_privileges: creates the privileged side of the provider, for another process.
+        token_audiences: returns the audiences of the service-account tokens that the parameters of
+            a SecretProviderClass require. It is pure and never raises: a mount reports what is
+            wrong.
     """
 
     name: str
@@ -49,6 +52,7 @@ class ProviderRow:
     module: str
     jobs: Callable[[], tuple[ParseJob[Any, Any], ...]]
     build_privileges: Callable[[ProviderDependencies], Privileges]
+    token_audiences: Callable[[Mapping[str, str]], frozenset[str]]
 
 
 def _build_azure(deps: ProviderDependencies) -> Provider:
@@ -172,6 +176,26 @@ def _vault_jobs() -> tuple[ParseJob[Any, Any], ...]:
     return CLIENT_PEM, EXTRACTION
 
 
+def _azure_audiences(parameters: Mapping[str, str]) -> frozenset[str]:
+    from keyferry.providers.azure.params import token_audiences
+
+    return token_audiences(parameters)
+
+
+def _vault_audiences(parameters: Mapping[str, str]) -> frozenset[str]:
+    from keyferry.providers.vault.params import token_audiences
+    from keyferry.providers.vault.product import VAULT
+
+    return token_audiences(parameters, VAULT)
+
+
+def _openbao_audiences(parameters: Mapping[str, str]) -> frozenset[str]:
+    from keyferry.providers.vault.params import token_audiences
+    from keyferry.providers.vault.product import OPENBAO
+
+    return token_audiences(parameters, OPENBAO)
+
+
 def _azure_privileges(deps: ProviderDependencies) -> Privileges:
     from keyferry.providers.azure.auth.machine import AzurePrivileges
 
@@ -201,6 +225,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         check=_check_azure,
         jobs=_azure_jobs,
         build_privileges=_azure_privileges,
+        token_audiences=_azure_audiences,
     ),
     ProviderRow(
         name="vault",
@@ -212,6 +237,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         check=_check_vault,
         jobs=_vault_jobs,
         build_privileges=_vault_privileges,
+        token_audiences=_vault_audiences,
     ),
     ProviderRow(
         name="openbao",
@@ -223,6 +249,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         check=_check_openbao,
         jobs=_vault_jobs,
         build_privileges=_openbao_privileges,
+        token_audiences=_openbao_audiences,
     ),
 )
 
@@ -242,6 +269,18 @@ def preload(names: Iterable[str]) -> None:
 def parse_jobs() -> dict[str, ParseJob[Any, Any]]:
     """Return the parse jobs of all providers by name."""
     return {job.name: job for row in PROVIDERS for job in row.jobs()}
+
+
+def token_audiences(spc: SecretProviderClass) -> frozenset[str] | None:
+    """Return the audiences of the tokens that a class needs; None if they are not known.
+
+    Args:
+        spc: the SecretProviderClass.
+    """
+    for row in PROVIDERS:
+        if row.name == spc.provider:
+            return row.token_audiences(spc.parameters)
+    return None
 
 
 def unknown_fields(

@@ -208,7 +208,7 @@ class _Reader:
     async def secrets(self) -> tuple[Manifest, ...] | None:
         """Return the metadata of the synced Secrets."""
         from keyferry.kubernetes.api.client import SecretResource
-        from keyferry.kubernetes.live_secret import MANAGED_LABEL
+        from keyferry.kubernetes.markings import MANAGED_LABEL
 
         return await self._list(
             SecretResource, required=False, labels={MANAGED_LABEL: "true"}, metadata_only=True

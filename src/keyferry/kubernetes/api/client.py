@@ -31,7 +31,7 @@ from keyferry.errors import StoreError
 from keyferry.kubernetes.api.api_errors import ApiGoneError, ApiNotFoundError, translate_errors
 from keyferry.kubernetes.api.reflector import Change, Changed, Expired, Listing, Removed
 from keyferry.kubernetes.api.transport import KubeTransport
-from keyferry.kubernetes.live_secret import FIELD_MANAGER
+from keyferry.kubernetes.markings import FIELD_MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -222,7 +222,14 @@ class KubeApi:
             return None
 
     async def apply(
-        self, kind: type[Resource], namespace: str, name: str, manifest: Manifest, *, force: bool
+        self,
+        kind: type[Resource],
+        namespace: str,
+        name: str,
+        manifest: Manifest,
+        *,
+        force: bool,
+        field_manager: str = FIELD_MANAGER,
     ) -> Manifest:
         """Server-side apply an object. Returns the new manifest.
 
@@ -232,17 +239,36 @@ class KubeApi:
             name: of the object.
             manifest: the fields that Keyferry owns; a resourceVersion in it must match.
             force: take fields over from other managers instead of raising `ApiConflictError`.
+            field_manager: who owns the fields.
         """
         return await self._patch(
-            kind, namespace, name, manifest, patch_type=PatchType.APPLY, force=force
+            kind,
+            namespace,
+            name,
+            manifest,
+            patch_type=PatchType.APPLY,
+            force=force,
+            field_manager=field_manager,
         )
 
     async def strategic_merge(
-        self, kind: type[Resource], namespace: str, name: str, patch: Manifest
+        self,
+        kind: type[Resource],
+        namespace: str,
+        name: str,
+        patch: Manifest,
+        *,
+        field_manager: str = FIELD_MANAGER,
     ) -> Manifest:
         """Merge a patch; lists such as ownerReferences are merged by the key of their items."""
         return await self._patch(
-            kind, namespace, name, patch, patch_type=PatchType.STRATEGIC, force=False
+            kind,
+            namespace,
+            name,
+            patch,
+            patch_type=PatchType.STRATEGIC,
+            force=False,
+            field_manager=field_manager,
         )
 
     async def json_merge(
@@ -262,6 +288,7 @@ class KubeApi:
         *,
         patch_type: PatchType,
         force: bool,
+        field_manager: str = FIELD_MANAGER,
     ) -> Manifest:
         with translate_errors(
             "patch", resource_name(kind), f"{namespace}/{name}", server=self._server
@@ -269,7 +296,13 @@ class KubeApi:
             async with self._write_slots:
                 return dict(
                     await self._client.patch(
-                        kind, name, patch, namespace=namespace, patch_type=patch_type, force=force
+                        kind,
+                        name,
+                        patch,
+                        namespace=namespace,
+                        patch_type=patch_type,
+                        field_manager=field_manager,
+                        force=force,
                     )
                 )
 

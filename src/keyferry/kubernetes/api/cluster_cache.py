@@ -32,7 +32,8 @@ from keyferry.kubernetes.cluster import (
     SecretChanged,
     SpcChanged,
 )
-from keyferry.kubernetes.live_secret import MANAGED_LABEL, UNUSED_SINCE_ANNOTATION
+from keyferry.kubernetes.live_secret import UNUSED_SINCE_ANNOTATION
+from keyferry.kubernetes.markings import MANAGED_LABEL
 from keyferry.kubernetes.names import MAX_LABEL, shortened
 from keyferry.kubernetes.object_codec import NODE_LABEL, parse_pod, parse_pod_status
 from keyferry.kubernetes.objects import SecretProviderClass

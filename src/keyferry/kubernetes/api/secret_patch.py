@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.formats.fields import Field
-from keyferry.kubernetes.live_secret import UNUSED_SINCE_ANNOTATION
+from keyferry.kubernetes.live_secret import KEYFERRY_ANNOTATIONS, UNUSED_SINCE_ANNOTATION
+from keyferry.kubernetes.markings import MANAGED_LABEL
 from keyferry.kubernetes.object_codec import merge_owners, secret_manifest, with_owners
+from keyferry.kubernetes.objects import SyncClaim
 
 if TYPE_CHECKING:
     from keyferry.formats.kubernetes_yaml import Value
@@ -26,10 +28,14 @@ _NO_VERSION = "1"
 def planned_owners(desired: DesiredSecret, live: LiveSecret | None) -> tuple[OwnerReference, ...]:
     """Return the owners of the Secret after the write.
 
+    That of a SecretSync has only this owner. Otherwise:
+
     1. The existing owners, and those of the pods that use it.
     2. Without `removed_owner_uids`.
     3. Without its SecretProviderClass, which owned it while no pod used it.
     """
+    if isinstance(desired.claim, SyncClaim):
+        return desired.owners
     existing = live.owners if live else ()
     if desired.adopted:
         return existing
@@ -95,9 +101,50 @@ def follow_up_patch(
         metadata["annotations"] = {UNUSED_SINCE_ANNOTATION: None}
     result: Manifest = {"metadata": metadata} if metadata else {}
     foreign = sorted(applied.data.keys() - desired.data.keys())
-    if foreign and not (keep_data or desired.adopted):
+    if foreign and not (keep_data or desired.leaves_foreign_keys):
         result["data"] = dict.fromkeys(foreign)
     return result or None
+
+
+def takeover_patch(desired: DesiredSecret, live: LiveSecret) -> Manifest | None:
+    """Return the merge patch that gives a Secret to a SecretSync; None if it has it already.
+
+    Admission policies demand that it has exactly one owner after each write, and an apply cannot
+    remove the owners that somebody else wrote.
+
+    Args:
+        desired: the Secret to write.
+        live: the existing Secret, which must not change meanwhile.
+    """
+    if not isinstance(desired.claim, SyncClaim):
+        return None
+    kept = {owner.uid for owner in desired.owners}
+    removed = sorted({owner.uid for owner in live.owners} - kept)
+    marking = desired.marking
+    if not removed and marking.label in live.labels:
+        return None
+    references = Field(with_owners({}, desired.owners))["metadata"]["ownerReferences"].value
+    assert isinstance(references, list)
+    deleted: list[Value] = [{"$patch": "delete", "uid": uid} for uid in removed]
+    metadata: Manifest = {
+        "labels": {
+            marking.label: marking.label_value,
+            **dict.fromkeys({MANAGED_LABEL} & live.labels.keys()),
+        },
+        "ownerReferences": [*references, *deleted],
+    }
+    if stale := sorted(KEYFERRY_ANNOTATIONS & live.annotations.keys()):
+        metadata["annotations"] = dict.fromkeys(stale)
+    return _with_resource_version({"metadata": metadata}, live.resource_version)
+
+
+def release_fields(namespace: str, name: str) -> Manifest:
+    """Return the manifest whose server-side apply removes the entry of a field manager."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+    }
 
 
 def unused_patch(live: LiveSecret, since: str, owner: OwnerReference | None) -> Manifest:
@@ -119,11 +166,10 @@ def release_requests(namespace: str, name: str, live: LiveSecret) -> tuple[Manif
 
     An apply without fields removes the fields that only Keyferry owns.
     """
-    identity: Manifest = {"name": name, "namespace": namespace}
     patch: Manifest = {"metadata": {"annotations": {UNUSED_SINCE_ANNOTATION: None}}}
     return (
         _with_resource_version(patch, live.resource_version),
-        {"apiVersion": "v1", "kind": "Secret", "metadata": identity},
+        release_fields(namespace, name),
     )
 
 

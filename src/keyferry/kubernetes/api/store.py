@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never, cast
+from typing import TYPE_CHECKING, cast
 
 from keyferry.aio.tasks import spawn
 from keyferry.errors import ClassInvalidError, StoreError
 from keyferry.formats.fields import Field, FieldTypeError
-from keyferry.kubernetes.api.api_errors import ApiConflictError, ApiNotFoundError
+from keyferry.kubernetes.api.api_errors import ApiNotFoundError
 from keyferry.kubernetes.api.client import (
     PodStatusResource,
     SecretProviderClassResource,
-    SecretResource,
     open_api,
 )
 from keyferry.kubernetes.api.cluster_cache import (
@@ -30,14 +29,7 @@ from keyferry.kubernetes.api.config import load_config
 from keyferry.kubernetes.api.crd_check import REMEDY, dropped_fields, missing_fields
 from keyferry.kubernetes.api.events import EventRecorder
 from keyferry.kubernetes.api.reflector import api_backoff
-from keyferry.kubernetes.api.secret_patch import (
-    applied_content,
-    created_content,
-    follow_up_patch,
-    kept_owners_patch,
-    release_requests,
-    unused_patch,
-)
+from keyferry.kubernetes.api.secret_store import SecretStore
 from keyferry.kubernetes.class_codec import CLASS_KIND, class_not_found_error
 from keyferry.kubernetes.names import (
     MAX_LABEL,
@@ -47,21 +39,10 @@ from keyferry.kubernetes.names import (
 from keyferry.kubernetes.object_codec import (
     POD_STATUS_API_VERSION,
     POD_STATUS_KIND,
-    parse_secret,
     pod_status_manifest,
     refresh_status_manifest,
 )
-from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult, OwnerReference
-from keyferry.kubernetes.secret_plan import (
-    Adopt,
-    Create,
-    Keep,
-    Recreate,
-    Update,
-    for_live_secret,
-    plan_secret,
-    replaced_keys,
-)
+from keyferry.kubernetes.objects import ApplyResult, OwnerReference
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -159,6 +140,7 @@ class KubeStore:
 
     def __init__(self, api: KubeApi, *, cluster: ClusterCache, events: EventRecorder) -> None:
         self._api = api
+        self._secrets = SecretStore(api)
         self._cluster = cluster
         self._events = events
 
@@ -252,85 +234,16 @@ class KubeStore:
             _warn_of_old_crds(dropped_fields(patch, answer))
 
     async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
-        """Create or update a Secret as `plan_secret` decides.
-
-        Raises:
-            SecretForeignError: one of that name is there that Keyferry did not make.
-            SecretClaimedError: another class has it.
-            StoreError: the API rejected the write, or is unavailable.
-        """
-        check_names(secret.namespace, secret.name, "Secret")
-        for _ in range(SECRET_ATTEMPTS - 1):
-            try:
-                return await self._apply_secret(secret)
-            except (ApiConflictError, ApiNotFoundError):
-                continue
-        return await self._apply_secret(secret)
-
-    async def _apply_secret(self, wanted: DesiredSecret) -> ApplyResult:
-        at = SecretResource, wanted.namespace, wanted.name
-        live = await self.find_secret(wanted.namespace, wanted.name)
-        desired = for_live_secret(wanted, live)
-        plan = plan_secret(desired, live)
-        match plan:
-            case Keep():
-                assert live is not None
-                outcome, answer = ApplyOutcome.UNCHANGED, live
-            case Update() | Adopt():
-                assert live is not None
-                outcome = ApplyOutcome.ADOPTED
-                if isinstance(plan, Update):
-                    outcome = ApplyOutcome.REVERTED if plan.reverts else ApplyOutcome.UPDATED
-                content = applied_content(desired, live)
-                answer = _parse_live_secret(await self._api.apply(*at, content, force=True))
-            case Create():
-                outcome = ApplyOutcome.CREATED
-                content = created_content(desired, None)
-                answer = _parse_live_secret(await self._api.apply(*at, content, force=False))
-            case Recreate():
-                assert live is not None
-                outcome = ApplyOutcome.RECREATED
-                await self._api.delete(*at, uid=live.uid, resource_version=live.resource_version)
-                content = created_content(desired, live)
-                try:
-                    answer = _parse_live_secret(await self._api.apply(*at, content, force=False))
-                except ApiConflictError:  # another node has created it, without these owners
-                    await self._api.strategic_merge(*at, kept_owners_patch(desired, live))
-                    raise
-            case _:
-                assert_never(plan)
-        patch = follow_up_patch(desired, answer, keep_data=isinstance(plan, Keep))
-        if patch is not None:
-            answer = _parse_live_secret(await self._api.strategic_merge(*at, patch))
-            outcome = ApplyOutcome.UPDATED if outcome is ApplyOutcome.UNCHANGED else outcome
-        return ApplyResult(
-            outcome,
-            answer.resource_version,
-            live.type if live else "",
-            replaced_keys(desired, live) if live and isinstance(plan, Update | Adopt) else (),
-        )
+        """Create or update a Secret; see `SecretStore`."""
+        return await self._secrets.apply_secret(secret)
 
     async def find_secret(self, namespace: str, name: str) -> LiveSecret | None:
         """Return the live Secret, or None."""
-        check_names(namespace, name, "Secret")
-        found = await self._api.find(SecretResource, namespace, name)
-        return None if found is None else _parse_live_secret(found)
+        return await self._secrets.find_secret(namespace, name)
 
     async def delete_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
         """Delete a Secret if it is still `expected`. Returns False if it changed."""
-        try:
-            await self._api.delete(
-                SecretResource,
-                namespace,
-                name,
-                uid=expected.uid,
-                resource_version=expected.resource_version,
-            )
-        except ApiNotFoundError:
-            return True
-        except ApiConflictError:
-            return False
-        return True
+        return await self._secrets.delete_secret(namespace, name, expected)
 
     async def mark_secret_unused(
         self,
@@ -342,27 +255,13 @@ class KubeStore:
         owner: OwnerReference | None,
     ) -> bool:
         """Mark a Secret as unused if it is still `expected`. Returns False if it changed."""
-        patch = unused_patch(expected, since, owner)
-        try:
-            await self._api.strategic_merge(SecretResource, namespace, name, patch)
-        except (ApiNotFoundError, ApiConflictError):
-            return False
-        return True
+        return await self._secrets.mark_secret_unused(
+            namespace, name, expected, since=since, owner=owner
+        )
 
     async def release_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
         """Remove what Keyferry wrote to an adopted Secret. Returns False if it changed."""
-        at = SecretResource, namespace, name
-        patch, apply = release_requests(namespace, name, expected)
-        try:
-            unmarked = _parse_live_secret(await self._api.strategic_merge(*at, patch))
-            version = {"resourceVersion": unmarked.resource_version}
-            content = {**apply, "metadata": {**Field(apply)["metadata"].mapping(), **version}}
-            await self._api.apply(*at, content, force=True)
-        except ApiNotFoundError:
-            return True
-        except ApiConflictError:
-            return False
-        return True
+        return await self._secrets.release_secret(namespace, name, expected)
 
     async def record_event(self, event: Event) -> None:
         """Queue an event; never waits for the API."""
@@ -374,16 +273,6 @@ class KubeStore:
 
     async def volume_removed(self, target_path: str) -> None:
         """Do nothing: Kubernetes deletes pod statuses and Secrets with their owners."""
-
-
-def _parse_live_secret(manifest: Manifest) -> LiveSecret:
-    try:
-        return parse_secret(manifest, from_api=True)
-    except FieldTypeError as error:
-        raise StoreError(
-            f"the Kubernetes API returned an invalid Secret: {error.problem}",
-            "Check what answers at its address.",
-        ) from None
 
 
 def _uid(manifest: Manifest) -> str:

@@ -16,16 +16,8 @@ from keyferry.kubernetes.object_codec import (
     with_owners,
 )
 from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult
-from keyferry.kubernetes.secret_plan import (
-    Adopt,
-    Create,
-    Keep,
-    Recreate,
-    Update,
-    for_live_secret,
-    plan_secret,
-    replaced_keys,
-)
+from keyferry.kubernetes.secret_change import Adopt, Create, Keep, Recreate, Update
+from keyferry.kubernetes.secret_plan import for_live_secret, plan_secret, replaced_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Set

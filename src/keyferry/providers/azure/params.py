@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 from keyferry.errors import ClassInvalidError, PlatformError, Stage, excerpt
 from keyferry.formats.go_values import parse_boolean
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT
-from keyferry.providers.azure.auth.identity import Identity, check_subject, profile
+from keyferry.providers.azure.auth.identity import (
+    BINDING_AUDIENCE,
+    EXCHANGE_AUDIENCE,
+    Identity,
+    check_subject,
+    profile,
+)
 from keyferry.providers.azure.auth.identity_params import (
     ModeSwitch,
     choose_identity,
@@ -129,6 +135,28 @@ def parse_mount(
         index_of = dict(zip(entry_vaults, indexes, strict=True))
         objects = tuple(replace(each, source=index_of[each.entry_vault]) for each in objects)
     return AzureMount(cloud, sources, objects)
+
+
+def token_audiences(parameters: Mapping[str, str]) -> frozenset[str]:
+    """Return the audiences of the service-account tokens that the identity mode needs.
+
+    None for malformed parameters, which `parse_mount` reports.
+
+    Args:
+        parameters: of the SecretProviderClass.
+    """
+    try:
+        switch = enabled_switch(parameters)
+    except ClassInvalidError:
+        return frozenset()
+    if switch is ModeSwitch.TOKEN_PROXY:
+        return frozenset({BINDING_AUDIENCE})
+    if switch is not None:
+        return frozenset()
+    objects, _ = _objects_or_error(parameters)
+    clients = [each.entry_vault.client_id for each in objects]
+    exchanges = any((*clients, parameters.get("clientID", "").strip()))
+    return frozenset({EXCHANGE_AUDIENCE} if exchanges else ())
 
 
 def _objects_or_error(

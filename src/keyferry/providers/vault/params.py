@@ -182,6 +182,22 @@ def parse_mount(
     return MountParams(distinct, objects)
 
 
+def token_audiences(parameters: Mapping[str, str], product: Product) -> frozenset[str]:
+    """Return the audience of the service-account token that the auth method needs.
+
+    None for malformed parameters, which `parse_mount` reports.
+
+    Args:
+        parameters: of the SecretProviderClass.
+        product: product that the provider is for.
+    """
+    params = ProductParams(parameters, product)
+    method = AUTH_METHODS.get(params.get("AuthMethod") or "kubernetes")
+    if method is None or method.from_secret:
+        return frozenset()
+    return frozenset({params.get_exact("audience") or product.audience})
+
+
 @dataclass(frozen=True, slots=True)
 class _LoginParser:
     """Parses one login: the parameters, overridden by what an entry of `objects` names."""
