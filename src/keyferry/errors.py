@@ -267,6 +267,10 @@ class StorePermissionError(StoreError):
     """The Kubernetes API denies a permission to Keyferry."""
 
 
+class StorePolicyError(StoreError):
+    """An admission policy of the cluster denies the write."""
+
+
 class SecretNotManagedError(StoreError):
     """A Secret with this name exists that Keyferry does not manage."""
 

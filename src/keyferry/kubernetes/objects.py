@@ -20,9 +20,9 @@ MAX_MESSAGE = 1024
 """Characters that Kubernetes accepts in the message of an event or a condition."""
 
 
-def truncate_message(message: str) -> str:
-    """Return `message`, cut to MAX_MESSAGE characters."""
-    return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 3]}..."
+def truncate_message(message: str, *, limit: int = MAX_MESSAGE) -> str:
+    """Return `message`, cut to `limit` characters."""
+    return message if len(message) <= limit else f"{message[: limit - 3]}..."
 
 
 @dataclass(frozen=True, slots=True)

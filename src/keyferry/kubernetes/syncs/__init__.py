@@ -1,0 +1,1 @@
+"""SecretSyncs: objects, manifests and conditions of the SecretSync controller. [pure]"""

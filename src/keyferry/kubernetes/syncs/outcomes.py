@@ -1,0 +1,74 @@
+"""The outcome of an attempt to sync a SecretSync. [pure]"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
+
+from keyferry.kubernetes.objects import MAX_MESSAGE, truncate_message
+
+if TYPE_CHECKING:
+    from keyferry.errors import KeyferryError
+
+
+class SyncChange(Enum):
+    """What a successful attempt did to the Secret."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """The Secret has the current content.
+
+    Attributes:
+        change: what was done to it.
+        missing: optional objects that do not exist, so that their keys are left out.
+        note: what else to know, a sentence; may be "".
+    """
+
+    change: SyncChange
+    missing: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFailed:
+    """The attempt failed; an existing Secret keeps its content.
+
+    Attributes:
+        error: why.
+        stalled: whether only a change of somebody else helps; otherwise it is retried.
+    """
+
+    error: KeyferryError
+    stalled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """There was no attempt yet.
+
+    Attributes:
+        reason: one word in CamelCase.
+        message: a sentence.
+    """
+
+    reason: str
+    message: str
+
+
+SyncOutcome: TypeAlias = Synced | SyncFailed | Waiting
+
+
+def failure_message(error: KeyferryError) -> str:
+    """Return problem, detail and remedy; the problem is cut first if they are too long."""
+    detail = f" ({error.detail})" if error.detail else ""
+    remedy = f" {error.remedy}" if error.remedy else ""
+    remedy = truncate_message(remedy, limit=MAX_MESSAGE // 2)
+    problem = f"{error.problem}{detail}."
+    room = MAX_MESSAGE - len(remedy)
+    return f"{truncate_message(problem, limit=room)}{remedy}"
