@@ -49,6 +49,8 @@ class _KeyState:
     running: bool = False
     dirty: bool = False
     """It was added while it was processed."""
+    urgent: bool = False
+    """It was then added as urgent."""
     timer: asyncio.Task[None] | None = None
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -66,10 +68,21 @@ class _ReadyKeys(Generic[K]):
         self._running: Counter[Hashable] = Counter()
         self._wake = asyncio.Event()
 
-    def put(self, key: K) -> None:
-        """Add a key."""
-        self._queues.setdefault(self._group_of(key), deque()).append(key)
+    def put(self, key: K, *, urgent: bool = False) -> None:
+        """Add a key; an urgent one goes before the others of its group, and its group is next."""
+        group = self._group_of(key)
+        queue = self._queues.setdefault(group, deque())
+        if urgent:
+            queue.appendleft(key)
+            self._queues.move_to_end(group, last=False)
+        else:
+            queue.append(key)
         self._wake.set()
+
+    def promote(self, key: K) -> None:
+        """Move a key before the others."""
+        self._queues[self._group_of(key)].remove(key)
+        self.put(key, urgent=True)
 
     async def get(self) -> K:
         """Wait for the next key; the caller must call `finished` for it."""
@@ -133,16 +146,25 @@ class WorkQueue(Generic[K]):
             for entry in self._entries.values()
         )
 
-    def add(self, key: K, *, after: float = 0.0) -> None:
-        """Process `key` soon, or after a delay unless it is added again earlier."""
+    def add(self, key: K, *, after: float = 0.0, urgent: bool = False) -> None:
+        """Process `key` soon, or after a delay unless it is added again earlier.
+
+        Args:
+            key: what to process.
+            after: seconds.
+            urgent: whether it goes before keys that are queued. Groups still share the workers.
+        """
         entry = self._entries.setdefault(key, _KeyState())
         if entry.running:
             entry.dirty = True
+            entry.urgent |= urgent
         elif after > 0:
             if not entry.queued and entry.timer is None:
                 entry.timer = asyncio.create_task(self._add_later(key, after))
         elif not entry.queued:
-            self._enqueue(key, entry)
+            self._enqueue(key, entry, urgent=urgent)
+        elif urgent:
+            self._ready.promote(key)
 
     def retry_failed(self) -> None:
         """Retry all failed keys at once: their cause may have ended."""
@@ -172,12 +194,12 @@ class WorkQueue(Generic[K]):
                 task.cancel()
             await asyncio.gather(*workers, *timers, return_exceptions=True)
 
-    def _enqueue(self, key: K, entry: _KeyState) -> None:
+    def _enqueue(self, key: K, entry: _KeyState, *, urgent: bool = False) -> None:
         if entry.timer is not None:
             entry.timer.cancel()
             entry.timer = None
         entry.queued = True
-        self._ready.put(key)
+        self._ready.put(key, urgent=urgent)
 
     async def _add_later(self, key: K, seconds: float) -> None:
         await self._clock.sleep(seconds)
@@ -209,8 +231,9 @@ class WorkQueue(Generic[K]):
                     waiter.set_result(None)
         entry.failures = entry.failures + 1 if result is False else 0
         if entry.dirty:
-            entry.dirty = False
-            self._enqueue(key, entry)
+            urgent = entry.urgent
+            entry.dirty = entry.urgent = False
+            self._enqueue(key, entry, urgent=urgent)
         elif isinstance(result, After):
             self.add(key, after=max(result.seconds, MIN_DELAY_SECONDS))
         elif not result:

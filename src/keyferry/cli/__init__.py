@@ -31,6 +31,10 @@ _COMMANDS: Final = {
     "version": ("keyferry.cli.version", "Print the version, the commit and the protocol."),
     "completion": ("keyferry.cli.completion", "Print a script that completes command lines."),
     "driver": ("keyferry.cli.driver", "Run the node daemon (CSI driver)."),
+    "sync-controller": (
+        "keyferry.cli.sync_controller",
+        "Turn SecretSyncs into Kubernetes Secrets, without a pod.",
+    ),
     "provider": ("keyferry.cli.provider", "Serve one built-in provider to another CSI driver."),
 }
 """Module and summary by name. The summaries are here so that `--help` imports no command."""
@@ -59,7 +63,8 @@ class _LazyGroup(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _COMMANDS:
             module, _ = _COMMANDS[cmd_name]
-            return _without_gc(lambda: getattr(import_module(module), cmd_name))
+            attribute = cmd_name.replace("-", "_")
+            return _without_gc(lambda: getattr(import_module(module), attribute))
         if entry_point := _entry_points().get(cmd_name):
             return _without_gc(entry_point.load)
         if cmd_name in _EMULATOR_COMMANDS:

@@ -24,6 +24,7 @@ from keyferry.kubernetes.objects import (
     CsiVolume,
     DesiredSecret,
     Event,
+    ObjectRef,
     OwnerReference,
     Pod,
     PodRef,
@@ -245,7 +246,10 @@ def event_manifest(event: Event, name: str, *, now: datetime, previous: Value) -
     """
     stamp = _format_time(now)
     about = event.involved_object
-    api_version, kind = _INVOLVED_KINDS[type(about)]
+    if isinstance(about, ObjectRef):
+        api_version, kind = about.api_version, about.kind
+    else:
+        api_version, kind = _INVOLVED_KINDS[type(about)]
     return {
         "apiVersion": "v1",
         "kind": "Event",

@@ -88,6 +88,17 @@ class ClassRef:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """Another object that an event is about."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class PodRef:
     """The pod that a volume belongs to."""
 
@@ -272,6 +283,7 @@ class ApplyResult:
     Attributes:
         outcome: what was done to it.
         resource_version: its resourceVersion; "" where there is no API.
+        uid: its uid; "" where there is no API.
         previous_type: type before it was recreated, or "".
         replaced_keys: keys of an adopted Secret whose values of somebody else were replaced.
     """
@@ -280,6 +292,7 @@ class ApplyResult:
     resource_version: str = ""
     previous_type: str = ""
     replaced_keys: tuple[str, ...] = ()
+    uid: str = ""
 
     @property
     def changed(self) -> bool:
@@ -305,7 +318,7 @@ class Event:
             subject replace its message; "" if each message is an event of its own.
     """
 
-    involved_object: PodRef | ClassRef
+    involved_object: PodRef | ClassRef | ObjectRef
     type: EventType
     reason: str
     message: str

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.content import SecretFile
-from keyferry.driver.request import check_class
 from keyferry.errors import AuthorError
 from keyferry.formats.unknown_fields import UnknownField
+from keyferry.kubernetes.class_check import check_class
 from keyferry.lint.field_places import field_place
 from keyferry.lint.finding import finding
 from keyferry.lint.upstream import upstream_differences

@@ -132,6 +132,7 @@ class MountResult:
         stale: the stale content that it includes, by vault. Not on the wire.
         missing: the optional objects that the vault does not have; each has an entry in `versions`
             with the version `missing`. Not on the wire.
+        is_leased: whether it includes dynamic secrets that this process renews. Not on the wire.
     """
 
     versions: tuple[ObjectVersion, ...]
@@ -142,6 +143,7 @@ class MountResult:
     accesses: tuple[VaultAccess, ...] = field(default=(), compare=False)
     stale: tuple[StaleContent, ...] = ()
     missing: tuple[MissingObject, ...] = ()
+    is_leased: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from keyferry.content import SecretFile
 from keyferry.errors import ObjectMissingError, ObjectNamesError, SecretDataError, excerpt
 from keyferry.kubernetes.names import object_name_problem
 from keyferry.kubernetes.objects import DesiredSecret, OwnerReference, SecretKeyMapping
-from keyferry.secrets.secret_data import KeyedFile, SecretDataRequest
+from keyferry.secrets.secret_data import FilePart, KeyedFile, SecretDataRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -169,6 +169,8 @@ def choose_files(
     files: Sequence[SecretFile],
     named_files: Sequence[NamedFile],
     missing_objects: Sequence[MissingObject] = (),
+    *,
+    splits_certificates: bool = False,
 ) -> ChosenFiles:
     """Choose the files of the Secret that `secret_object` defines.
 
@@ -183,6 +185,7 @@ def choose_files(
         files: all files of the volume.
         named_files: other names of files.
         missing_objects: the optional objects that the vault does not have.
+        splits_certificates: whether `NAME/tls.crt` and `NAME/tls.key` mean the parts of NAME.
 
     Raises:
         ObjectNamesError: an `objectName` is unknown or ambiguous.
@@ -190,6 +193,7 @@ def choose_files(
     """
     _check_fields(secret_object)
     chosen: dict[str, SecretFile] = {}
+    parts: dict[str, FilePart] = {}
     missing: dict[str, NamedFile] = {}
     optional_keys = frozenset(
         entry.key
@@ -197,7 +201,10 @@ def choose_files(
         if any(name.optional and name.means(entry.object_name) for name in named_files)
     )
     for entry in _with_all_files(secret_object, files):
-        file = find_file(entry.object_name, files, named_files)
+        name = entry.object_name
+        if splits_certificates:
+            name, parts[entry.key] = _split_part(name, files, named_files)
+        file = find_file(name, files, named_files)
         if not isinstance(file, SecretFile):
             missing[entry.key] = file
             continue
@@ -214,9 +221,26 @@ def choose_files(
         return ChosenFiles(None, frozenset(() if removed else missing.keys() | chosen.keys()))
     if not chosen:
         return ChosenFiles(None, frozenset(kept))
-    keyed = tuple(KeyedFile(key, file.path, file.contents) for key, file in chosen.items())
+    keyed = tuple(
+        KeyedFile(key, file.path, file.contents, parts.get(key, FilePart.WHOLE))
+        for key, file in chosen.items()
+    )
     request = SecretDataRequest(secret_object.type, keyed)
     return ChosenFiles(request, frozenset(kept), optional_keys)
+
+
+def _split_part(
+    name: str, files: Sequence[SecretFile], named_files: Sequence[NamedFile]
+) -> tuple[str, FilePart]:
+    """Return the name of a file and which part of it is meant, as in Azure's sync controller."""
+    whole, _, suffix = name.rpartition("/")
+    known = any(file.path == name for file in files) or any(
+        each.means(name) for each in named_files
+    )
+    if known or not whole:
+        return name, FilePart.WHOLE
+    part = next((each for each in FilePart if each.value == suffix), FilePart.WHOLE)
+    return (whole if part is not FilePart.WHOLE else name), part
 
 
 def _with_all_files(

@@ -12,12 +12,22 @@ import base64
 import binascii
 import codecs
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import assert_never
 
 import msgspec
 
 from keyferry.errors import SecretDataError
 from keyferry.formats import certs
+
+
+class FilePart(Enum):
+    """What of a file with a certificate and its key is meant."""
+
+    WHOLE = ""
+    CERTIFICATE = "tls.crt"
+    KEY = "tls.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +38,13 @@ class KeyedFile:
         key: the key of the Secret.
         path: the path in the volume, for messages.
         contents: the content.
+        part: what of it becomes the value.
     """
 
     key: str
     path: str
     contents: bytes = field(repr=False)
+    part: FilePart = FilePart.WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +61,9 @@ class SecretDataRequest:
 
     @property
     def is_parsed(self) -> bool:
-        """Whether the type requires a format; otherwise the files are copied as they are."""
-        return self.type in _DATA_OF_TYPE
+        """Whether the type or a part requires a format; else the files are copied as they are."""
+        parts = any(file.part is not FilePart.WHOLE for file in self.files)
+        return parts or self.type in _DATA_OF_TYPE
 
     def verbatim(self) -> dict[str, bytes]:
         """Return the files as they are."""
@@ -63,8 +76,21 @@ def secret_data(request: SecretDataRequest) -> dict[str, bytes]:
     Raises:
         SecretDataError: the files do not fit the type.
     """
-    chosen = {file.key: file for file in request.files}
+    chosen = {file.key: _only_part(file) for file in request.files}
     return _DATA_OF_TYPE.get(request.type, _verbatim)(chosen)
+
+
+def _only_part(file: KeyedFile) -> KeyedFile:
+    match file.part:
+        case FilePart.WHOLE:
+            return file
+        case FilePart.CERTIFICATE:
+            contents = certs.certificate_pem(file.contents, _describe_file(file))
+        case FilePart.KEY:
+            contents = certs.private_key_pem(file.contents, _describe_file(file))
+        case _:
+            assert_never(file.part)
+    return replace(file, contents=contents)
 
 
 _Files = Mapping[str, KeyedFile]

@@ -20,11 +20,12 @@ from keyferry.cli.local.signals import StopSignal
 from keyferry.cli.local.unknown_fields import UnknownFieldWarnings
 from keyferry.driver.daemon import choose_mounter
 from keyferry.driver.engine import EngineDependencies, running_engine
-from keyferry.driver.request import PublishRequest, check_class, mount_call
+from keyferry.driver.request import PublishRequest, mount_call
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, VolumeKind
 from keyferry.driver.status.expiry_monitor import ExpiryMonitor
 from keyferry.errors import KeyferryError
 from keyferry.kubernetes import PodRef
+from keyferry.kubernetes.class_check import check_class
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.net.http_client import HttpsSettings

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from keyferry.driver.publish.delivery import PublishResult
 from keyferry.driver.publish.plan import Adopt, Mount, Refresh, Resume, Skip
-from keyferry.driver.request import check_class, require_readonly
+from keyferry.driver.request import require_readonly
 from keyferry.driver.status.events import mount_failed, rotation_completed, rotation_failed
 from keyferry.driver.volumes.locks import TargetLocks
 from keyferry.driver.volumes.volume_events import VolumeRefreshFailed, VolumeRemoved
@@ -27,6 +27,7 @@ from keyferry.errors import (
     VolumeError,
     descriptor_error,
 )
+from keyferry.kubernetes.class_check import check_class
 from keyferry.telemetry.logs import get_logger
 from keyferry.telemetry.metrics import PublishLabels
 

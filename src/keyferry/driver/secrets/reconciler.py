@@ -41,7 +41,7 @@ from keyferry.secrets.builder import (
     check_single_entry,
     choose_files,
 )
-from keyferry.secrets.jobs import SECRET_DATA
+from keyferry.secrets.jobs import data_of
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
@@ -321,9 +321,7 @@ class SecretReconciler:
                 return None
             entry = replace(entry, type=live.type or entry.type)
         else:
-            data = request.verbatim()
-            if request.is_parsed:
-                data = await self._jobs.run(SECRET_DATA, request, tenant=spc.namespace)
+            data = await data_of(request, self._jobs, tenant=spc.namespace)
         secret = build_secret(spc.namespace, entry, data, owners)
         return replace(
             secret,

@@ -120,6 +120,7 @@ class SecretStore:
             answer.resource_version,
             live.type if live else "",
             replaced_keys(desired, live) if live and isinstance(plan, Update | Adopt) else (),
+            answer.uid,
         )
 
     async def _taken_over(self, desired: DesiredSecret, live: LiveSecret) -> LiveSecret:

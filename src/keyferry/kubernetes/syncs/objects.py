@@ -172,6 +172,8 @@ class SyncStatus:
         observed_refresh: the annotation `keyferry.dev/refresh` of the last success.
         observed_class: `uid/generation` of the SecretProviderClass of the last success.
         observed_secret: `uid/resourceVersion` of the Secret after the last success.
+        lease_holder: the controller pod that renews the dynamic secrets in the Secret; "" if it
+            has none.
     """
 
     conditions: tuple[Condition, ...] = ()
@@ -185,6 +187,7 @@ class SyncStatus:
     observed_refresh: str = ""
     observed_class: str = ""
     observed_secret: str = ""
+    lease_holder: str = ""
 
     def condition(self, type_: str) -> Condition | None:
         """Return the condition of a type, or None."""

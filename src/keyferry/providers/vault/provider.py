@@ -293,6 +293,7 @@ class VaultProvider:
             oldest_content_age=max(reader.oldest_age for reader in readers.values()),
             accesses=recorder.accesses(),
             stale=self._stale_content(readers.values()),
+            is_leased=any(call.target_path in lease.volumes for lease in self.leases),
         )
 
     async def _open_sources(

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from keyferry.driver.request import check_class
 from keyferry.errors import ClassInvalidError, Code
 from keyferry.formats.unknown_fields import UnknownField
+from keyferry.kubernetes.class_check import check_class
 from keyferry.kubernetes.objects import SecretProviderClass
 
 GOOD = SecretProviderClass("shop", "web", "azure", {"keyvaultName": "kv"})

@@ -1,0 +1,1 @@
+"""The SecretSync controller: Kubernetes Secrets without a pod."""

@@ -1,0 +1,147 @@
+"""Metrics of the SecretSync controller."""
+
+from __future__ import annotations
+
+from collections import Counter as CountBy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from prometheus_client import CollectorRegistry
+
+    from keyferry.aio.clock import Clock
+    from keyferry.errors import KeyferryError
+    from keyferry.kubernetes.objects import ApplyResult
+    from keyferry.kubernetes.syncs.objects import SyncKey
+
+_FIRST_SYNC_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 120, 300, 600, 1800)
+_LEFT_OUT = "left_out"
+_FAILED = "failed"
+
+
+@dataclass(slots=True)
+class _State:
+    is_ready: bool
+    synced_at: float | None
+    """Seconds since 1970; None if it has never been synced."""
+
+
+class SyncMetrics:
+    """Counts syncs, and knows which SecretSyncs are ready.
+
+    Args:
+        registry: registry of the series.
+        clock: reads the time when the metrics are read.
+    """
+
+    def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
+        self._clock = clock
+        self._states: dict[SyncKey, _State] = {}
+        self._syncs = Counter(
+            "keyferry_secretsync",
+            "Attempts to sync a SecretSync, by what they did to its Secret",
+            ["outcome"],
+            registry=registry,
+        )
+        self._errors = Counter(
+            "keyferry_secretsync_errors",
+            "Attempts to sync a SecretSync that failed",
+            ["error_type"],
+            registry=registry,
+        )
+        self._age = Gauge(
+            "keyferry_secretsync_age_seconds",
+            "Time since the SecretSync that waits longest was last found right",
+            registry=registry,
+        )
+        self._age.set_function(self._oldest)
+        self._queue = Gauge(
+            "keyferry_secretsync_queue_length",
+            "SecretSyncs that wait for an attempt",
+            registry=registry,
+        )
+        self._first = Histogram(
+            "keyferry_secretsync_first_sync_seconds",
+            "Time from the first sight of a SecretSync to its first success",
+            buckets=_FIRST_SYNC_BUCKETS,
+            registry=registry,
+        )
+        self._leader = Gauge(
+            "keyferry_secretsync_leader",
+            "1 if this replica is the leader, else 0",
+            registry=registry,
+        )
+        registry.register(_ReadyCollector(self))
+
+    def watch_queue(self, length: Callable[[], float]) -> None:
+        """Register a callable that each scrape of the metrics calls."""
+        self._queue.set_function(length)
+
+    def leads(self, is_leader: bool) -> None:
+        """Note whether this replica is the leader; a follower knows nothing of SecretSyncs."""
+        self._leader.set(int(is_leader))
+        if not is_leader:
+            self._states.clear()
+
+    def known(self, key: SyncKey, synced_at: datetime | None) -> None:
+        """Note that a SecretSync is ready, as an earlier process left it."""
+        if key not in self._states:
+            self._states[key] = _State(True, synced_at.timestamp() if synced_at else None)
+
+    def synced(self, key: SyncKey, result: ApplyResult | None, at: datetime) -> None:
+        """Count a success."""
+        self._syncs.labels(_LEFT_OUT if result is None else result.outcome.name.lower()).inc()
+        self._states[key] = _State(True, at.timestamp())
+
+    def failed(self, key: SyncKey, error: KeyferryError) -> None:
+        """Count a failure."""
+        self._syncs.labels(_FAILED).inc()
+        self._errors.labels(type(error).__name__.removesuffix("Error")).inc()
+        before = self._states.get(key)
+        self._states[key] = _State(False, before.synced_at if before else None)
+
+    def first_synced(self, seconds: float) -> None:
+        """Record how long a SecretSync waited for its first success."""
+        self._first.observe(seconds)
+
+    def forget(self, key: SyncKey) -> None:
+        """Forget a SecretSync that is not handled any more."""
+        self._states.pop(key, None)
+
+    def ready_counts(self) -> CountBy[tuple[str, bool]]:
+        """Return how many SecretSyncs of each namespace are ready, and how many are not."""
+        return CountBy((key[1], state.is_ready) for key, state in self._states.items())
+
+    def _oldest(self) -> float:
+        now = self._clock.wall().timestamp()
+        times = [state.synced_at for state in self._states.values() if state.synced_at is not None]
+        return max(0.0, now - min(times)) if times else 0.0
+
+
+class _ReadyCollector(Collector):
+    """Counts SecretSyncs when the metrics are read.
+
+    Args:
+        metrics: knows them.
+    """
+
+    def __init__(self, metrics: SyncMetrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the number of SecretSyncs by namespace and readiness."""
+        family = GaugeMetricFamily(
+            "keyferry_secretsync_ready",
+            "SecretSyncs by whether their Secret is right",
+            labels=["namespace", "ready"],
+        )
+        for (namespace, is_ready), count in sorted(self._metrics.ready_counts().items()):
+            family.add_metric([namespace, str(is_ready).lower()], count)
+        yield family

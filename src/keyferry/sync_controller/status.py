@@ -1,0 +1,98 @@
+"""The status of a SecretSync after an attempt. [pure]
+
+None means that the status is as it is to be: a refresh that changes nothing writes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from keyferry.kubernetes.syncs.conditions import next_conditions
+from keyferry.kubernetes.syncs.objects import SyncedObject, SyncStatus
+
+if TYPE_CHECKING:
+    from keyferry.kubernetes.syncs.objects import SecretSync
+    from keyferry.kubernetes.syncs.outcomes import Synced, SyncFailed
+    from keyferry.providers.api import MountResult
+    from keyferry.sync_controller.decision import Marks
+
+
+def synced_status(
+    sync: SecretSync,
+    synced: Synced,
+    *,
+    marks: Marks,
+    digest: str,
+    result: MountResult,
+    secret: str,
+    holder: str,
+    now: datetime,
+    legacy: bool,
+) -> SyncStatus | None:
+    """Return the status after a success; None if only the times would change.
+
+    Args:
+        sync: with the status before the attempt.
+        synced: what was done.
+        marks: what it answers.
+        digest: the new `syncHash`.
+        result: of the provider.
+        secret: `uid/resourceVersion` of the Secret; "" without one.
+        holder: the controller pod that renews its dynamic secrets; "" without any.
+        now: the time.
+        legacy: whether to write the conditions of upstream's v0.0.4, too.
+    """
+    expiries = {each.object_name.replace(" ", "/", 1): each.expires_at for each in result.expiries}
+    status = SyncStatus(
+        conditions=next_conditions(sync, synced, now=now, legacy=legacy),
+        observed_generation=marks.generation,
+        sync_hash=digest,
+        last_success=now,
+        last_attempt=now,
+        objects=tuple(
+            SyncedObject(each.id, each.version, _moment(expiries.get(each.id)))
+            for each in result.versions
+        ),
+        observed_force=marks.force,
+        observed_refresh=marks.refresh,
+        observed_class=marks.class_version,
+        observed_secret=secret,
+        lease_holder=holder,
+    )
+    return _if_different(sync.status, status)
+
+
+def failed_status(
+    sync: SecretSync, failed: SyncFailed, *, now: datetime, legacy: bool
+) -> SyncStatus | None:
+    """Return the status after a failure; None if the same failure is reported already.
+
+    Args:
+        sync: with the status before the attempt.
+        failed: why.
+        now: the time.
+        legacy: whether to write the conditions of upstream's v0.0.4, too.
+    """
+    status = replace(
+        sync.status,
+        conditions=next_conditions(sync, failed, now=now, legacy=legacy),
+        observed_generation=sync.generation,
+        last_attempt=now,
+    )
+    return _if_different(sync.status, status)
+
+
+def _if_different(before: SyncStatus, after: SyncStatus) -> SyncStatus | None:
+    same_times = replace(
+        after,
+        last_success=before.last_success,
+        last_attempt=before.last_attempt,
+        next_sync=before.next_sync,
+    )
+    return None if same_times == before else after
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,111 @@
+"""The tokens of the service accounts of SecretSyncs.
+
+A token is used for 80 % of its life. All SecretSyncs of a service account share it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from keyferry.aio.single_flight import SharedCall
+from keyferry.formats.bounded_dict import BoundedDict
+from keyferry.sync_controller.refusals import audience_error
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from keyferry.aio.clock import Clock
+    from keyferry.sync_controller.request import Token
+    from keyferry.sync_controller.settings import TokenSettings
+
+MAX_TOKENS = 10_000
+USED_FRACTION = 0.8
+"""How much of its life a token is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """What a token is for."""
+
+    namespace: str
+    service_account: str
+    audience: str
+
+
+class TokenIssuer(Protocol):
+    """Requests tokens of service accounts."""
+
+    async def issue(self, key: TokenKey) -> Token:
+        """Return a new token.
+
+        Raises:
+            IdentityError: none is issued.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    token: Token
+    use_until: float
+
+
+class ServiceAccountTokens:
+    """Requests and caches tokens.
+
+    Args:
+        issuer: requests them.
+        settings: the permitted audiences.
+        clock: measures their age.
+    """
+
+    def __init__(self, issuer: TokenIssuer, settings: TokenSettings, clock: Clock) -> None:
+        self._issuer = issuer
+        self._audiences = frozenset(settings.audiences)
+        self._clock = clock
+        self._held: BoundedDict[TokenKey, _Held] = BoundedDict(MAX_TOKENS)
+        self._requests: dict[TokenKey, SharedCall[Token]] = {}
+
+    async def tokens(
+        self, namespace: str, service_account: str, audiences: Collection[str] | None
+    ) -> dict[str, Token]:
+        """Return the tokens of a service account by audience.
+
+        Args:
+            namespace: of the service account.
+            service_account: its name.
+            audiences: those that are needed; None for all permitted ones.
+
+        Raises:
+            IdentityError: an audience is not permitted, or the API issues no token.
+        """
+        wanted = self._audiences if audiences is None else frozenset(audiences)
+        if forbidden := wanted - self._audiences:
+            raise audience_error(forbidden, self._audiences)
+        keys = [TokenKey(namespace, service_account, audience) for audience in sorted(wanted)]
+        return {key.audience: await self._token(key) for key in keys}
+
+    def forget(self, namespace: str, service_account: str) -> None:
+        """Forget the tokens of a service account, because it was changed or deleted."""
+        for key in list(self._held):
+            if (key.namespace, key.service_account) == (namespace, service_account):
+                del self._held[key]
+
+    async def _token(self, key: TokenKey) -> Token:
+        held = self._held.touch(key)
+        if held is not None and self._clock.monotonic() < held.use_until:
+            return held.token
+        call = self._requests.get(key)
+        if call is None:
+            call = SharedCall(self._issue(key), lambda: self._request_done(key))
+            self._requests[key] = call
+        return await call.wait()
+
+    def _request_done(self, key: TokenKey) -> None:
+        self._requests.pop(key, None)
+
+    async def _issue(self, key: TokenKey) -> Token:
+        started = self._clock.monotonic()
+        token = await self._issuer.issue(key)
+        self._held[key] = _Held(token, started + USED_FRACTION * token.seconds)
+        return token
