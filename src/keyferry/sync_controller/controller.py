@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 from keyferry.aio.tasks import spawn
 from keyferry.aio.work_queue import WorkQueue
 from keyferry.errors import KeyferryError
-from keyferry.kubernetes.api.syncs.sync_events import (
+from keyferry.kubernetes.syncs.changes import (
     ClassChanged,
     Reconnected,
     ServiceAccountChanged,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
     from keyferry.aio.clock import Clock
-    from keyferry.kubernetes.api.syncs.sync_events import SyncEvent
+    from keyferry.kubernetes.syncs.changes import SyncEvent
     from keyferry.kubernetes.syncs.objects import SecretSync, SyncGroup, SyncKey
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.sync_controller.metrics import SyncMetrics
@@ -158,7 +158,8 @@ class SyncController:
                     for sync in self._source.syncs()
                     if sync.ref.namespace == namespace and sync.class_name == name
                 )
-            case SyncSecretChanged(namespace=namespace, name=name, version=version):
+            case SyncSecretChanged(namespace=namespace, name=name):
+                version = "" if event.deleted else f"{event.uid}/{event.resource_version}"
                 for group in self._groups:
                     key = (group, namespace, name)
                     if self._source.sync(key) and not self._reconciler.is_unchanged(key, version):

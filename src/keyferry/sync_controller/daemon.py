@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from keyferry.isolation.spawner import Spawner
     from keyferry.kubernetes.api.client import KubeApi
     from keyferry.kubernetes.api.syncs.leader_election import Leadership
-    from keyferry.kubernetes.api.syncs.sync_events import SyncEvent
+    from keyferry.kubernetes.syncs.changes import SyncEvent
     from keyferry.sync_controller.settings import SyncControllerSettings
     from keyferry.telemetry.audit import AuditLog
 

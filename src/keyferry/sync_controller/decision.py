@@ -99,7 +99,8 @@ class Facts:
     Attributes:
         sync: the SecretSync.
         spc: its SecretProviderClass; the error if it is invalid; None if there is none.
-        secret: `uid/resourceVersion` of its Secret; "" if there is none with the label.
+        secret: `uid/resourceVersion` of its Secret; "" if there is none with the label; None if
+            that is unknown.
         opt_in: its service account, if it opted in.
         requires_opt_in: whether it has to.
         last: the last successful sync, or None.
@@ -109,7 +110,7 @@ class Facts:
 
     sync: SecretSync
     spc: SecretProviderClass | ClassInvalidError | None
-    secret: str
+    secret: str | None
     opt_in: ServiceAccountOptIn | None
     requires_opt_in: bool
     last: LastSync | None
@@ -200,7 +201,7 @@ def _trigger(facts: Facts, marks: Marks) -> Trigger | None:
         (asked, Trigger.REQUESTED),
         (marks != last.marks, Trigger.CHANGED),
         (last.is_stale, Trigger.RETRY),
-        (facts.secret != last.secret, Trigger.DRIFT),
+        (facts.secret not in (None, last.secret), Trigger.DRIFT),
         (facts.lost_lease, Trigger.LEASE),
         (is_due, Trigger.DUE),
     )

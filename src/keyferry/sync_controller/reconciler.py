@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 from keyferry.content import MISSING_VERSION, ObjectVersion
 from keyferry.errors import (
     AuthorError,
+    ClassInvalidError,
     KeyferryError,
     SecretConflictError,
     SecretNotManagedError,
@@ -23,7 +24,12 @@ from keyferry.errors import (
 )
 from keyferry.formats.unknown_fields import describe_unknown_fields
 from keyferry.kubernetes.markings import SYNC_MARKING
-from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult, SyncClaim
+from keyferry.kubernetes.objects import (
+    ApplyOutcome,
+    ApplyResult,
+    SecretProviderClass,
+    SyncClaim,
+)
 from keyferry.kubernetes.pod_status import version_changes
 from keyferry.kubernetes.syncs.outcomes import SyncChange, Synced, SyncFailed
 from keyferry.providers.expiry import near_expiry_warnings
@@ -54,10 +60,9 @@ if TYPE_CHECKING:
 
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
-    from keyferry.errors import ClassInvalidError
     from keyferry.kubernetes.live_secret import LiveSecret
     from keyferry.kubernetes.markings import Marking
-    from keyferry.kubernetes.objects import DesiredSecret, Event, SecretProviderClass
+    from keyferry.kubernetes.objects import DesiredSecret, Event
     from keyferry.kubernetes.syncs.objects import (
         SecretSync,
         ServiceAccountOptIn,
@@ -77,14 +82,21 @@ class SyncView(Protocol):
     def sync(self, key: SyncKey) -> SecretSync | None:
         """Return a SecretSync, or None."""
 
-    def class_(self, namespace: str, name: str) -> SecretProviderClass | ClassInvalidError | None:
-        """Return a SecretProviderClass, the error if it is invalid, or None."""
+    def class_(self, namespace: str, name: str) -> SecretProviderClass | None:
+        """Return a SecretProviderClass, or None.
+
+        Raises:
+            ClassInvalidError: a field has the wrong type.
+        """
 
     def classes(self, namespace: str) -> Sequence[SecretProviderClass]:
         """Return the valid SecretProviderClasses of a namespace."""
 
     def secret_version(self, namespace: str, name: str) -> str | None:
         """Return `uid/resourceVersion` of a Secret with the label of SecretSyncs, or None."""
+
+    def watches_secrets(self, namespace: str) -> bool:
+        """Return whether the Secrets of a namespace are known."""
 
     def service_account(self, namespace: str, name: str) -> ServiceAccountOptIn | None:
         """Return a service account that opted in, or None."""
@@ -267,9 +279,9 @@ class SyncReconciler:
         record = self._records.get(sync.ref.key)
         if record is None:
             now = self._clock.monotonic()
-            spc = self._view.class_(sync.ref.namespace, sync.class_name)
+            spc = self._class(sync.ref.namespace, sync.class_name)
             next_at = None
-            if spc is not None and not isinstance(spc, KeyferryError):
+            if isinstance(spc, SecretProviderClass):
                 # Not all at once: the identities are known after the first fetch.
                 interval = interval_of(sync, spc, self._settings.interval)
                 next_at = next_refresh((), sync.ref.uid, interval=interval, now=now)
@@ -283,14 +295,25 @@ class SyncReconciler:
         holder = sync.status.lease_holder
         return Facts(
             sync=sync,
-            spc=self._view.class_(ref.namespace, sync.class_name),
-            secret=self._view.secret_version(ref.namespace, ref.name) or "",
+            spc=self._class(ref.namespace, sync.class_name),
+            secret=self._secret_version(ref.namespace, ref.name),
             opt_in=self._view.service_account(ref.namespace, sync.service_account),
             requires_opt_in=self._settings.tokens.requires_opt_in,
             last=record.last,
             lost_lease=record.lost_lease or holder not in ("", self._settings.pod.name),
             now=self._clock.monotonic(),
         )
+
+    def _class(self, namespace: str, name: str) -> SecretProviderClass | ClassInvalidError | None:
+        try:
+            return self._view.class_(namespace, name)
+        except ClassInvalidError as error:
+            return error
+
+    def _secret_version(self, namespace: str, name: str) -> str | None:
+        if not self._view.watches_secrets(namespace):
+            return None
+        return self._view.secret_version(namespace, name) or ""
 
     # --- success ---------------------------------------------------------------------------------
 
@@ -315,7 +338,7 @@ class SyncReconciler:
         digest = sync_hash(sync.ref.uid, marks, versions)
         is_same = digest == sync.status.sync_hash
         last = record.last
-        if is_same and last is not None and facts.secret == last.secret:
+        if is_same and last is not None and facts.secret in (None, last.secret):
             written = _Written(ApplyResult(ApplyOutcome.UNCHANGED), last.secret)
         else:
             written = await self._write(sync, fetched, is_unchanged=is_same and last is not None)
@@ -326,7 +349,7 @@ class SyncReconciler:
         # Stale until the status says so, too: another process decides from it.
         record.last = LastSync(marks, written.secret, is_stale=True, next_at=next_at)
         record.lost_lease = False
-        was_deleted = last is not None and bool(last.secret) and not facts.secret
+        was_deleted = last is not None and bool(last.secret) and facts.secret == ""
         self._report_success(sync, fetched, written, was_deleted=was_deleted)
         await self._write_synced_status(sync, marks, digest, fetched, written)
         record.last = replace(record.last, is_stale=False)
@@ -450,8 +473,8 @@ class SyncReconciler:
             return Result(is_done=not is_retried)
         _log.warning("SecretSync failed", secretSync=_name(sync), **error.log_pairs())
         if isinstance(error, SecretConflictError):
-            spc = self._view.class_(sync.ref.namespace, error.owner_class)
-            known = None if spc is None or isinstance(spc, KeyferryError) else spc
+            spc = self._class(sync.ref.namespace, error.owner_class)
+            known = spc if isinstance(spc, SecretProviderClass) else None
             for event in events.secret_claimed(sync, known, error):
                 self._events.record(event)
         elif not isinstance(error, StoreUnavailableError):
