@@ -19,21 +19,28 @@ from typing import Any
 from aiohttp import web
 
 from tests.fakes.kube_objects import (
+    API_VERSIONS,
     CUSTOM_API_VERSION,
     CUSTOM_RESOURCES,
+    GKE_SYNCS,
     KINDS,
+    WITH_STATUS,
     ObjectKey,
     ObjectTracker,
     StatusError,
+    group_of,
     qualified,
     unflatten,
 )
 from tests.fakes.kube_selection import ListQuery
 
 _OBJECTS = re.compile(
-    r"/(?:api/v1|apis/secrets-store\.csi\.x-k8s\.io/v1|apis/networking\.k8s\.io/v1)"
+    r"/(?:api/v1|apis/(?P<group>secrets-store\.csi\.x-k8s\.io/v1|networking\.k8s\.io/v1"
+    r"|secret-sync\.x-k8s\.io/v1alpha1|secret-sync\.gke\.io/v1|coordination\.k8s\.io/v1))"
     r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?"
+    r"(?:/(?P<subresource>status|token))?"
 )
+ISSUED = object()
 KEYFERRY_FIELDS = {"conditions", "lastRefreshTime"}
 
 OVER_QUOTA = "exceeded quota: q, requested: secrets=1, used: secrets=0, limited: secrets=0"
@@ -50,6 +57,10 @@ class KubeApiServer:
         forbidden: requests without a permission, as `VERB plural`.
         over_quota: requests that a ResourceQuota rejects, as `VERB plural`.
         refusals: the errors of further requests, by `VERB plural`.
+        absent: plurals whose CRD does not exist.
+        missed: number of requests for them.
+        token_requests: the specs of the token requests that were answered.
+        token_status: the status of their answers; `ISSUED` for a token.
         upstream_crds: the CRD of pod statuses lacks the fields that Keyferry adds.
         crds_read: set when a client has read the schemas of the CRDs.
         max_page: the greatest number of objects in a page.
@@ -69,6 +80,10 @@ class KubeApiServer:
         self.forbidden: set[str] = set()
         self.over_quota: set[str] = set()
         self.refusals: dict[str, StatusError] = {}
+        self.absent: set[str] = set()
+        self.missed = 0
+        self.token_requests: list[Mapping[str, Any]] = []
+        self.token_status: object = ISSUED
         self.upstream_crds = False
         self.crds_read = asyncio.Event()
         self.max_page = 500
@@ -149,21 +164,29 @@ class KubeApiServer:
                 raise StatusError(404, "NotFound")
             if request.headers.get("Authorization") != "Bearer canary-token":
                 raise StatusError(401, "Unauthorized")
-            return await self._respond(request, match["plural"], match["namespace"], match["name"])
+            plural = match["plural"]
+            if match["group"] == API_VERSIONS[GKE_SYNCS]:
+                plural = GKE_SYNCS
+            if plural in self.absent:
+                self.missed += 1
+                return web.Response(status=404, text="404 page not found\n")
+            return await self._respond(request, plural, match)
         except StatusError as refusal:
             return json_response(refusal.status, refusal.code)
 
     async def _respond(
-        self, request: web.Request, plural: str, namespace: str | None, name: str | None
+        self, request: web.Request, plural: str, match: re.Match[str]
     ) -> web.StreamResponse:
+        namespace, name, subresource = match["namespace"], match["name"], match["subresource"] or ""
         verb = verb_of(request, name)
-        self.requests.append(f"{verb} {plural}")
+        action = f"{verb} {plural}" + (f"/{subresource}" if subresource else "")
+        self.requests.append(action)
         self.user_agents.add(request.headers.get("User-Agent", ""))
-        if f"{verb} {plural}" in self.over_quota:
+        if action in self.over_quota:
             raise StatusError(403, "Forbidden", f'{plural} "{name}" is forbidden: {OVER_QUOTA}')
-        if f"{verb} {plural}" in self.forbidden:
+        if action in self.forbidden:
             raise permission_error(verb, plural, namespace, name)
-        if refusal := self.refusals.get(f"{verb} {plural}"):
+        if refusal := self.refusals.get(action):
             raise refusal
         wanted = ListQuery.from_request(request, plural, namespace)
         if verb == "watch":
@@ -172,11 +195,25 @@ class KubeApiServer:
             return json_response(self._listing(wanted, request))
         body = json.loads(await request.text() or "{}")
         key = (plural, namespace or "", name or body["metadata"]["name"])
+        if subresource == "token":
+            return json_response(self._token(key, body), 201)
         while self.concurrent_writes and verb in {"create", "patch"}:
             self.put("secrets", self.concurrent_writes.pop())
         if verb == "patch":
             await self._wait_for_patches()
         return json_response(self._execute(verb, key, body, request))
+
+    def _token(self, key: ObjectKey, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Issue a token for a service account."""
+        self.objects.manifest(key)
+        self.token_requests.append(body["spec"])
+        if self.token_status is not ISSUED:
+            return {**body, "status": self.token_status}
+        token = f"canary-token-{len(self.token_requests)}"
+        return {
+            **body,
+            "status": {"token": token, "expirationTimestamp": "2030-01-01T12:10:00Z"},
+        }
 
     def _openapi(self) -> Mapping[str, Any]:
         self.crds_read.set()
@@ -204,6 +241,8 @@ class KubeApiServer:
                 return self.objects.manifest(key)
             case "create", _:
                 return self.objects.create(key, body, manager)
+            case "update", _:
+                return self.objects.update(key, body, manager)
             case "delete", _:
                 self.objects.delete(key, body.get("preconditions"))
                 return {"kind": "Status", "status": "Success"}
@@ -211,14 +250,15 @@ class KubeApiServer:
                 force = request.query.get("force") == "true"
                 return self.objects.apply(key, body, manager, force=force)
             case "patch", "application/strategic-merge-patch+json":
-                if key[0].startswith("secretprovider"):
+                if key[0] in CUSTOM_RESOURCES:
                     raise StatusError(415, "UnsupportedMediaType")
                 return self.objects.merge(key, body, manager)
             case "patch", "application/merge-patch+json":
-                if self.upstream_crds:
+                if self.upstream_crds and key[0] not in WITH_STATUS:
                     status = {k: v for k, v in body["status"].items() if k not in KEYFERRY_FIELDS}
                     body = {**body, "status": status}
-                return self.objects.merge(key, body, manager)
+                subresource = "status" if request.path.endswith("/status") else ""
+                return self.objects.merge(key, body, manager, subresource=subresource)
         raise StatusError(405, "MethodNotAllowed")
 
     def _listing(self, query: ListQuery, request: web.Request) -> Mapping[str, Any]:
@@ -243,9 +283,9 @@ class KubeApiServer:
         if query.metadata_only:
             kind, api_version = "PartialObjectMetadata", "meta.k8s.io/v1"
         elif query.plural in CUSTOM_RESOURCES:
-            kind, api_version = KINDS[query.plural], CUSTOM_API_VERSION
+            kind, api_version = KINDS[query.plural], API_VERSIONS[query.plural]
         else:
-            kind, api_version = KINDS[query.plural], "v1"
+            kind, api_version = KINDS[query.plural], API_VERSIONS.get(query.plural, "v1")
             typed = {"kind", "apiVersion"}
             selected = [{k: v for k, v in one.items() if k not in typed} for one in selected]
         items = None if query.metadata_only and not selected else selected
@@ -296,7 +336,7 @@ def permission_error(
     verb: str, plural: str, namespace: str | None, name: str | None
 ) -> StatusError:
     """Return the error for a missing permission."""
-    group = CUSTOM_API_VERSION.partition("/")[0] if plural in CUSTOM_RESOURCES else ""
+    group = group_of(plural)
     about = f' "{name}"' if name else ""
     where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
     return StatusError(
@@ -319,7 +359,7 @@ def verb_of(request: web.Request, name: str | None) -> str:
         if request.query.get("watch"):
             return "watch"
         return "get" if name else "list"
-    return {"POST": "create", "PATCH": "patch", "DELETE": "delete"}[request.method]
+    return {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[request.method]
 
 
 def event_line(kind: str, manifest: Mapping[str, Any]) -> bytes:

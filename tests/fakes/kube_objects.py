@@ -19,17 +19,43 @@ ObjectKey = tuple[str, str, str]
 """The plural, namespace and name of an object."""
 OWNERS = ("metadata", "ownerReferences")
 RESOURCE_VERSION = ("metadata", "resourceVersion")
+UID = ("metadata", "uid")
 SERVER_FIELDS = {
     ("metadata", name) for name in ("resourceVersion", "uid", "creationTimestamp", "generation")
 }
 
 
 CREATED_AT = "2030-01-01T12:00:00Z"
+GKE_SYNCS = "secretsyncs.secret-sync.gke.io"
+"""The SecretSyncs of GKE, as a key: their plural is that of upstream."""
 CUSTOM_RESOURCES = {
     "secretproviderclasses": "SecretProviderClass",
     "secretproviderclasspodstatuses": "SecretProviderClassPodStatus",
+    "secretsyncs": "SecretSync",
+    GKE_SYNCS: "SecretSync",
 }
 CUSTOM_API_VERSION = "secrets-store.csi.x-k8s.io/v1"
+API_VERSIONS = {
+    **dict.fromkeys(CUSTOM_RESOURCES, CUSTOM_API_VERSION),
+    "secretsyncs": "secret-sync.x-k8s.io/v1alpha1",
+    GKE_SYNCS: "secret-sync.gke.io/v1",
+    "leases": "coordination.k8s.io/v1",
+}
+"""Those of other resources are v1."""
+WITH_STATUS = {"secretsyncs", GKE_SYNCS}
+"""Resources whose status is a subresource."""
+DEFAULT_STATUS = {
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "Unknown",
+            "reason": "Pending",
+            "message": "Waiting for the controller.",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }
+    ]
+}
+"""What the CRD of SecretSyncs sets by default."""
 KINDS = {
     "events": "Event",
     "nodes": "Node",
@@ -37,6 +63,7 @@ KINDS = {
     "replicasets": "ReplicaSet",
     "secrets": "Secret",
     **CUSTOM_RESOURCES,
+    "leases": "Lease",
     "serviceaccounts": "ServiceAccount",
     "ingresses": "Ingress",
 }
@@ -145,17 +172,29 @@ class ObjectTracker:
         flat = {path: value for path, value in stored.values.items() if path not in dropped}
         return self._save(key, flat | wanted, owned)
 
-    def merge(self, key: ObjectKey, patch: Mapping[str, Any], manager: str) -> dict[str, Any]:
-        """Apply a strategic merge patch: null deletes, owners are merged by uid."""
+    def merge(
+        self, key: ObjectKey, patch: Mapping[str, Any], manager: str, *, subresource: str = ""
+    ) -> dict[str, Any]:
+        """Apply a merge patch: null deletes; owners are merged by uid, as in a strategic one."""
         self.manifest(key)
         stored, changes = self.stored[key], flatten(patch)
+        if changes.pop(UID, None) not in {None, stored.values[UID]}:
+            raise StatusError(409, "Conflict", "Precondition failed: UID in precondition")
+        if key[0] in WITH_STATUS:
+            in_status = subresource == "status"
+            changes = {p: v for p, v in changes.items() if (p[0] == "status") == in_status}
         version = changes.pop(RESOURCE_VERSION, None)
         if version not in {None, stored.values[RESOURCE_VERSION]}:
             raise StatusError(409, "Conflict")
         for path, value in changes.items():
             if path[:2] == OWNERS and value.get("$patch") == "delete":
                 changes[path] = None
-        flat = {p: v for p, v in stored.values.items() if changes.get(p, v) is not None}
+        removed = {path for path, value in changes.items() if value is None}
+        flat = {
+            path: value
+            for path, value in stored.values.items()
+            if not any(path[:length] in removed for length in range(1, len(path) + 1))
+        }
         flat |= {p: v for p, v in changes.items() if v is not None}
         touched = {p for p in flat if flat[p] != stored.values.get(p)}
         name = f"{manager}:update"
@@ -170,6 +209,15 @@ class ObjectTracker:
         touched = {p for p in flat if flat[p] != there.values.get(p)}
         owned = {name: (paths & flat.keys()) - touched for name, paths in there.owned_paths.items()}
         self._save(key, flat, owned | {f"{manager}:update": touched})
+
+    def update(self, key: ObjectKey, manifest: Mapping[str, Any], manager: str) -> dict[str, Any]:
+        """Replace an object (PUT), if it has the resource version of the manifest."""
+        self.manifest(key)
+        version = manifest["metadata"].get("resourceVersion")
+        if version not in {None, self.stored[key].values[RESOURCE_VERSION]}:
+            raise modified_error(key)
+        self.replace(key, manifest, manager)
+        return self.manifest(key)
 
     def delete(self, key: ObjectKey, preconditions: Mapping[str, str] | None = None) -> None:
         """Delete an object (DELETE)."""
@@ -207,10 +255,13 @@ class ObjectTracker:
                 ("metadata", "uid"): f"uid-{self._uids}",
                 ("metadata", "creationTimestamp"): CREATED_AT,
             } | flat
+            if key[0] in WITH_STATUS:
+                flat = {p: v for p, v in flat.items() if p[0] != "status"}
+                flat |= flatten({"status": DEFAULT_STATUS})
         if key[0] in CUSTOM_RESOURCES:
-            before_spec = spec_of(there.values) if there else None
+            before_spec = spec_of(key[0], there.values) if there else None
             number = there.values[("metadata", "generation")] if there else 0
-            flat[("metadata", "generation")] = number + (spec_of(flat) != before_spec)
+            flat[("metadata", "generation")] = number + (spec_of(key[0], flat) != before_spec)
         flat = flat | type_of(key[0])
         flat = flat | {("metadata", "resourceVersion"): str(self._version + 1)}
         flat = flat | {("metadata", "namespace"): key[1], ("metadata", "name"): key[2]}
@@ -235,19 +286,26 @@ class ObjectTracker:
 
 def qualified(plural: str) -> str:
     """Return a resource with its group, as in messages of the API."""
-    group = CUSTOM_API_VERSION.partition("/")[0]
-    return f"{plural}.{group}" if plural in CUSTOM_RESOURCES else plural
+    plural = "secretsyncs" if plural == GKE_SYNCS else plural
+    group = group_of(plural)
+    return f"{plural}.{group}" if group else plural
+
+
+def group_of(plural: str) -> str:
+    """Return the API group of a resource; "" for the core group."""
+    group, slash, _ = API_VERSIONS.get(plural, "v1").partition("/")
+    return group if slash else ""
 
 
 def type_of(plural: str) -> FlatObject:
     """Return apiVersion and kind of a resource."""
-    version = CUSTOM_API_VERSION if plural in CUSTOM_RESOURCES else "v1"
-    return {("apiVersion",): version, ("kind",): KINDS[plural]}
+    return {("apiVersion",): API_VERSIONS.get(plural, "v1"), ("kind",): KINDS[plural]}
 
 
-def spec_of(flat: FlatObject) -> FlatObject:
-    """Return what counts for the generation of a custom resource without status subresource."""
-    return {path: value for path, value in flat.items() if path[0] != "metadata"}
+def spec_of(plural: str, flat: FlatObject) -> FlatObject:
+    """Return what counts for the generation of a custom resource."""
+    ignored = {"metadata", "status"} if plural in WITH_STATUS else {"metadata"}
+    return {path: value for path, value in flat.items() if path[0] not in ignored}
 
 
 def modified_error(key: ObjectKey) -> StatusError:

@@ -15,8 +15,8 @@ class ListQuery:
 
     plural: str
     namespace: str | None
-    labels: Mapping[str, str]
-    fields: Mapping[str, str]
+    labels: Mapping[str, str | None]
+    fields: Mapping[str, str | None]
     metadata_only: bool
 
     @classmethod
@@ -38,7 +38,10 @@ class ListQuery:
         labels = metadata.get("labels", {})
         return (
             self.namespace in {None, metadata["namespace"]}
-            and all(labels.get(key) == value for key, value in self.labels.items())
+            and all(
+                key in labels if value is None else labels.get(key) == value
+                for key, value in self.labels.items()
+            )
             and all(field_value(manifest, key) == value for key, value in self.fields.items())
         )
 
@@ -50,9 +53,10 @@ class ListQuery:
         return {**kind, "metadata": manifest["metadata"]}
 
 
-def parse_selector(text: str) -> dict[str, str]:
-    """Parse a selector."""
-    return dict(pair.split("=", 1) for pair in text.split(",") if pair)
+def parse_selector(text: str) -> dict[str, str | None]:
+    """Parse a selector; None stands for a label with any value."""
+    terms = (term.partition("=") for term in text.split(",") if term)
+    return {key: value if equals else None for key, equals, value in terms}
 
 
 def field_value(manifest: Any, path: str) -> Any:

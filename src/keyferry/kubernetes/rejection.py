@@ -37,6 +37,16 @@ class RejectionKind(Enum):
     """The admission plugin OwnerReferencesPermissionEnforcement denied it."""
 
 
+class OwnPolicy(Enum):
+    """The admission policies of the chart, which end with these words after `-sync-`."""
+
+    SECRETS = "secrets"
+    SECRET_UPDATES = "secret-updates"  # noqa: S105 - the name of a policy
+    SECRET_DELETIONS = "secret-deletions"  # noqa: S105 - the name of a policy
+    TOKENS = "tokens"
+    TOKEN_OPT_IN = "token-opt-in"  # noqa: S105 - the name of a policy
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """Why a request was rejected.
@@ -60,7 +70,15 @@ class Rejection:
         Args:
             namespace: of the object; "" for a cluster-scoped one.
         """
-        return _RULES[self.kind].remedy.format(name=self.name, namespace=namespace)
+        remedy = _RULES[self.kind].remedy
+        if self.kind is RejectionKind.POLICY and self.own_policy is not None:
+            remedy = _OWN_POLICIES[self.own_policy]
+        return remedy.format(name=self.name, namespace=namespace)
+
+    @property
+    def own_policy(self) -> OwnPolicy | None:
+        """The policy of the chart that denied it; None for others."""
+        return next((own for own in OwnPolicy if self.name.endswith(f"-sync-{own.value}")), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +140,22 @@ _RULES = {
         " OwnerReferencesPermissionEnforcement.",
     ),
 }
+
+
+_OWN_POLICIES = {
+    OwnPolicy.SECRETS: "Use a type in secretObject.type that"
+    " secretSync.admissionPolicies.allowedSecretTypes of the chart lists, and leave the SecretSync"
+    " the only owner of the Secret.",
+    OwnPolicy.SECRET_UPDATES: "The Secret was not created by this SecretSync: rename the"
+    " SecretSync, or set the annotation keyferry.dev/adopt=true on both.",
+    OwnPolicy.SECRET_DELETIONS: "Delete the Secret yourself: it has no label"
+    " secrets-store.sync.x-k8s.io, or another owner than the SecretSync.",
+    OwnPolicy.TOKENS: "Add the audience to secretSync.tokenRequests of the chart, and use the"
+    " secretSync.tokenBinding of the chart as --token-binding.",
+    OwnPolicy.TOKEN_OPT_IN: "Permit SecretSyncs to use the service account: set its label"
+    " secret-sync.x-k8s.io/allowed=true.",
+}
+"""What to do about a denial of a policy of the chart."""
 
 
 def parse_rejection(message: str) -> Rejection | None:

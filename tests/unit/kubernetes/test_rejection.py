@@ -6,7 +6,13 @@ import json
 
 import pytest
 
-from keyferry.kubernetes.rejection import RejectionKind, parse_rejection, rejection_of
+from keyferry.kubernetes.rejection import (
+    OwnPolicy,
+    Rejection,
+    RejectionKind,
+    parse_rejection,
+    rejection_of,
+)
 
 MESSAGES = [
     (
@@ -78,6 +84,24 @@ MESSAGES = [
         ),
     ),
     (
+        RejectionKind.POLICY,
+        "keyferry-sync-token-opt-in",
+        (
+            'serviceaccounts "web" is forbidden: ValidatingAdmissionPolicy'
+            " 'keyferry-sync-token-opt-in' with binding 'keyferry-sync-token-opt-in' denied"
+            " request: canary"
+        ),
+    ),
+    (
+        RejectionKind.POLICY,
+        "p",
+        (
+            "secrets \"web\" is forbidden: policy 'p' with binding 'b' denied request: failed to"
+            " configure binding: no params found for policy binding with `Deny`"
+            " parameterNotFoundAction"
+        ),
+    ),
+    (
         RejectionKind.TERMINATING,
         "shop",
         (
@@ -125,3 +149,29 @@ def test_body_that_is_no_status_is_not_interpreted() -> None:
     for body in (b"", b"<html>", b"[]", b'{"message": 3}', b'{"kind": "Status"}'):
         assert rejection_of(body) is None
     assert rejection_of(json.dumps({"message": MESSAGES[2][2]}).encode()) is not None
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ("keyferry-sync-tokens", "secretSync.tokenRequests of the chart"),
+        ("r-keyferry-sync-token-opt-in", "label secret-sync.x-k8s.io/allowed=true"),
+        ("keyferry-sync-secrets", "secretSync.admissionPolicies.allowedSecretTypes"),
+        ("keyferry-sync-secret-updates", "annotation keyferry.dev/adopt=true"),
+        ("keyferry-sync-secret-deletions", "Delete the Secret yourself"),
+        ("secrets", "kubectl describe validatingadmissionpolicy secrets"),
+        ("their-tokens", "kubectl describe validatingadmissionpolicy their-tokens"),
+    ],
+)
+def test_policies_of_the_chart_have_remedies_of_their_own(policy: str, words: str) -> None:
+    """They are recognized with every name of the release."""
+    rejection = Rejection(RejectionKind.POLICY, policy)
+    assert words in rejection.remedy("shop")
+    assert (rejection.own_policy is None) == (policy in {"secrets", "their-tokens"})
+
+
+def test_each_policy_of_the_chart_has_a_remedy() -> None:
+    remedies = {
+        Rejection(RejectionKind.POLICY, f"x-sync-{own.value}").remedy("shop") for own in OwnPolicy
+    }
+    assert len(remedies) == len(OwnPolicy)

@@ -129,8 +129,7 @@ async def _statuses(cluster: Cluster, class_name: str, pod: str) -> list[tuple[P
     from keyferry.kubernetes.object_codec import parse_pod_status
 
     found, completed = [], await _completed_pods(cluster)
-    listing = await cluster.api.list(ListOptions(PodStatusResource, cluster.namespace))
-    for manifest in listing.manifests:
+    for manifest in await cluster.api.list(ListOptions(PodStatusResource, cluster.namespace)):
         try:
             status = parse_pod_status(manifest)
         except FieldTypeError:
@@ -149,8 +148,8 @@ async def _completed_pods(cluster: Cluster) -> frozenset[str]:
     from keyferry.kubernetes.object_codec import parse_pod
 
     try:
-        listing = await cluster.api.list(ListOptions(PodResource, cluster.namespace))
+        manifests = await cluster.api.list(ListOptions(PodResource, cluster.namespace))
     except StorePermissionError:
         return frozenset()
-    pods = (parse_pod(manifest) for manifest in listing.manifests)
+    pods = (parse_pod(manifest) for manifest in manifests)
     return frozenset(pod.name for pod in pods if pod is not None and pod.completed)

@@ -239,7 +239,7 @@ class _Reader:
 
         selection = ListOptions(kind, self._namespace, labels or {}, metadata_only=metadata_only)
         try:
-            return (await self._api.list(selection)).manifests
+            return await self._api.list(selection)
         except StorePermissionError:
             if required:
                 raise

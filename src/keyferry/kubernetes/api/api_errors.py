@@ -8,24 +8,37 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import httpx2
 import msgspec
 from lightkube.core.exceptions import ApiError
 
-from keyferry.errors import StoreError, StorePermissionError, StoreUnavailableError
+from keyferry.errors import (
+    StoreError,
+    StorePermissionError,
+    StorePolicyError,
+    StoreUnavailableError,
+)
 from keyferry.kubernetes.rejection import Rejection, RejectionKind, parse_rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _REASON_PATTERN = re.compile(r"[A-Za-z]{1,60}")
 _FIELD_PATTERN = re.compile(r"[-A-Za-z0-9_.\[\]/]{1,120}")
 
 
 class ApiStatusError(StoreError):
-    """The API server rejected the request."""
+    """The API server rejected the request.
+
+    Attributes:
+        http_status: the status of the response.
+        rejection: why, if the message of the server says so in known words.
+    """
+
+    http_status: int = 0
+    rejection: Rejection | None = None
 
 
 class ApiNotFoundError(ApiStatusError):
@@ -48,6 +61,10 @@ class ApiPermissionError(ApiStatusError, StorePermissionError):
     """A Role or ClusterRole does not permit the request (403)."""
 
 
+class ApiPolicyError(ApiStatusError, StorePolicyError):
+    """An admission policy of the cluster denies the request."""
+
+
 class ApiUnreachableError(StoreUnavailableError):
     """The API server did not respond."""
 
@@ -56,8 +73,33 @@ class ApiBusyError(ApiStatusError, StoreUnavailableError):
     """The API server is overloaded or failed (429, 5xx)."""
 
 
+RbacRemedy: TypeAlias = "Callable[[str, str, str], str]"
+"""Returns how to grant a missing permission: a verb, a resource with its group, and an object."""
+
+
+def driver_rbac_remedy(verb: str, resource: str, name: str) -> str:
+    """Return how to grant a missing permission; for Secrets, the value of the chart."""
+    if resource == "secrets":
+        return (
+            "In the chart: syncSecret.enabled=true, and add the namespace to syncSecret.namespaces;"
+            " or create a Role with get, list, watch, create, patch and delete on secrets."
+        )
+    where = "Role in that namespace" if "/" in name else "ClusterRole"
+    return (
+        f"Grant the service account of Keyferry the verb {verb} on {resource} with a {where}"
+        " and its binding."
+    )
+
+
 @contextmanager
-def translate_errors(verb: str, resource: str, name: str, *, server: str) -> Iterator[None]:
+def translate_errors(
+    verb: str,
+    resource: str,
+    name: str,
+    *,
+    server: str,
+    rbac_remedy: RbacRemedy = driver_rbac_remedy,
+) -> Iterator[None]:
     """Translate what lightkube raises in the block into a `StoreError`.
 
     Args:
@@ -65,6 +107,7 @@ def translate_errors(verb: str, resource: str, name: str, *, server: str) -> Ite
         resource: the plural with its group, as RBAC knows it.
         name: `namespace/name`, or another text that identifies the object.
         server: host and port of the API server.
+        rbac_remedy: returns how to grant a missing permission.
     """
     try:
         yield
@@ -77,10 +120,16 @@ def translate_errors(verb: str, resource: str, name: str, *, server: str) -> Ite
             resource=resource,
             name=name,
             rejection=parse_rejection(error.status.message or ""),
+            rbac_remedy=rbac_remedy,
         ) from None
     except httpx2.HTTPStatusError as error:
         raise error_for_status(
-            error.response.status_code, "", verb=verb, resource=resource, name=name
+            error.response.status_code,
+            "",
+            verb=verb,
+            resource=resource,
+            name=name,
+            rbac_remedy=rbac_remedy,
         ) from None
     except (msgspec.MsgspecError, KeyError):
         # lightkube expects a content type, which the response of a proxy may lack.
@@ -104,6 +153,7 @@ def error_for_status(
     resource: str,
     name: str,
     rejection: Rejection | None = None,
+    rbac_remedy: RbacRemedy = driver_rbac_remedy,
 ) -> ApiStatusError:
     """Return the error for a rejected request.
 
@@ -114,21 +164,26 @@ def error_for_status(
         resource: the plural with its group.
         name: the object.
         rejection: what the message of the API says; None if it says nothing known.
+        rbac_remedy: returns how to grant a missing permission.
     """
     status = f"HTTP {code}{': ' if reason else ''}{reason}"
     problem = f"the Kubernetes API refuses to {verb} {resource} {name} ({status})"
     fallback = ApiBusyError if code == 429 or code >= 500 else ApiStatusError
     kind, remedy = _ERRORS_BY_STATUS.get(code, (fallback, "Check the log of the API server."))
     if rejection is not None and rejection.kind is not RejectionKind.PERMISSION:
-        if rejection.kind is RejectionKind.TERMINATING:
-            kind = NamespaceTerminatingError
-        return kind(f"{problem}: {rejection.problem}", rejection.remedy(_namespace(name)))
-    if code == 403:
-        remedy = _rbac_remedy(verb, resource, name)
+        kind = _ERRORS_BY_REJECTION.get(rejection.kind, kind)
+        problem = f"{problem}: {rejection.problem}"
+        remedy = rejection.remedy(_namespace(name))
+    elif code == 403:
+        remedy = rbac_remedy(verb, resource, name)
         if rejection is not None:
-            return ApiPermissionError(problem, remedy)
-        remedy = f"{remedy} If the permission exists, an admission plugin denied the request."
-    return kind(problem, remedy)
+            kind = ApiPermissionError
+        else:
+            remedy = f"{remedy} If the permission exists, an admission plugin denied the request."
+    error = kind(problem, remedy)
+    error.http_status = code
+    error.rejection = rejection
+    return error
 
 
 def _namespace(name: str) -> str:
@@ -137,20 +192,10 @@ def _namespace(name: str) -> str:
     return namespace.partition("/")[0]
 
 
-def _rbac_remedy(verb: str, resource: str, name: str) -> str:
-    """Return how to grant the missing permission; for Secrets, the value of the chart."""
-    if resource == "secrets":
-        return (
-            "In the chart: syncSecret.enabled=true, and add the namespace to syncSecret.namespaces;"
-            " or create a Role with get, list, watch, create, patch and delete on secrets."
-        )
-    where = "Role in that namespace" if "/" in name else "ClusterRole"
-    return (
-        f"Grant the service account of Keyferry the verb {verb} on {resource} with a {where}"
-        " and its binding."
-    )
-
-
+_ERRORS_BY_REJECTION: Mapping[RejectionKind, type[ApiStatusError]] = {
+    RejectionKind.TERMINATING: NamespaceTerminatingError,
+    RejectionKind.POLICY: ApiPolicyError,
+}
 _ERRORS_BY_STATUS: Mapping[int, tuple[type[ApiStatusError], str]] = {
     401: (
         ApiStatusError,

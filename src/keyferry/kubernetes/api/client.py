@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import platform
 import ssl
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,18 +28,26 @@ from lightkube.types import PatchType
 
 from keyferry import __version__
 from keyferry.errors import StoreError
-from keyferry.kubernetes.api.api_errors import ApiGoneError, ApiNotFoundError, translate_errors
+from keyferry.kubernetes.api.api_errors import (
+    ApiGoneError,
+    ApiNotFoundError,
+    RbacRemedy,
+    driver_rbac_remedy,
+    translate_errors,
+)
 from keyferry.kubernetes.api.reflector import Change, Changed, Expired, Listing, Removed
 from keyferry.kubernetes.api.transport import KubeTransport
 from keyferry.kubernetes.markings import FIELD_MANAGER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
     import httpx2
     from lightkube.config.kubeconfig import SingleConfig
 
     from keyferry.kubernetes.object_codec import Manifest
+
+T = TypeVar("T")
 
 _CRD_GROUP = "secrets-store.csi.x-k8s.io"
 
@@ -105,7 +113,9 @@ class NodeResource(GenericGlobalResource):
 def resource_name(kind: type[Resource | NodeResource]) -> str:
     """Return the plural with its group, as in RBAC: `secretproviderclasses.GROUP`."""
     info = kind._api_info
-    return ".".join(part for part in (info.plural, info.resource.group) if part)
+    group = (info.parent or info.resource).group
+    subresource = f"/{info.action}" if info.action else ""
+    return ".".join(part for part in (info.plural, group) if part) + subresource
 
 
 USER_AGENT = f"keyferry/{__version__} ({platform.system().lower()}/{platform.machine()})"
@@ -145,14 +155,14 @@ class ListOptions:
     Attributes:
         kind: the resource class.
         namespace: "*" for all.
-        label_selector: labels with their values.
+        label_selector: labels with their values; None for any value.
         field_selector: fields with their values, such as `spec.nodeName`.
         metadata_only: fetch only the metadata.
     """
 
     kind: type[Resource]
     namespace: str = _ALL_NAMESPACES
-    label_selector: Mapping[str, str] = field(default_factory=dict)
+    label_selector: Mapping[str, str | None] = field(default_factory=dict)
     field_selector: Mapping[str, str] = field(default_factory=dict)
     metadata_only: bool = False
 
@@ -163,15 +173,25 @@ class ListOptions:
 
 
 @asynccontextmanager
-async def open_api(config: SingleConfig) -> AsyncIterator[KubeApi]:
+async def open_api(
+    config: SingleConfig,
+    *,
+    field_manager: str = FIELD_MANAGER,
+    rbac_remedy: RbacRemedy = driver_rbac_remedy,
+) -> AsyncIterator[KubeApi]:
     """Open the API of `config`; leaving the block closes its connections.
+
+    Args:
+        config: the address and the credentials.
+        field_manager: of all writes.
+        rbac_remedy: returns how to grant a missing permission.
 
     Raises:
         StoreError: a certificate or key of `config` cannot be used.
     """
     try:
         tls = verify_cluster(config.cluster, config.user or User(), config.abs_file)
-        client = AsyncClient(config, field_manager=FIELD_MANAGER, transport=KubeTransport(tls))
+        client = AsyncClient(config, field_manager=field_manager, transport=KubeTransport(tls))
     except (OSError, ssl.SSLError, ConfigError, ValueError) as error:
         raise StoreError(
             f"the certificates or credentials for {config.cluster.server} cannot be used"
@@ -182,7 +202,8 @@ async def open_api(config: SingleConfig) -> AsyncIterator[KubeApi]:
     client._client._client.headers["User-Agent"] = USER_AGENT
     client._client._client.event_hooks["request"].append(_set_metadata_accept)
     async with client:
-        yield KubeApi(client, server=urlsplit(config.cluster.server).netloc)
+        server = urlsplit(config.cluster.server).netloc
+        yield KubeApi(client, server=server, rbac_remedy=rbac_remedy)
 
 
 _metadata_only: ContextVar[bool] = ContextVar("only_metadata", default=False)
@@ -194,8 +215,13 @@ async def _set_metadata_accept(request: httpx2.Request) -> None:
         request.headers["Accept"] = _METADATA_ACCEPT.format(kind=_METADATA_KIND)
 
 
-def _selector(wanted: Mapping[str, str]) -> str | None:
-    return ",".join(f"{key}={value}" for key, value in wanted.items()) or None
+def _selector(wanted: Mapping[str, str | None] | Mapping[str, str]) -> str | None:
+    terms = (key if value is None else f"{key}={value}" for key, value in wanted.items())
+    return ",".join(terms) or None
+
+
+def _unchanged(manifest: Manifest) -> Manifest:
+    return manifest
 
 
 class KubeApi:
@@ -204,19 +230,30 @@ class KubeApi:
     Args:
         client: has the address and the credentials.
         server: host and port, for messages.
+        rbac_remedy: returns how to grant a missing permission.
     """
 
-    def __init__(self, client: AsyncClient, *, server: str) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        *,
+        server: str,
+        rbac_remedy: RbacRemedy = driver_rbac_remedy,
+    ) -> None:
         self._client = client
         self._server = server
+        self._rbac_remedy = rbac_remedy
         self._write_slots = asyncio.Semaphore(MAX_CONCURRENT_WRITES)
+
+    def _translated(self, verb: str, resource: str, name: str) -> AbstractContextManager[None]:
+        return translate_errors(
+            verb, resource, name, server=self._server, rbac_remedy=self._rbac_remedy
+        )
 
     async def find(self, kind: type[Resource], namespace: str, name: str) -> Manifest | None:
         """Return the object, or None."""
         try:
-            with translate_errors(
-                "get", resource_name(kind), f"{namespace}/{name}", server=self._server
-            ):
+            with self._translated("get", resource_name(kind), f"{namespace}/{name}"):
                 return dict(await self._client.get(kind, name, namespace=namespace))
         except ApiNotFoundError:
             return None
@@ -290,9 +327,7 @@ class KubeApi:
         force: bool,
         field_manager: str = FIELD_MANAGER,
     ) -> Manifest:
-        with translate_errors(
-            "patch", resource_name(kind), f"{namespace}/{name}", server=self._server
-        ):
+        with self._translated("patch", resource_name(kind), f"{namespace}/{name}"):
             async with self._write_slots:
                 return dict(
                     await self._client.patch(
@@ -306,12 +341,31 @@ class KubeApi:
                     )
                 )
 
-    async def create(self, kind: type[Resource], namespace: str, manifest: Manifest) -> None:
-        """Create an object; `ApiConflictError` if it exists."""
-        with translate_errors(
-            "create", resource_name(kind), f"in {namespace}", server=self._server
-        ):
-            await self._client.create(kind(manifest))
+    async def create(self, kind: type[Resource], namespace: str, manifest: Manifest) -> Manifest:
+        """Create an object; `ApiConflictError` if it exists. Returns the new manifest."""
+        with self._translated("create", resource_name(kind), f"in {namespace}"):
+            return dict(await self._client.create(kind(manifest)))
+
+    async def create_subresource(
+        self, kind: type[Resource], namespace: str, name: str, manifest: Manifest
+    ) -> Manifest:
+        """Post to a subresource of the object `name`. Returns the answer."""
+        body = kind({**manifest, "metadata": {"name": name, "namespace": namespace}})
+        with self._translated("create", resource_name(kind), f"{namespace}/{name}"):
+            answer = await self._client.create(body, name, namespace=namespace)  # type: ignore[call-overload]
+            return dict(answer)
+
+    async def replace(
+        self, kind: type[Resource], namespace: str, name: str, manifest: Manifest
+    ) -> Manifest:
+        """Replace an object by a manifest with its name. Returns the new manifest.
+
+        Raises:
+            ApiNotFoundError: it does not exist.
+            ApiConflictError: it no longer has the resourceVersion of `manifest`.
+        """
+        with self._translated("update", resource_name(kind), f"{namespace}/{name}"):
+            return dict(await self._client.replace(kind(manifest)))
 
     async def delete(
         self, kind: type[Resource], namespace: str, name: str, *, uid: str, resource_version: str
@@ -323,9 +377,7 @@ class KubeApi:
             ApiConflictError: it was replaced or changed.
         """
         generic = self._client._client  # its public delete has no preconditions
-        with translate_errors(
-            "delete", resource_name(kind), f"{namespace}/{name}", server=self._server
-        ):
+        with self._translated("delete", resource_name(kind), f"{namespace}/{name}"):
             request = generic.prepare_request("delete", kind, name=name, namespace=namespace)
             request.data = {"preconditions": {"uid": uid, "resourceVersion": resource_version}}
             response = await generic.send(  # type: ignore[no-untyped-call]
@@ -339,7 +391,7 @@ class KubeApi:
         Raises:
             ApiConflictError: the node changed meanwhile.
         """
-        with translate_errors("patch", "nodes", node, server=self._server):
+        with self._translated("patch", "nodes", node):
             manifest = dict(await self._client.get(NodeResource, node))
             taints = manifest["spec"].get("taints", [])
             remaining = [taint for taint in taints if taint["key"] != key]
@@ -353,18 +405,24 @@ class KubeApi:
             await self._client.patch(NodeResource, node, patch, patch_type=PatchType.MERGE)
             return True
 
-    async def list(self, options: ListOptions) -> Listing:
-        """Return all objects of a selection, fetched page by page.
+    async def list(self, options: ListOptions) -> tuple[Manifest, ...]:
+        """Return all objects of a selection."""
+        return (await self.list_parsed(options, _unchanged)).objects
+
+    async def list_parsed(self, options: ListOptions, parse: Callable[[Manifest], T]) -> Listing[T]:
+        """Return all objects of a selection, fetched and parsed page by page.
 
         A page that took too long expires the next one. Then all objects are fetched at once, as
         client-go does.
         """
         try:
-            return await self._list(options, page_size=_PAGE_SIZE)
+            return await self._list(options, parse, page_size=_PAGE_SIZE)
         except ApiGoneError:
-            return await self._list(options, page_size=None)
+            return await self._list(options, parse, page_size=None)
 
-    async def _list(self, options: ListOptions, *, page_size: int | None) -> Listing:
+    async def _list(
+        self, options: ListOptions, parse: Callable[[Manifest], T], *, page_size: int | None
+    ) -> Listing[T]:
         kind, generic = options.kind, self._client._client
         headers = {"Accept": _METADATA_ACCEPT.format(kind=_METADATA_KIND + "List")}
         request = generic.prepare_request(
@@ -378,17 +436,17 @@ class KubeApi:
             },
             headers=headers if options.metadata_only else None,
         )
-        manifests: list[Manifest] = []
-        with translate_errors("list", resource_name(kind), options.scope, server=self._server):
+        objects: list[T] = []
+        with self._translated("list", resource_name(kind), options.scope):
             while True:
                 response = await generic.send(  # type: ignore[no-untyped-call]
                     generic.build_adapter_request(request)
                 )
                 generic.raise_for_status(response)  # type: ignore[no-untyped-call]
                 page = msgspec.json.decode(response.content, type=_Page)
-                manifests += page.items or ()
+                objects += [parse(manifest) for manifest in page.items or ()]
                 if not page.metadata.token:
-                    return Listing(tuple(manifests), page.metadata.resource_version)
+                    return Listing(tuple(objects), page.metadata.resource_version)
                 request.params["continue"] = page.metadata.token
 
     async def count(self, options: ListOptions) -> int:
@@ -397,7 +455,7 @@ class KubeApi:
         request = generic.prepare_request(
             "list", kind, namespace=options.namespace, params={"limit": 1}
         )
-        with translate_errors("list", resource_name(kind), options.scope, server=self._server):
+        with self._translated("list", resource_name(kind), options.scope):
             response = await generic.send(  # type: ignore[no-untyped-call]
                 generic.build_adapter_request(request)
             )
@@ -407,7 +465,7 @@ class KubeApi:
 
     async def openapi(self, api_version: str) -> object:
         """Return the OpenAPI document of an API group and version; every client may read it."""
-        with translate_errors("get", "openapi", api_version, server=self._server):
+        with self._translated("get", "openapi", api_version):
             response = await self._client._client._client.get(f"/openapi/v3/apis/{api_version}")
             response.raise_for_status()
             return msgspec.json.decode(response.content)
@@ -432,9 +490,7 @@ class KubeApi:
             while True:
                 try:
                     async with asyncio.timeout_at(end):
-                        with translate_errors(
-                            "watch", resource_name(options.kind), options.scope, server=self._server
-                        ):
+                        with self._translated("watch", resource_name(options.kind), options.scope):
                             event, found = await anext(events)
                 except (TimeoutError, StopAsyncIteration):
                     return
@@ -442,24 +498,3 @@ class KubeApi:
                     yield Expired()
                     return
                 yield Removed(dict(found)) if event == "DELETED" else Changed(dict(found))
-
-
-class ApiListWatcher:
-    """Lists and watches one selection, for a reflector.
-
-    Args:
-        api: the Kubernetes API.
-        options: the selection.
-    """
-
-    def __init__(self, api: KubeApi, options: ListOptions) -> None:
-        self._api = api
-        self._options = options
-
-    async def list(self) -> Listing:
-        """Return all objects of the selection."""
-        return await self._api.list(self._options)
-
-    def watch(self, resource_version: str) -> AsyncGenerator[Change, None]:
-        """Yield the changes after `resource_version`."""
-        return self._api.watch(self._options, resource_version)

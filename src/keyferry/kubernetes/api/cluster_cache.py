@@ -16,13 +16,13 @@ from keyferry.aio.tasks import spawn
 from keyferry.errors import ClassInvalidError, StoreError
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.api.client import (
-    ApiListWatcher,
     ListOptions,
     PodResource,
     PodStatusResource,
     SecretProviderClassResource,
     SecretResource,
 )
+from keyferry.kubernetes.api.list_watcher import ApiListWatcher
 from keyferry.kubernetes.api.reflector import Reflector, api_backoff
 from keyferry.kubernetes.class_codec import parse_class
 from keyferry.kubernetes.cluster import (
@@ -162,8 +162,8 @@ class ClusterCache:
 
     async def list_pod_statuses(self, namespace: str) -> tuple[PodStatus, ...]:
         """Return the pod statuses of all nodes."""
-        listing = await self._api.list(ListOptions(PodStatusResource, namespace))
-        statuses = (status_or_none(manifest) for manifest in listing.manifests)
+        manifests = await self._api.list(ListOptions(PodStatusResource, namespace))
+        statuses = (status_or_none(manifest) for manifest in manifests)
         return tuple(status for status in statuses if status is not None)
 
     async def count_pod_statuses(self, namespace: str) -> int:
@@ -190,7 +190,7 @@ class ClusterCache:
     async def list_pending_pods(self, namespace: str) -> tuple[Pod, ...]:
         """Return the pods of all nodes that do not run yet."""
         options = ListOptions(PodResource, namespace, field_selector={"status.phase": "Pending"})
-        pods = (parse_pod(manifest) for manifest in (await self._api.list(options)).manifests)
+        pods = (parse_pod(manifest) for manifest in await self._api.list(options))
         return tuple(pod for pod in pods if pod is not None)
 
     def watch_secrets(

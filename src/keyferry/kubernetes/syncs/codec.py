@@ -245,10 +245,20 @@ def _parse_status(status: Field) -> SyncStatus:
         ),
         observed_force=status["observedForceSynchronization"].text(),
         observed_refresh=status["observedRefresh"].text(),
-        observed_class=_shared(status["observedClass"].text()),
-        observed_secret=status["observedSecret"].text(),
+        observed_class=_shared(_parse_observed_class(status["observedClass"])),
+        observed_secret=_parse_observed_secret(status["observedSecret"]),
     )
     return NO_STATUS if parsed == NO_STATUS else parsed
+
+
+def _parse_observed_class(observed: Field) -> str:
+    uid = observed["uid"].text()
+    return f"{uid}/{observed['generation'].number()}" if uid else ""
+
+
+def _parse_observed_secret(observed: Field) -> str:
+    uid = observed["uid"].text()
+    return f"{uid}/{observed['resourceVersion'].text()}" if uid else ""
 
 
 def _parse_condition(item: Field) -> Condition:
@@ -273,6 +283,8 @@ def status_patch(status: SyncStatus) -> Manifest:
     Lists are whole. An unknown `lastSuccessfulSyncTime` or `lastAttemptTime` is left as it is;
     every other field that is unknown is removed.
     """
+    class_uid, _, generation = status.observed_class.partition("/")
+    secret_uid, _, version = status.observed_secret.partition("/")
     patch: Manifest = {
         "conditions": [_condition_manifest(condition) for condition in status.conditions],
         "observedGeneration": status.observed_generation or None,
@@ -281,8 +293,10 @@ def status_patch(status: SyncStatus) -> Manifest:
         "objects": [_object_manifest(item) for item in status.objects],
         "observedForceSynchronization": status.observed_force or None,
         "observedRefresh": status.observed_refresh or None,
-        "observedClass": status.observed_class or None,
-        "observedSecret": status.observed_secret or None,
+        "observedClass": (
+            {"uid": class_uid, "generation": int(generation)} if generation.isdecimal() else None
+        ),
+        "observedSecret": {"uid": secret_uid, "resourceVersion": version} if version else None,
     }
     if status.last_success is not None:
         patch["lastSuccessfulSyncTime"] = format_time(status.last_success)

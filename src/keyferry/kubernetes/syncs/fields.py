@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from keyferry.formats.fields import format_path
 from keyferry.formats.unknown_fields import FieldTable, UnknownField, limited
 from keyferry.kubernetes.class_fields import ADOPT_ANNOTATION, ANNOTATION_PREFIX, REFRESH_ANNOTATION
+from keyferry.kubernetes.syncs.objects import SYNC_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ DRIFT = f"{ANNOTATION_PREFIX}drift"
 REFRESH = REFRESH_ANNOTATION
 REFRESH_INTERVAL = f"{ANNOTATION_PREFIX}refresh-interval"
 
-RESERVED_PREFIX = "secrets-store.sync.x-k8s.io"
+RESERVED_PREFIX = SYNC_LABEL
 """Labels and annotations with this prefix are reserved for the controller."""
 
 _CLASS_NOTE = "it belongs to the SecretProviderClass"

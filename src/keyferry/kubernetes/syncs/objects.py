@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 SYNC_KIND = "SecretSync"
 SYNC_PLURAL = "secretsyncs"
+SYNC_LABEL = "secrets-store.sync.x-k8s.io"
+"""On every Secret of a SecretSync, with an empty value."""
+SYNC_FIELD_MANAGER = "secrets-store-sync-controller"
+"""That of upstream, so that changing the controller causes no conflicts."""
+OPT_IN_LABEL = "secret-sync.x-k8s.io/allowed"
+"""On a service account with the value `true`: SecretSyncs may use it."""
+OPT_IN_NAMES = "secret-sync.x-k8s.io/secret-syncs"
+"""Annotation on such a service account: the comma-separated names of the only SecretSyncs."""
 _VERSION = re.compile(r"v[1-9][0-9]{0,5}((alpha|beta)[1-9][0-9]{0,5})?")
 
 
@@ -271,13 +279,13 @@ class ServiceAccountOptIn:
     """A service account whose tokens the SecretSync controller may request.
 
     Attributes:
-        only: names of the only SecretSyncs that may use it; empty for all of its namespace.
+        only: names of the only SecretSyncs that may use it; None for all of its namespace.
     """
 
     namespace: str
     name: str
-    only: frozenset[str] = frozenset()
+    only: frozenset[str] | None = None
 
     def permits(self, sync_name: str) -> bool:
         """Return whether a SecretSync of the namespace may use it."""
-        return not self.only or sync_name in self.only
+        return self.only is None or sync_name in self.only

@@ -343,6 +343,8 @@ def test_patch_has_times_of_kubernetes() -> None:
             "lastTransitionTime": "2030-01-01T12:00:00Z",
         },
     ]
+    assert patch["observedClass"] == {"uid": "uid", "generation": 4}
+    assert patch["observedSecret"] == {"uid": "uid", "resourceVersion": "77"}
     assert patch["objects"] == [
         {"id": "secret/a", "version": "v1", "expires": "2030-01-01T12:00:00Z"},
         {"id": "secret/b", "version": "v2"},
