@@ -1,0 +1,1 @@
+"""What the SecretSync controller asks of the Kubernetes API."""
