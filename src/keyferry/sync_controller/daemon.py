@@ -26,6 +26,8 @@ from keyferry.kubernetes.api.syncs.leader_election import (
     SoleLeader,
     new_identity,
 )
+from keyferry.kubernetes.api.syncs.permissions import sync_rbac_remedy
+from keyferry.kubernetes.markings import SYNC_FIELD_MANAGER
 from keyferry.net.grpc_server import stop_signal
 from keyferry.net.http_client import HttpsSettings
 from keyferry.net.status_server import serving_status
@@ -47,6 +49,7 @@ from keyferry.telemetry.metrics import Metrics, ProviderMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
@@ -78,7 +81,7 @@ async def run_sync_controller(settings: SyncControllerSettings, *, spawner: Spaw
     check_names(settings.built_in)
     clock, metrics = SystemClock(), Metrics()
     async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(open_api(load_config(settings.kubeconfig)))
+        api = await stack.enter_async_context(_open_api(settings))
         recorder = EventRecorder(api, clock=clock)
         spawn_until_exit(stack, recorder.run(), name="event recorder")
         audit_log = stack.enter_context(open_audit_log(settings.audit, metrics))
@@ -130,6 +133,14 @@ async def _run_until(stop: asyncio.Event, leadership: Leadership, leader: Leader
 
 async def _wait(stop: asyncio.Event) -> None:
     await stop.wait()
+
+
+def _open_api(settings: SyncControllerSettings) -> AbstractAsyncContextManager[KubeApi]:
+    return open_api(
+        load_config(settings.kubeconfig),
+        field_manager=SYNC_FIELD_MANAGER,
+        rbac_remedy=sync_rbac_remedy,
+    )
 
 
 def _leadership(settings: SyncControllerSettings, api: KubeApi, clock: Clock) -> Leadership:

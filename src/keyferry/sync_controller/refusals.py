@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.errors import PlatformError, Stage
+from keyferry.kubernetes.syncs.objects import OPT_IN_LABEL, OPT_IN_NAMES
 from keyferry.kubernetes.syncs.sync_errors import TokenRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from keyferry.kubernetes.syncs.objects import SecretSync, ServiceAccountOptIn
-
-OPT_IN_LABEL = "secret-sync.x-k8s.io/allowed"
-OPT_IN_NAMES = "secret-sync.x-k8s.io/secret-syncs"
 
 
 class NamespaceNotListedError(PlatformError):

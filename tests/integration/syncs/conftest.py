@@ -10,7 +10,7 @@ import pytest
 from keyferry.kubernetes.api.client import KubeApi, open_api
 from keyferry.kubernetes.api.config import load_config
 from keyferry.kubernetes.api.syncs.permissions import sync_rbac_remedy
-from keyferry.kubernetes.syncs.objects import SYNC_FIELD_MANAGER
+from keyferry.kubernetes.markings import SYNC_FIELD_MANAGER
 from tests.fakes.kube_api import KubeApiServer, running_api
 
 

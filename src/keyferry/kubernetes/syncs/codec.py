@@ -245,6 +245,7 @@ def _parse_status(status: Field) -> SyncStatus:
         ),
         observed_force=status["observedForceSynchronization"].text(),
         observed_refresh=status["observedRefresh"].text(),
+        lease_holder=_shared(status["leaseHolder"].text()),
         observed_class=_shared(_parse_observed_class(status["observedClass"])),
         observed_secret=_parse_observed_secret(status["observedSecret"]),
     )
@@ -293,6 +294,7 @@ def status_patch(status: SyncStatus) -> Manifest:
         "objects": [_object_manifest(item) for item in status.objects],
         "observedForceSynchronization": status.observed_force or None,
         "observedRefresh": status.observed_refresh or None,
+        "leaseHolder": status.lease_holder or None,
         "observedClass": (
             {"uid": class_uid, "generation": int(generation)} if generation.isdecimal() else None
         ),

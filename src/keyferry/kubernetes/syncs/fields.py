@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from keyferry.formats.fields import format_path
 from keyferry.formats.unknown_fields import FieldTable, UnknownField, limited
 from keyferry.kubernetes.class_fields import ADOPT_ANNOTATION, ANNOTATION_PREFIX, REFRESH_ANNOTATION
-from keyferry.kubernetes.syncs.objects import SYNC_LABEL
+from keyferry.kubernetes.markings import SYNC_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

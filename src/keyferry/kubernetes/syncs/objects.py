@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 SYNC_KIND = "SecretSync"
 SYNC_PLURAL = "secretsyncs"
-SYNC_LABEL = "secrets-store.sync.x-k8s.io"
-"""On every Secret of a SecretSync, with an empty value."""
-SYNC_FIELD_MANAGER = "secrets-store-sync-controller"
-"""That of upstream, so that changing the controller causes no conflicts."""
 OPT_IN_LABEL = "secret-sync.x-k8s.io/allowed"
 """On a service account with the value `true`: SecretSyncs may use it."""
 OPT_IN_NAMES = "secret-sync.x-k8s.io/secret-syncs"

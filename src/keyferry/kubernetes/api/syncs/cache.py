@@ -23,6 +23,7 @@ from keyferry.kubernetes.api.cluster_cache import CLASSES, class_or_error
 from keyferry.kubernetes.api.list_watcher import ApiListWatcher
 from keyferry.kubernetes.api.reflector import Reflector, api_backoff
 from keyferry.kubernetes.api.syncs.resources import sync_resource
+from keyferry.kubernetes.markings import SYNC_LABEL
 from keyferry.kubernetes.syncs.changes import (
     ClassChanged,
     Reconnected,
@@ -34,7 +35,6 @@ from keyferry.kubernetes.syncs.codec import parse_sync
 from keyferry.kubernetes.syncs.objects import (
     OPT_IN_LABEL,
     OPT_IN_NAMES,
-    SYNC_LABEL,
     ServiceAccountOptIn,
 )
 from keyferry.kubernetes.syncs.sync_errors import SyncInvalidError
@@ -204,6 +204,14 @@ class SyncCache:
         if found.valid is None:
             raise ClassInvalidError(found.problem, found.remedy)
         return found.valid
+
+    def classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
+        """Return the valid SecretProviderClasses of a namespace."""
+        return tuple(
+            found.valid
+            for found in self._classes.items()
+            if found.namespace == namespace and found.valid is not None
+        )
 
     def secret_version(self, namespace: str, name: str) -> str | None:
         """Return `uid/resourceVersion` of a Secret with the label of the controller, or None.
