@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import re
 import signal
@@ -16,8 +15,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,9 +27,9 @@ from keyferry.kubernetes.api.config import load_config
 from keyferry.kubernetes.api.syncs.resources import sync_resource
 from keyferry.kubernetes.object_codec import Manifest
 from keyferry.kubernetes.syncs.objects import UPSTREAM_GROUP
+from keyferry_devvault.http_types import RequestKind
 from tests.e2e.cluster.api_server import ApiServer, free_ports, running_api_server
 from tests.e2e.cluster.manifests import azure_class
-from keyferry_devvault.http_types import RequestKind
 from tests.fakes.devvault import DevVault, running_devvault
 
 CRDS = Path(__file__).parents[1] / "deploy" / "crds"
@@ -163,7 +162,7 @@ class _Controller:
     metrics: str
 
     def series(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"http://{self.metrics}/metrics") as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics") as answer:
             text = answer.read().decode()
         found = re.findall(r"^(keyferry_\w+(?:{[^}]*})?) ([0-9.e+-]+)$", text, re.MULTILINE)
         return {name: float(value) for name, value in found}
@@ -191,7 +190,7 @@ def _controller(server: ApiServer, dev_vault: Path, interval: int) -> Iterator[_
     ]
     log = Path(dev_vault).parent / "controller.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ)  # noqa: S603
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ)
     try:
         yield _Controller(process.pid, metrics)
     finally:
@@ -199,14 +198,16 @@ def _controller(server: ApiServer, dev_vault: Path, interval: int) -> Iterator[_
         process.wait(30)
 
 
-async def _until_ready(controller: _Controller, count: int) -> None:
+async def _until(found: Callable[[], bool]) -> None:
     while True:
         await asyncio.sleep(POLL_SECONDS)
-        try:
-            if await asyncio.to_thread(controller.ready) >= count:
+        with suppress(OSError):
+            if await asyncio.to_thread(found):
                 return
-        except OSError:
-            continue
+
+
+async def _until_ready(controller: _Controller, count: int) -> None:
+    await _until(lambda: controller.ready() >= count)
 
 
 async def _until_new_is_ready(server: ApiServer, api: KubeApi, manifest: Manifest) -> float:
@@ -259,8 +260,7 @@ async def _measure_controller(
             vault.set_secret(VAULT, f"object-{identity}-{number}", f"new-{identity}-{number}")
     calls = _calls(vault)
     start = time.monotonic()
-    while _updated(controller) < syncs:
-        await asyncio.sleep(POLL_SECONDS)
+    await _until(lambda: _updated(controller) >= syncs)
     return Figures(
         syncs,
         identities,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.cli.driver import DRIVER_FLAGS
+from keyferry.cli.daemons.driver import DRIVER_FLAGS
 from keyferry.cli.flags.provider_commands import provider_command
 
 if TYPE_CHECKING:

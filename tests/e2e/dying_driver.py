@@ -22,7 +22,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from keyferry.cli.driver import DRIVER_FLAGS, settings_from
+from keyferry.cli.daemons.driver import DRIVER_FLAGS, settings_from
 from keyferry.cli.flags.go_flags import parse_flags
 from keyferry.driver.children import worker_settings
 from keyferry.driver.daemon import run_driver

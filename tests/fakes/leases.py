@@ -36,7 +36,7 @@ class Leases:
 
     @property
     def holder(self) -> str:
-        """The holder of the Lease; "" if there is none."""
+        """The holder of the Lease; "" without one."""
         return str(self.spec.get("holderIdentity", ""))
 
     @property

@@ -275,7 +275,7 @@ PROBES = {
 }  # fmt: skip
 
 PROBING_EXEMPT = {
-    "keyferry.cli.paths": "its callers translate",
+    "keyferry.cli.flags.paths": "its callers translate",
     "keyferry.cli.failures": "opens /dev/null only",
 }
 
@@ -458,7 +458,7 @@ GOOD: list[tuple[Rule, str, str]] = [
         "keyferry.providers.api",
         '"""X. [pure]"""\nclass P(Protocol):\n    async def f(self): ...',
     ),
-    (edge_complaints, "keyferry.cli.driver", "import sys\nsys.exit(print(1))"),
+    (edge_complaints, "keyferry.cli.daemons.driver", "import sys\nsys.exit(print(1))"),
     (
         probe_complaints,
         "keyferry.cli.mount",

@@ -24,7 +24,7 @@ def _said(program: str) -> str:
 def test_the_driver_starts_without(library: str) -> None:
     """With the Kubernetes API and all providers."""
     modules = (
-        "cli.driver",
+        "cli.daemons.driver",
         "kubernetes.api.store",
         "providers.azure.provider",
         "providers.vault.provider",

@@ -30,12 +30,15 @@ _COMMANDS: Final = {
     "status": ("keyferry.cli.cluster.status", "Show which pod has which version of an object."),
     "version": ("keyferry.cli.version", "Print the version, the commit and the protocol."),
     "completion": ("keyferry.cli.completion", "Print a script that completes command lines."),
-    "driver": ("keyferry.cli.driver", "Run the node daemon (CSI driver)."),
+    "driver": ("keyferry.cli.daemons.driver", "Run the node daemon (CSI driver)."),
     "sync-controller": (
-        "keyferry.cli.sync_controller",
+        "keyferry.cli.daemons.sync_controller",
         "Turn SecretSyncs into Kubernetes Secrets, without a pod.",
     ),
-    "provider": ("keyferry.cli.provider", "Serve one built-in provider to another CSI driver."),
+    "provider": (
+        "keyferry.cli.daemons.provider",
+        "Serve one built-in provider to another CSI driver.",
+    ),
 }
 """Module and summary by name. The summaries are here so that `--help` imports no command."""
 

@@ -8,9 +8,9 @@ import click
 
 from keyferry.cli.commands import command, option
 from keyferry.cli.console import console
+from keyferry.cli.flags.paths import PathKind, path_kind
 from keyferry.cli.local.options import PATH, DurationParam, LocalOptions, local_options
 from keyferry.cli.output import OutputFormat, output_option
-from keyferry.cli.paths import PathKind, path_kind
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.syncs.changes import SyncEvent
     from keyferry.kubernetes.syncs.objects import SecretSync, SyncGroup, SyncKey
     from keyferry.providers.expiry import ExpiringLease
-    from keyferry.sync_controller.metrics import SyncMetrics
     from keyferry.sync_controller.reconciler import SyncReconciler
     from keyferry.sync_controller.tokens import ServiceAccountTokens
+    from keyferry.telemetry.sync_metrics import SyncMetrics
 
 MIN_RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 900.0
 """The longest delay before a failed SecretSync is retried."""
-TICK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 """How often due SecretSyncs are looked for."""
 LEASE_CHECK_SECONDS = 5.0
 """How often leases that cannot be renewed are looked for."""
@@ -182,7 +182,7 @@ class SyncController:
 
     async def _run_timetable(self) -> None:
         while True:
-            await self._clock.sleep(TICK_SECONDS)
+            await self._clock.sleep(CHECK_SECONDS)
             for key in self._timetable.take_due(self._clock.monotonic()):
                 self._queue.add(key)
 

@@ -40,12 +40,12 @@ from keyferry.resilience.metrics import ResilienceMetrics
 from keyferry.sync_controller.cluster import SyncCluster, WriteGuard
 from keyferry.sync_controller.content import SyncContent
 from keyferry.sync_controller.controller import SyncController
-from keyferry.sync_controller.metrics import SyncMetrics
 from keyferry.sync_controller.reconciler import SyncReconciler
 from keyferry.sync_controller.tokens import ServiceAccountTokens
 from keyferry.telemetry.audit import open_audit_log
 from keyferry.telemetry.logs import get_logger
 from keyferry.telemetry.metrics import Metrics, ProviderMetrics
+from keyferry.telemetry.sync_metrics import SyncMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ async def run_sync_controller(settings: SyncControllerSettings, *, spawner: Spaw
         cache.start()
         stack.push_async_callback(cache.stop)
         leadership = _leadership(settings, api, clock)
-        sync_metrics = SyncMetrics(metrics.registry, clock)
+        sync_metrics = SyncMetrics(metrics.registry, clock.wall)
         leadership.on_change.append(sync_metrics.leads)
         leader = Leader(
             settings,

@@ -98,8 +98,8 @@ class Facts:
 
     Attributes:
         sync: the SecretSync.
-        spc: its SecretProviderClass; the error if it is invalid; None if there is none.
-        secret: `uid/resourceVersion` of its Secret; "" if there is none with the label; None if
+        spc: its SecretProviderClass; the error if it is invalid; None if it does not exist.
+        secret: `uid/resourceVersion` of its Secret; "" without one that has the label; None if
             that is unknown.
         opt_in: its service account, if it opted in.
         requires_opt_in: whether it has to.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from keyferry.content import MISSING_VERSION, ObjectVersion
 from keyferry.errors import (
@@ -48,98 +48,31 @@ from keyferry.sync_controller.decision import (
     decide,
     last_sync_of,
 )
-from keyferry.sync_controller.digest import sync_hash
 from keyferry.sync_controller.refusals import NamespaceNotListedError
 from keyferry.sync_controller.request import target_path_of
 from keyferry.sync_controller.schedule import interval_of, next_refresh
-from keyferry.sync_controller.status import failed_status, synced_status
+from keyferry.sync_controller.status import failed_status, sync_hash, synced_status
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
-    from keyferry.kubernetes.live_secret import LiveSecret
-    from keyferry.kubernetes.markings import Marking
-    from keyferry.kubernetes.objects import DesiredSecret, Event
     from keyferry.kubernetes.syncs.objects import (
         SecretSync,
-        ServiceAccountOptIn,
         SyncKey,
-        SyncStatus,
     )
     from keyferry.sync_controller.content import FetchedContent, SyncContent
-    from keyferry.sync_controller.metrics import SyncMetrics
+    from keyferry.sync_controller.interfaces import (
+        EventSink,
+        ProviderReleases,
+        SecretWriter,
+        StatusWriter,
+        SyncView,
+    )
     from keyferry.sync_controller.settings import SyncControllerSettings
+    from keyferry.telemetry.sync_metrics import SyncMetrics
 
 _log = get_logger("sync")
-
-
-class SyncView(Protocol):
-    """The cached objects of the cluster."""
-
-    def sync(self, key: SyncKey) -> SecretSync | None:
-        """Return a SecretSync, or None."""
-
-    def class_(self, namespace: str, name: str) -> SecretProviderClass | None:
-        """Return a SecretProviderClass, or None.
-
-        Raises:
-            ClassInvalidError: a field has the wrong type.
-        """
-
-    def classes(self, namespace: str) -> Sequence[SecretProviderClass]:
-        """Return the valid SecretProviderClasses of a namespace."""
-
-    def secret_version(self, namespace: str, name: str) -> str | None:
-        """Return `uid/resourceVersion` of a Secret with the label of SecretSyncs, or None."""
-
-    def watches_secrets(self, namespace: str) -> bool:
-        """Return whether the Secrets of a namespace are known."""
-
-    def service_account(self, namespace: str, name: str) -> ServiceAccountOptIn | None:
-        """Return a service account that opted in, or None."""
-
-
-class SecretWriter(Protocol):
-    """Writes Secrets. Each method can raise `StoreError`."""
-
-    async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
-        """Create or update a Secret, as `plan_secret` decides."""
-
-    async def find_secret(
-        self, namespace: str, name: str, *, marking: Marking
-    ) -> LiveSecret | None:
-        """Return the live Secret, or None."""
-
-    async def delete_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
-        """Delete the Secret if it equals `expected`; return False if it has changed."""
-
-
-class StatusWriter(Protocol):
-    """Writes the status of SecretSyncs."""
-
-    async def write_status(self, sync: SecretSync, status: SyncStatus) -> None:
-        """Write the status; no-op if the SecretSync does not exist any more.
-
-        Raises:
-            StoreError: it cannot be written.
-        """
-
-
-class EventSink(Protocol):
-    """Records Kubernetes events."""
-
-    def record(self, event: Event) -> None:
-        """Queue an event; never waits and never raises."""
-
-
-class ProviderReleases(Protocol):
-    """Releases what providers hold for a SecretSync."""
-
-    def volume_removed(self, target_path: str, *, unpublished: bool) -> None:
-        """Release cached content and, if `unpublished`, revoke dynamic secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +117,11 @@ class _Written:
 
     result: ApplyResult | None
     secret: str
+
+    @property
+    def outcome(self) -> str:
+        """What was done, for the metrics."""
+        return "left_out" if self.result is None else self.result.outcome.name.lower()
 
 
 class SyncReconciler:
@@ -353,7 +291,7 @@ class SyncReconciler:
         self._report_success(sync, fetched, written, was_deleted=was_deleted)
         await self._write_synced_status(sync, marks, digest, fetched, written)
         record.last = replace(record.last, is_stale=False)
-        self._metrics.synced(sync.ref.key, written.result, self._clock.wall())
+        self._metrics.synced(sync.ref.key, written.outcome, self._clock.wall())
         if last is None:
             self._metrics.first_synced(now - record.seen_at)
         _log.debug("SecretSync synced", secretSync=_name(sync), trigger=trigger.value)

@@ -5,6 +5,7 @@ None means that the status is as it is to be: a refresh that changes nothing wri
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,10 +14,38 @@ from keyferry.kubernetes.syncs.conditions import next_conditions
 from keyferry.kubernetes.syncs.objects import SyncedObject, SyncStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from keyferry.content import ObjectVersion
     from keyferry.kubernetes.syncs.objects import SecretSync
     from keyferry.kubernetes.syncs.outcomes import Synced, SyncFailed
     from keyferry.providers.api import MountResult
     from keyferry.sync_controller.decision import Marks
+
+
+_PREFIX = "kf1:"
+"""Distinguishes it from the hashes of upstream."""
+
+
+def sync_hash(uid: str, marks: Marks, versions: Iterable[ObjectVersion]) -> str:
+    """Return a digest that changes with what the Secret is made of.
+
+    It is made of versions, not of values, so that nobody can guess a value from it.
+
+    Args:
+        uid: of the SecretSync.
+        marks: the generations that it was synced for.
+        versions: of the objects in the Secret.
+    """
+    digest = hashlib.sha256()
+    parts = [uid, str(marks.generation), marks.class_version]
+    for version in sorted(versions, key=lambda each: each.id):
+        parts += version.id, version.version
+    for part in parts:
+        encoded = part.encode(errors="surrogatepass")
+        digest.update(len(encoded).to_bytes(8))
+        digest.update(encoded)
+    return f"{_PREFIX}{digest.hexdigest()[:32]}"
 
 
 def synced_status(

@@ -12,7 +12,7 @@ from textwrap import dedent
 import pytest
 import yaml
 
-from keyferry.cli.driver import DRIVER_FLAGS
+from keyferry.cli.daemons.driver import DRIVER_FLAGS
 from keyferry.cli.flags.restrictions import NODE_ADDRESSES_VARIABLE
 from keyferry.providers.restrictions import CLASS_FILE_FOLDERS
 from scripts.image.__main__ import default_name

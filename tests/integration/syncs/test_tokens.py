@@ -1,4 +1,4 @@
-"""keyferry.kubernetes.api.syncs.tokens: tokens of service accounts, and why there is none."""
+"""keyferry.kubernetes.api.syncs.tokens: tokens of service accounts, and why none is issued."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _account(server: KubeApiServer) -> None:
 
 
 async def test_token_is_requested_for_one_audience(server: KubeApiServer, api: KubeApi) -> None:
-    """Not bound to a pod, because there is none."""
+    """Not bound to a pod: a SecretSync has no pod."""
     issued = await request_token(api, REQUEST)
     expiry = datetime(2030, 1, 1, 12, 10, tzinfo=UTC)
     assert issued == IssuedToken("canary-token-1", expiry, 600)

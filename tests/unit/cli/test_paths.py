@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.cli.paths import PathKind, check_data_folder, path_kind, visible_kind
+from keyferry.cli.flags.paths import PathKind, check_data_folder, path_kind, visible_kind
 from keyferry.errors import RequestInvalidError, SettingInvalidError
 
 TOO_LONG = "x" * 300

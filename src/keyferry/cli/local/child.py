@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from keyferry.cli.exit_codes import ExitCode
-from keyferry.cli.paths import PathKind, visible_kind
+from keyferry.cli.flags.paths import PathKind, visible_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

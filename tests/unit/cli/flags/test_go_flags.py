@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.cli.driver import DRIVER_FLAGS, settings_from
+from keyferry.cli.daemons.driver import DRIVER_FLAGS, settings_from
 from keyferry.cli.flags.go_flags import (
     FlagError,
     FlagKind,

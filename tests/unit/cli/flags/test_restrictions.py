@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.cli.driver import DRIVER_FLAGS
+from keyferry.cli.daemons.driver import DRIVER_FLAGS
 from keyferry.cli.flags.go_flags import parse_flags
 from keyferry.cli.flags.provider_commands import provider_command
 from keyferry.cli.flags.restrictions import NODE_ADDRESSES_VARIABLE, class_restrictions

@@ -170,7 +170,7 @@ class LeaderElection:
 
     @property
     def holder(self) -> str:
-        """The identity of the last known leader; "" if there is none."""
+        """The identity of the last known leader; "" without one."""
         return self._observed.holder
 
     async def run(self, work: Work) -> None:

@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from keyferry.aio.clock import Clock
     from keyferry.errors import KeyferryError
-    from keyferry.kubernetes.objects import ApplyResult
-    from keyferry.kubernetes.syncs.objects import SyncKey
+
+SyncKey = tuple[object, str, str]
+"""API group, namespace and name."""
 
 _FIRST_SYNC_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 120, 300, 600, 1800)
-_LEFT_OUT = "left_out"
 _FAILED = "failed"
 
 
@@ -38,11 +37,11 @@ class SyncMetrics:
 
     Args:
         registry: registry of the series.
-        clock: reads the time when the metrics are read.
+        now: returns the time when the metrics are read.
     """
 
-    def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, registry: CollectorRegistry, now: Callable[[], datetime]) -> None:
+        self._time = now
         self._states: dict[SyncKey, _State] = {}
         self._syncs = Counter(
             "keyferry_secretsync",
@@ -95,9 +94,15 @@ class SyncMetrics:
         if key not in self._states:
             self._states[key] = _State(True, synced_at.timestamp() if synced_at else None)
 
-    def synced(self, key: SyncKey, result: ApplyResult | None, at: datetime) -> None:
-        """Count a success."""
-        self._syncs.labels(_LEFT_OUT if result is None else result.outcome.name.lower()).inc()
+    def synced(self, key: SyncKey, outcome: str, at: datetime) -> None:
+        """Count a success.
+
+        Args:
+            key: the SecretSync.
+            outcome: what was done to its Secret.
+            at: the time.
+        """
+        self._syncs.labels(outcome).inc()
         self._states[key] = _State(True, at.timestamp())
 
     def failed(self, key: SyncKey, error: KeyferryError) -> None:
@@ -120,7 +125,7 @@ class SyncMetrics:
         return CountBy((key[1], state.is_ready) for key, state in self._states.items())
 
     def _oldest(self) -> float:
-        now = self._clock.wall().timestamp()
+        now = self._time().timestamp()
         times = [state.synced_at for state in self._states.values() if state.synced_at is not None]
         return max(0.0, now - min(times)) if times else 0.0
 

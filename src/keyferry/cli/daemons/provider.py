@@ -76,6 +76,6 @@ def provider(arguments: tuple[str, ...]) -> None:
     elif parsed.values["version"]:
         print(command.version(parsed))
     else:
-        from keyferry.cli.provider_service import serve_provider
+        from keyferry.cli.daemons.provider_service import serve_provider
 
         serve_provider(name, command, parsed)

@@ -26,6 +26,7 @@ from keyferry.cli.flags.go_flags import (
     parse_flags,
     warn_ignored,
 )
+from keyferry.cli.flags.paths import check_data_folder
 from keyferry.cli.flags.providers import (
     HMAC_FLAGS,
     MOUNT_SIZE_FLAG,
@@ -40,7 +41,6 @@ from keyferry.cli.flags.restrictions import (
     class_restrictions,
 )
 from keyferry.cli.flags.vault import LEASE_DIR_FLAG
-from keyferry.cli.paths import check_data_folder
 from keyferry.driver.settings import DriverSettings, Isolation, VolumeKind
 from keyferry.errors import PlatformError, SettingInvalidError
 from keyferry.net.proxies import Proxies
