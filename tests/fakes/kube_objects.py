@@ -178,14 +178,13 @@ class ObjectTracker:
         """Apply a merge patch: null deletes; owners are merged by uid, as in a strategic one."""
         self.manifest(key)
         stored, changes = self.stored[key], flatten(patch)
-        if changes.pop(UID, None) not in {None, stored.values[UID]}:
-            raise StatusError(409, "Conflict", "Precondition failed: UID in precondition")
-        if key[0] in WITH_STATUS:
-            in_status = subresource == "status"
-            changes = {p: v for p, v in changes.items() if (p[0] == "status") == in_status}
+        changes.pop(UID, None)  # a real server does not compare it either
         version = changes.pop(RESOURCE_VERSION, None)
         if version not in {None, stored.values[RESOURCE_VERSION]}:
             raise StatusError(409, "Conflict")
+        if key[0] in WITH_STATUS:
+            in_status = subresource == "status"
+            changes = {p: v for p, v in changes.items() if (p[0] == "status") == in_status}
         for path, value in changes.items():
             if path[:2] == OWNERS and value.get("$patch") == "delete":
                 changes[path] = None

@@ -28,6 +28,7 @@ OWN = (
     "test_chart_values",
     "test_documented_installation",
     "test_kube_store",
+    "test_sync_api",
     "test_api_server",
     "test_cluster",
     "test_vault_load",

@@ -9,7 +9,7 @@ import pytest
 
 from keyferry.errors import StoreError
 from keyferry.kubernetes.api.client import KubeApi
-from keyferry.kubernetes.api.syncs.status import write_status
+from keyferry.kubernetes.api.syncs.status import STATUS_ATTEMPTS, write_status
 from keyferry.kubernetes.syncs.codec import parse_sync
 from keyferry.kubernetes.syncs.conditions import next_conditions
 from keyferry.kubernetes.syncs.objects import (
@@ -21,7 +21,7 @@ from keyferry.kubernetes.syncs.objects import (
 )
 from keyferry.kubernetes.syncs.outcomes import SyncChange, Synced
 from tests.fakes.kube_api import KubeApiServer
-from tests.fakes.kube_objects import GKE_SYNCS
+from tests.fakes.kube_objects import GKE_SYNCS, StatusError
 from tests.fakes.syncs import sync_manifest
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -62,8 +62,11 @@ async def test_status_is_written_to_the_subresource(
     """So the generation stays, and nothing but the status changes."""
     sync = created(server, plural, group)
     assert [("Ready", "Pending")] == [(c.type, c.reason) for c in sync.status.conditions]
-    assert await write_status(api, sync, synced(sync))
+    written = await write_status(api, sync, synced(sync))
     after = parsed(server, plural, group)
+    assert written == after
+    assert written.status == after.status
+    assert written.resource_version == after.resource_version
     assert after.status == synced(sync)
     assert after == sync
     assert server.requests == [f"patch {plural}/status"]
@@ -75,7 +78,7 @@ async def test_time_of_the_last_success_outlives_a_failure(
     """An earlier controller may have written it."""
     sync = created(server)
     await write_status(api, sync, synced(sync))
-    await write_status(api, sync, SyncStatus(sync.status.conditions))
+    await write_status(api, parsed(server), SyncStatus(sync.status.conditions))
     assert parsed(server).status.last_success == NOON
     assert parsed(server).status.observed_class == ""
 
@@ -84,7 +87,7 @@ async def test_deleted_secret_sync_has_no_status(server: KubeApiServer, api: Kub
     """That is no error."""
     sync = created(server)
     server.remove("secretsyncs", "shop", "web")
-    assert not await write_status(api, sync, synced(sync))
+    assert await write_status(api, sync, synced(sync)) is None
 
 
 async def test_secret_sync_that_was_created_again_keeps_its_own_status(
@@ -94,8 +97,37 @@ async def test_secret_sync_that_was_created_again_keeps_its_own_status(
     sync = created(server)
     server.remove("secretsyncs", "shop", "web")
     again = created(server)
-    assert not await write_status(api, sync, synced(sync))
+    assert await write_status(api, sync, synced(sync)) is None
     assert parsed(server).status == again.status
+
+
+async def test_conditions_that_another_writer_has_added_meanwhile_are_kept(
+    server: KubeApiServer, api: KubeApi
+) -> None:
+    """The list is written as a whole, so it is read again after a conflict."""
+    sync = created(server)
+    plural = "secretsyncs"
+    manifest = server.get(plural, "shop", "web")
+    assert manifest is not None
+    (ready,) = manifest["status"]["conditions"]
+    status = {"conditions": [ready, {**ready, "type": "Approved"}]}
+    server.put(plural, {**manifest, "status": status})
+    server.requests.clear()
+    written = await write_status(api, sync, synced(sync))
+    assert written is not None
+    assert [c.type for c in written.status.conditions][-1] == "Approved"
+    assert written.status.sync_hash == "kf1:x"
+    write = f"patch {plural}/status"
+    assert server.requests == [write, f"get {plural}", write]
+
+
+async def test_status_that_keeps_changing_is_an_error(server: KubeApiServer, api: KubeApi) -> None:
+    """After a few attempts; the controller tries again later."""
+    sync = created(server)
+    server.refusals["patch secretsyncs/status"] = StatusError(409, "Conflict")
+    with pytest.raises(StoreError, match="Conflict"):
+        await write_status(api, sync, synced(sync))
+    assert server.requests.count("patch secretsyncs/status") == STATUS_ATTEMPTS
 
 
 @pytest.mark.parametrize("change", [{"forbidden": {"patch secretsyncs/status"}}])

@@ -87,6 +87,7 @@ def parse_sync(manifest: Value, group: SyncGroup) -> SecretSync:
             metadata["uid"].text(),
         )
         generation = metadata["generation"].number()
+        resource_version = metadata["resourceVersion"].text()
         created_at = _parse_time(metadata["creationTimestamp"])
         terminating = metadata["deletionTimestamp"].value is not None
         options = parse_options(metadata["annotations"].text_mapping())
@@ -112,6 +113,7 @@ def parse_sync(manifest: Value, group: SyncGroup) -> SecretSync:
         invalid=invalid or credentials_problem(options),
         status=_or_default(lambda: _parse_status(root["status"]), NO_STATUS),
         unknown_fields=_or_default(lambda: unknown_fields(root), ()),
+        resource_version=resource_version,
     )
 
 

@@ -60,7 +60,15 @@ def next_conditions(
     if legacy:
         wanted += _legacy_conditions(sync, outcome)
     own = tuple(_with_transition(sync, condition, now) for condition in wanted)
-    others = [each for each in sync.status.conditions if each.type not in OWN_TYPES]
+    return with_conditions_of_others(own, sync.status.conditions)
+
+
+def with_conditions_of_others(
+    conditions: tuple[Condition, ...], live: tuple[Condition, ...]
+) -> tuple[Condition, ...]:
+    """Return the conditions of the controller among `conditions`, and those of others in `live`."""
+    own = [each for each in conditions if each.type in OWN_TYPES]
+    others = [each for each in live if each.type not in OWN_TYPES]
     return (*own, *others[: MAX_CONDITIONS - len(own)])
 
 

@@ -248,6 +248,7 @@ class SecretSync:
         invalid: the first invalid field, because of which it cannot be synced; None if it is valid.
         status: the last known one.
         unknown_fields: fields and annotations that have no effect.
+        resource_version: of the last known state.
     """
 
     ref: SyncRef
@@ -263,6 +264,7 @@ class SecretSync:
     invalid: InvalidField | None = None
     status: SyncStatus = field(default=SyncStatus(), compare=False)
     unknown_fields: tuple[UnknownField, ...] = field(default=(), compare=False)
+    resource_version: str = field(default="", compare=False)
 
     @property
     def owner(self) -> OwnerReference:

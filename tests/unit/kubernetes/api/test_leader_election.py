@@ -75,20 +75,27 @@ async def test_released_lease_is_taken_at_once() -> None:
     await two.stop()
 
 
-@virtual_time
-async def test_killed_leader_is_replaced_when_its_lease_expires() -> None:
+@pytest.mark.parametrize("offset", [0.0, 0.5, 1.0, 1.5, 1.9])
+@pytest.mark.parametrize("lifetime", [60.0, 60.4, 60.8, 61.2, 61.6])
+def test_killed_leader_is_replaced_when_its_lease_expires(offset: float, lifetime: float) -> None:
     """17 seconds at most: the duration, and one retry to notice the last renewal."""
-    leases = Leases()
-    one, two = Candidate(leases, "one"), Candidate(leases, "two", jitter=0.7)
-    one.start()
-    await until(lambda: one.works)
-    two.start()
-    await asyncio.sleep(61)
-    one.kill()
-    assert 13 <= await until(lambda: two.works) <= 17.1
-    assert not overlap(one, two)
-    for candidate in (one, two):
-        await candidate.stop()
+
+    @virtual_time
+    async def run() -> None:
+        leases = Leases()
+        one, two = Candidate(leases, "one"), Candidate(leases, "two")
+        one.start()
+        await until(lambda: one.works)
+        await asyncio.sleep(offset)
+        two.start()
+        await asyncio.sleep(lifetime)
+        one.kill()
+        assert 12.9 <= await until(lambda: two.works) <= 17.1
+        assert not overlap(one, two)
+        for candidate in (one, two):
+            await candidate.stop()
+
+    run()
 
 
 @virtual_time

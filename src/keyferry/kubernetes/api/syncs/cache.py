@@ -51,8 +51,6 @@ if TYPE_CHECKING:
         SecretSync,
         SyncGroup,
         SyncKey,
-        SyncRef,
-        SyncStatus,
     )
 
 T = TypeVar("T")
@@ -232,13 +230,14 @@ class SyncCache:
         reflector = self._accounts.get("*") or self._accounts.get(namespace)
         return None if reflector is None else reflector.get(namespace, name)
 
-    def upsert_status(self, ref: SyncRef, status: SyncStatus) -> None:
-        """Store the status that the controller has written, before the watch reports it."""
-        if (reflector := self._syncs.get(ref.group)) is not None:
+    def upsert_status(self, written: SecretSync) -> None:
+        """Store the status that `write_status` has written, before the watch reports it.
+
+        The spec stays that of the watch, which may be newer.
+        """
+        if (reflector := self._syncs.get(written.ref.group)) is not None:
             reflector.amend(
-                ref.namespace,
-                ref.name,
-                lambda sync: replace(sync, status=status) if sync.ref.uid == ref.uid else sync,
+                written.ref.namespace, written.ref.name, lambda sync: _with_status(sync, written)
             )
 
     # --- reflectors ------------------------------------------------------------------------------
@@ -329,6 +328,12 @@ class SyncCache:
 
 def _scope_name(scope: str) -> str:
     return "of all namespaces" if scope == "*" else f"of {scope}"
+
+
+def _with_status(sync: SecretSync, written: SecretSync) -> SecretSync:
+    if sync.ref.uid != written.ref.uid:
+        return sync
+    return replace(sync, status=written.status, resource_version=written.resource_version)
 
 
 def _sync_parser(group: SyncGroup) -> Callable[[Manifest], SecretSync | None]:
