@@ -36,7 +36,7 @@ from keyferry.kubernetes.syncs.objects import (
 from keyferry.kubernetes.syncs.outcomes import SyncChange, Synced
 from keyferry.kubernetes.syncs.sync_errors import TokenRequestError
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
-from tests.e2e.cluster.sync_manifests import CONTROLLER, PERMISSIONS, crd, policy
+from tests.e2e.cluster.sync_manifests import CONTROLLER, PERMISSIONS, crd, policy, role
 from tests.e2e.cluster.waiting import eventually
 from tests.fakes.kube_api import class_manifest
 from tests.fakes.kube_objects import DEFAULT_STATUS
@@ -294,6 +294,13 @@ async def test_refused_token_has_a_remedy(server: ApiServer, api: KubeApi) -> No
     """A missing account, a namespace that is not listed, and one that is being deleted."""
     with pytest.raises(TokenRequestError, match=r"shop/missing does not exist\. Create it"):
         await request_token(api, TokenRequest("shop", "missing", "vault"))
+    leaving = role("sync", "Role", ("", "serviceaccounts/token", "create"), namespace="leaving")
+    await server.kubectl("create", "namespace", "leaving")
+    await server.kubectl("create", "serviceaccount", "web", "--namespace=leaving")
+    await server.kubectl.apply(*leaving, namespace="leaving")
+    await server.kubectl("delete", "namespace", "leaving", "--wait=false")
+    with pytest.raises(TokenRequestError, match="namespace leaving is being deleted"):
+        await request_token(api, TokenRequest("leaving", "web", "vault"))
     with pytest.raises(TokenRequestError, match=r"add other to secretSync\.namespaces"):
         await request_token(api, TokenRequest("other", "web", "vault"))
 
