@@ -36,12 +36,14 @@ INHERITS_CONTEXT = {
     "driver/secrets/controller.py": "begins with the process",
     "isolation/channel.py": "begins with a process; a call sets a context of its own",
     "isolation/isolated_providers.py": "waits for a connection",
+    "kubernetes/api/syncs/leader_election.py": "begins with the process",
     "net/connection_pool.py": "closes connections",
     "providers/azure/auth/token_cache.py": "one token request, for its first caller",
     "providers/vault/http/tls.py": "closes connections",
     "providers/vault/leases/manager.py": "renews or revokes leases once",
     "resilience/limits/permit_scheduler.py": "a timer, which logs nothing",
     "resilience/loading.py": "one load, for its first caller",
+    "sync_controller/daemon.py": "begins with the process",
 }
 """Modules whose tasks inherit the context of the caller, and why that is right."""
 

@@ -15,6 +15,8 @@ FORMATS_TIMES = {
     "cli/local/mounting.py": "prints to a terminal",
     "driver/volumes/atomic_writer.py": "names a folder",
     "kubernetes/object_codec.py": "fields of manifests",
+    "kubernetes/syncs/codec.py": "fields of a status",
+    "kubernetes/syncs/lease.py": "fields of a Lease",
     "providers/expiry.py": "the date of an expiry, which repeats unchanged",
     "resilience/limits/host_limiter.py": "the detail of an error, which is no part of an event",
     "telemetry/logs.py": "the time of a log line",

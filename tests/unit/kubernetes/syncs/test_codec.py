@@ -362,6 +362,7 @@ def test_patch_removes_what_is_unknown_but_the_last_success() -> None:
             "objects": [],
             "observedForceSynchronization": None,
             "observedRefresh": None,
+            "leaseHolder": None,
             "observedClass": None,
             "observedSecret": None,
         }
