@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.cli.daemons.driver import DRIVER_FLAGS
 from keyferry.cli.flags.provider_commands import provider_command
+from keyferry.cli.sync_controller import SYNC_CONTROLLER_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,12 +24,13 @@ as `30s`, `2m`, `1h30m`. An unknown flag or an invalid value stops the process a
 error that names the flag.
 
 The values of the chart are in `charts/keyferry/values.yaml`. Flags without a chart value are set
-with `linux.extraArgs`. The interactive commands (`mount`, `unmount`, `demo`, `devvault`) describe
-their options in `--help`.
+with `linux.extraArgs`, those of the SecretSync controller with `secretSync.extraArgs`. The
+interactive commands (`mount`, `unmount`, `demo`, `devvault`) describe their options in `--help`.
 """
 
 _SECTIONS = (
     ("keyferry driver", DRIVER_FLAGS),
+    ("keyferry sync-controller", SYNC_CONTROLLER_FLAGS),
     ("keyferry provider azure", provider_command("azure").flags),
     ("keyferry provider vault", provider_command("vault").flags),
 )
