@@ -5,10 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from keyferry.driver.status import events
+from keyferry.kubernetes.objects import ApplyOutcome
+from keyferry.kubernetes.syncs.objects import SYNC_KIND
+from keyferry.sync_controller import events as sync_events
 from scripts.flags_page import page
 
 ROOT = Path(__file__).parents[2]
@@ -49,12 +53,24 @@ def test_a_page_names_no_metric_that_is_not_there(path: Path) -> None:
     assert named - series() - {"keyferry_devvault"} == set()  # the emulator is a package
 
 
-def test_every_event_is_on_the_page() -> None:
+@pytest.mark.parametrize(
+    ("heading", "module"), [("Events", events), ("Events of SecretSyncs", sync_events)]
+)
+def test_every_event_is_on_the_page(heading: str, module: ModuleType) -> None:
     """And the page names none that is not there."""
-    part = MONITORING.partition("## Events\n")[2].partition("\n## ")[0]
-    constants = [value for name, value in vars(events).items() if name.isupper()]
-    reasons = {value for value in constants if isinstance(value, str)}
+    part = MONITORING.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    constants = [value for name, value in vars(module).items() if name.isupper()]
+    reasons = {value for value in constants if isinstance(value, str)} - {SYNC_KIND}
     assert reasons == set(re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE))
+
+
+def test_every_outcome_of_a_sync_is_on_the_page() -> None:
+    """As a value of the label."""
+    heading = "| `outcome` of `keyferry_secretsync_total` "
+    rows = MONITORING.partition(heading)[2].partition("\n\n")[0]
+    written = {outcome.name.lower() for outcome in ApplyOutcome}
+    named = set(re.findall(r"^\| `(\w+)` \|", rows, re.MULTILINE))
+    assert written | {"left_out", "failed"} == named
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
