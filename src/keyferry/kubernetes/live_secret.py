@@ -152,7 +152,9 @@ def parse_live_secret(
         owners=owners,
         applied_keys=parse_applied_keys(manifest, from_api=from_api, marking=marking),
         former_managers=frozenset(
-            entry["manager"].text() for entry in metadata["managedFields"].items()
+            entry["manager"].text()
+            for entry in metadata["managedFields"].items()
+            if entry["operation"].text() == "Apply"  # an apply cannot release another one
         )
         & marking.former_managers,
         marking=marking,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from keyferry.kubernetes.live_secret import LiveSecret
-    from keyferry.kubernetes.objects import DesiredSecret, SyncClaim
+    from keyferry.kubernetes.objects import DesiredSecret, OwnerReference, SyncClaim
     from keyferry.kubernetes.secret_change import SecretChange
 
 _DEFAULT_TYPE = "Opaque"
@@ -59,7 +59,7 @@ def plan_synced_secret(
         return Recreate()
     if ignored or _is_equal(desired, live):
         return Keep()
-    if live.immutable and _differs(desired, live):
+    if live.immutable and (_differs(desired, live) or _stale_keys(desired, live)):
         return Recreate()
     return Update(reverts=claim.is_unchanged or _is_edited(desired, live))
 
@@ -68,10 +68,15 @@ def _is_own(claim: SyncClaim, live: LiveSecret) -> bool:
     """Return whether the Secret is of this SecretSync, or of an earlier one of its name."""
     if not live.owners:
         return SYNC_MARKING.label in live.labels  # deleted with --cascade=orphan
-    return all(
-        owner.kind == SYNC_KIND and _group(owner.api_version) == _group(claim.owner.api_version)
-        for owner in live.owners
-    )
+    if any(owner.uid == claim.owner.uid for owner in live.owners):
+        return True  # whatever owner somebody else added
+    return all(_is_earlier(claim.owner, owner) for owner in live.owners)
+
+
+def _is_earlier(sync: OwnerReference, owner: OwnerReference) -> bool:
+    """Return whether an owner was a SecretSync of the same name."""
+    same = owner.kind == SYNC_KIND and owner.name == sync.name
+    return same and _group(owner.api_version) == _group(sync.api_version)
 
 
 def _group(api_version: str) -> str:
@@ -80,13 +85,15 @@ def _group(api_version: str) -> str:
 
 def _check_adoptable(desired: DesiredSecret, claim: SyncClaim, live: LiveSecret) -> None:
     subject = f"Secret {desired.namespace}/{desired.name}"
-    other_sync = [owner for owner in live.owners if owner.kind == SYNC_KIND]
-    if other_sync:
-        raise SecretConflictError(
-            f"{subject} belongs to the {SYNC_KIND} {other_sync[0].name} of"
-            f" {other_sync[0].api_version}",
-            "Delete one of the two SecretSyncs.",
-        )
+    for other in live.owners:
+        if other.kind == SYNC_KIND:
+            is_namesake = other.name == claim.owner.name
+            raise SecretConflictError(
+                f"{subject} belongs to the {SYNC_KIND} {other.name} of {other.api_version}",
+                "Delete one of the two SecretSyncs."
+                if is_namesake
+                else "Delete the Secret, or give the SecretSync another name.",
+            )
     owner_class = live.annotations.get(CLASS_ANNOTATION, "")
     if MANAGED_LABEL in live.labels and claim.class_name:
         named = owner_class or claim.class_name
@@ -102,11 +109,11 @@ def _check_adoptable(desired: DesiredSecret, claim: SyncClaim, live: LiveSecret)
             "Delete it, give the SecretSync another name, or set the annotation keyferry.dev/adopt:"
             ' "true" on the SecretSync to take the Secret over.',
         )
-    foreign = [] if MANAGED_LABEL in live.labels else [each.kind for each in live.owners]
-    if foreign:
+    if live.owners and MANAGED_LABEL not in live.labels:
+        owner = live.owners[0]
         raise SecretNotManagedError(
-            f"{subject} cannot be adopted: it belongs to a {foreign[0]}",
-            f"Delete the {foreign[0]} with --cascade=orphan first, so that it no longer writes the"
+            f"{subject} cannot be adopted: it belongs to the {owner.kind} {owner.name}",
+            f"Delete that {owner.kind} with --cascade=orphan first, so that it no longer writes the"
             " Secret.",
         )
     if desired.type != (live.type or _DEFAULT_TYPE):
@@ -130,7 +137,7 @@ def _is_equal(desired: DesiredSecret, live: LiveSecret) -> bool:
         owners == wanted
         and not live.former_managers
         and not _differs(desired, live)
-        and not (live.applied_keys.data - desired.data.keys() - desired.kept_keys)
+        and not _stale_keys(desired, live)
         and _has_texts(desired.all_labels, live.labels, live.applied_keys.labels)
         and _has_texts(desired.annotations, live.annotations, live.applied_keys.annotations)
     )
@@ -145,13 +152,25 @@ def _differs(desired: DesiredSecret, live: LiveSecret) -> bool:
     return any(live.data.get(key) != _encoded(value) for key, value in desired.data.items())
 
 
+def _stale_keys(desired: DesiredSecret, live: LiveSecret) -> frozenset[str]:
+    """Return the keys that the SecretSync had before, and has no longer.
+
+    Which keys a former manager has is unknown: perhaps all.
+    """
+    before = live.data.keys() if live.former_managers else live.applied_keys.data
+    return frozenset(before - desired.data.keys() - desired.kept_keys)
+
+
 def _encoded(value: bytes) -> str:
     return base64.b64encode(value).decode()
 
 
 def _is_edited(desired: DesiredSecret, live: LiveSecret) -> bool:
-    """Return whether somebody else replaced a value of the SecretSync."""
-    return any(
+    """Return whether somebody else replaced a value of the SecretSync.
+
+    The values of a former manager are those of an earlier controller.
+    """
+    return not live.former_managers and any(
         key in live.data and key not in live.applied_keys.data and live.data[key] != _encoded(value)
         for key, value in desired.data.items()
     )
