@@ -20,6 +20,8 @@ ObjectKey = tuple[str, str, str]
 OWNERS = ("metadata", "ownerReferences")
 RESOURCE_VERSION = ("metadata", "resourceVersion")
 UID = ("metadata", "uid")
+IDENTITY = {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace"), UID}
+"""What names an object; no manager owns it."""
 SERVER_FIELDS = {
     ("metadata", name) for name in ("resourceVersion", "uid", "creationTimestamp", "generation")
 }
@@ -156,6 +158,9 @@ class ObjectTracker:
         wanted = flatten(manifest)
         version = wanted.pop(RESOURCE_VERSION, None)
         stored = self.stored.get(key, StoredObject({}))
+        if UID in wanted and key not in self.stored:
+            text = f"uid mismatch: the provided object specified uid {wanted[UID]}"
+            raise StatusError(409, "Conflict", f"{text}, and no existing object was found")
         # As in the real API, the version is compared only with that of an existing object.
         if key in self.stored and version not in {None, stored.values[RESOURCE_VERSION]}:
             raise modified_error(key)
@@ -168,7 +173,8 @@ class ObjectTracker:
             text = f"Apply failed with {len(lost)} conflict: conflict: {', '.join(fields)}"
             raise StatusError(409, "Conflict", text, causes=tuple(causes))
         dropped = owned.get(manager, set()) - wanted.keys() - theirs
-        owned = {name: paths - lost for name, paths in owned.items()} | {manager: set(wanted)}
+        owned = {name: paths - lost for name, paths in owned.items()}
+        owned |= {manager: wanted.keys() - IDENTITY}
         flat = {path: value for path, value in stored.values.items() if path not in dropped}
         return self._save(key, flat | wanted, owned)
 
@@ -257,6 +263,8 @@ class ObjectTracker:
             if key[0] in WITH_STATUS:
                 flat = {p: v for p, v in flat.items() if p[0] != "status"}
                 flat |= flatten({"status": DEFAULT_STATUS})
+            if key[0] == "secrets":
+                flat = {("type",): "Opaque"} | flat
         if key[0] in CUSTOM_RESOURCES:
             before_spec = spec_of(key[0], there.values) if there else None
             number = there.values[("metadata", "generation")] if there else 0
@@ -321,6 +329,15 @@ def validate(key: ObjectKey, flat: FlatObject, before: FlatObject | None) -> Non
     """Validate an object; as in the real API, the messages quote values."""
     if before is not None and key[0] == "secrets" and before[("type",)] != flat.get(("type",)):
         raise StatusError(422, "Invalid", f"type: Invalid value: {flat!r}: immutable", ("type",))
+    if before is not None and (UID in flat and flat[UID] != before[UID]):
+        raise StatusError(422, "Invalid", "metadata.uid: field is immutable", ("metadata.uid",))
+    if before is not None and before.get(("immutable",)) is True:
+        fixed = {path: value for path, value in before.items() if path[0] in {"data", "immutable"}}
+        if fixed != {
+            path: value for path, value in flat.items() if path[0] in {"data", "immutable"}
+        }:
+            text = "data: Forbidden: field is immutable when `immutable` is set"
+            raise StatusError(422, "Invalid", text, ("data",))
     if key[0] == "events" and flat.get(("involvedObject", "namespace"), "") != key[1]:
         field = "involvedObject.namespace"
         raise StatusError(422, "Invalid", f"Event {key[2]!r} is invalid: {field}", (field,))

@@ -99,6 +99,10 @@ def follow_up_patch(
     metadata: dict[str, Value] = {"ownerReferences": references} if references else {}
     if UNUSED_SINCE_ANNOTATION in applied.annotations:
         metadata["annotations"] = {UNUSED_SINCE_ANNOTATION: None}
+    marking = desired.marking
+    if isinstance(desired.claim, SyncClaim) and marking.label not in applied.labels:
+        # The controller finds the Secret by it, also if it ignores drift.
+        metadata["labels"] = {marking.label: marking.label_value}
     result: Manifest = {"metadata": metadata} if metadata else {}
     foreign = sorted(applied.data.keys() - desired.data.keys())
     if foreign and not (keep_data or desired.leaves_foreign_keys):
@@ -138,13 +142,23 @@ def takeover_patch(desired: DesiredSecret, live: LiveSecret) -> Manifest | None:
     return _with_resource_version({"metadata": metadata}, live.resource_version)
 
 
-def release_fields(namespace: str, name: str) -> Manifest:
-    """Return the manifest whose server-side apply removes the entry of a field manager."""
-    return {
+def release_fields(namespace: str, name: str, live: LiveSecret) -> Manifest:
+    """Return the manifest whose server-side apply removes the entry of a field manager.
+
+    It has the uid, because an apply to a Secret that was deleted meanwhile would create an empty
+    one.
+
+    Args:
+        namespace: of the Secret.
+        name: of the Secret.
+        live: the Secret, which must not change meanwhile.
+    """
+    manifest: Manifest = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": namespace},
+        "metadata": {"name": name, "namespace": namespace, "uid": live.uid},
     }
+    return _with_resource_version(manifest, live.resource_version)
 
 
 def unused_patch(live: LiveSecret, since: str, owner: OwnerReference | None) -> Manifest:
@@ -161,16 +175,10 @@ def unused_patch(live: LiveSecret, since: str, owner: OwnerReference | None) -> 
     return _with_resource_version(patch, live.resource_version)
 
 
-def release_requests(namespace: str, name: str, live: LiveSecret) -> tuple[Manifest, Manifest]:
-    """Return the merge patch and the apply that remove all of Keyferry from an adopted Secret.
-
-    An apply without fields removes the fields that only Keyferry owns.
-    """
+def unmark_patch(live: LiveSecret) -> Manifest:
+    """Return the merge patch that removes the mark of `unused_patch`."""
     patch: Manifest = {"metadata": {"annotations": {UNUSED_SINCE_ANNOTATION: None}}}
-    return (
-        _with_resource_version(patch, live.resource_version),
-        release_fields(namespace, name),
-    )
+    return _with_resource_version(patch, live.resource_version)
 
 
 def _with_resource_version(manifest: Manifest, version: str) -> Manifest:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.errors import StoreError
-from keyferry.formats.fields import Field, FieldTypeError
+from keyferry.formats.fields import FieldTypeError
 from keyferry.kubernetes.api.api_errors import ApiConflictError, ApiNotFoundError
 from keyferry.kubernetes.api.client import SecretResource
 from keyferry.kubernetes.api.secret_patch import (
@@ -19,14 +19,14 @@ from keyferry.kubernetes.api.secret_patch import (
     follow_up_patch,
     kept_owners_patch,
     release_fields,
-    release_requests,
     takeover_patch,
+    unmark_patch,
     unused_patch,
 )
 from keyferry.kubernetes.markings import DRIVER_MARKING
 from keyferry.kubernetes.names import check_names
 from keyferry.kubernetes.object_codec import parse_secret
-from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult
+from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult, SyncClaim
 from keyferry.kubernetes.secret_change import Adopt, Create, Keep, Recreate, Update
 from keyferry.kubernetes.secret_plan import for_live_secret, plan_secret, replaced_keys
 
@@ -48,7 +48,8 @@ class SecretStore:
 
     Args:
         api: the Kubernetes API.
-        check_write: called before each write; raises if this process may not write any more.
+        check_write: called before each write, except for the creation that completes a
+            recreation; raises if this process may not write any more.
     """
 
     def __init__(self, api: KubeApi, check_write: Callable[[], None] = lambda: None) -> None:
@@ -78,8 +79,6 @@ class SecretStore:
         live = await self.find_secret(wanted.namespace, wanted.name, marking=marking)
         desired = for_live_secret(wanted, live)
         plan = plan_secret(desired, live)
-        if not isinstance(plan, Keep):
-            self._check_write()
         match plan:
             case Keep():
                 assert live is not None
@@ -90,22 +89,26 @@ class SecretStore:
                 if isinstance(plan, Update):
                     outcome = ApplyOutcome.REVERTED if plan.reverts else ApplyOutcome.UPDATED
                 content = applied_content(desired, await self._taken_over(desired, live))
+                self._check_write()
                 answer = await self._apply(at, content, force=True, marking=marking)
             case Create():
                 outcome = ApplyOutcome.CREATED
+                self._check_write()
                 content = created_content(desired, None)
                 answer = await self._apply(at, content, force=False, marking=marking)
             case Recreate():
                 assert live is not None
                 outcome = ApplyOutcome.RECREATED
+                self._check_write()
                 await self._api.delete(*at, uid=live.uid, resource_version=live.resource_version)
                 content = created_content(desired, live)
                 try:
                     answer = await self._apply(at, content, force=False, marking=marking)
-                except ApiConflictError:  # another node has created it, without these owners
-                    await self._api.strategic_merge(
-                        *at, kept_owners_patch(desired, live), field_manager=manager
-                    )
+                except ApiConflictError:
+                    # Another node has created it, without these owners. That of a SecretSync was
+                    # created by a stranger.
+                    if not isinstance(desired.claim, SyncClaim):
+                        await self._api.strategic_merge(*at, kept_owners_patch(desired, live))
                     raise
             case _:
                 assert_never(plan)
@@ -128,6 +131,7 @@ class SecretStore:
         at = SecretResource, desired.namespace, desired.name
         marking = desired.marking
         if patch := takeover_patch(desired, live):
+            self._check_write()
             merged = await self._api.strategic_merge(
                 *at, patch, field_manager=marking.field_manager
             )
@@ -147,7 +151,8 @@ class SecretStore:
         applied = await self._api.apply(*at, content, force=force, field_manager=manager)
         live = _parse_live_secret(applied, marking)
         for former in sorted(live.former_managers):
-            empty = release_fields(at[1], at[2])
+            self._check_write()
+            empty = release_fields(at[1], at[2], live)
             applied = await self._api.apply(*at, empty, force=True, field_manager=former)
             live = _parse_live_secret(applied, marking)
         return live
@@ -203,11 +208,9 @@ class SecretStore:
     async def release_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
         """Remove what Keyferry wrote to an adopted Secret. Returns False if it changed."""
         at = SecretResource, namespace, name
-        patch, apply = release_requests(namespace, name, expected)
         try:
-            unmarked = _parse_live_secret(await self._api.strategic_merge(*at, patch))
-            version = {"resourceVersion": unmarked.resource_version}
-            content = {**apply, "metadata": {**Field(apply)["metadata"].mapping(), **version}}
+            merged = await self._api.strategic_merge(*at, unmark_patch(expected))
+            content = release_fields(namespace, name, _parse_live_secret(merged))
             await self._api.apply(*at, content, force=True)
         except ApiNotFoundError:
             return True
