@@ -8,7 +8,7 @@ await queue.run_and_wait(key)   # wait for a run that starts now or later
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -25,6 +25,8 @@ K = TypeVar("K", bound="Hashable")
 
 WORKERS = 16
 WORKERS_PER_GROUP = 8
+MAX_URGENT_IN_A_ROW = 3
+"""Urgent keys that are processed before another key gets its turn."""
 MIN_DELAY_SECONDS = 0.1
 """The shortest delay of `After`, so that no key is processed in a busy loop."""
 
@@ -59,37 +61,71 @@ class _KeyState:
         return not (self.queued or self.running or self.timer or self.failures)
 
 
+class _Turns(Generic[K]):
+    """Keys in the order of their arrival, whose groups take turns."""
+
+    def __init__(self) -> None:
+        self._queues: OrderedDict[Hashable, OrderedDict[K, None]] = OrderedDict()
+
+    def put(self, group: Hashable, key: K) -> None:
+        """Add a key."""
+        self._queues.setdefault(group, OrderedDict())[key] = None
+
+    def remove(self, group: Hashable, key: K) -> bool:
+        """Remove a key; return False if it is not there."""
+        queue = self._queues.get(group)
+        if queue is None or key not in queue:
+            return False
+        del queue[key]
+        if not queue:
+            del self._queues[group]
+        return True
+
+    def take(self, running: Counter[Hashable]) -> K | None:
+        """Remove and return the next key whose group may run another one; None without one."""
+        for group, queue in self._queues.items():
+            if running[group] < WORKERS_PER_GROUP:
+                key, _ = queue.popitem(last=False)
+                if queue:
+                    self._queues.move_to_end(group)  # behind all others
+                else:
+                    del self._queues[group]
+                return key
+        return None
+
+
 class _ReadyKeys(Generic[K]):
-    """The keys that are ready. Their groups take turns, and none gets all workers."""
+    """The keys that are ready. Their groups take turns, and none gets all workers.
+
+    Urgent keys go first, but a group with ever more of them delays the other keys only for a while.
+    """
 
     def __init__(self, group_of: Callable[[K], Hashable]) -> None:
         self._group_of = group_of
-        self._queues: OrderedDict[Hashable, deque[K]] = OrderedDict()
+        self._urgent: _Turns[K] = _Turns()
+        self._ordinary: _Turns[K] = _Turns()
+        self._urgent_in_a_row = 0
         self._running: Counter[Hashable] = Counter()
         self._wake = asyncio.Event()
 
     def put(self, key: K, *, urgent: bool = False) -> None:
-        """Add a key; an urgent one goes before the others of its group, and its group is next."""
-        group = self._group_of(key)
-        queue = self._queues.setdefault(group, deque())
-        if urgent:
-            queue.appendleft(key)
-            self._queues.move_to_end(group, last=False)
-        else:
-            queue.append(key)
+        """Add a key."""
+        turns = self._urgent if urgent else self._ordinary
+        turns.put(self._group_of(key), key)
         self._wake.set()
 
     def promote(self, key: K) -> None:
-        """Move a key before the others."""
-        self._queues[self._group_of(key)].remove(key)
-        self.put(key, urgent=True)
+        """Make a key urgent; no-op if it is."""
+        if self._ordinary.remove(self._group_of(key), key):
+            self.put(key, urgent=True)
 
     async def get(self) -> K:
         """Wait for the next key; the caller must call `finished` for it."""
         while True:
-            for group in self._queues:
-                if self._running[group] < WORKERS_PER_GROUP:
-                    return self._take(group)
+            key = self._take()
+            if key is not None:
+                self._running[self._group_of(key)] += 1
+                return key
             self._wake.clear()
             await self._wake.wait()
 
@@ -101,13 +137,15 @@ class _ReadyKeys(Generic[K]):
             del self._running[group]
         self._wake.set()
 
-    def _take(self, group: Hashable) -> K:
-        self._running[group] += 1
-        queue = self._queues.pop(group)
-        key = queue.popleft()
-        if queue:
-            self._queues[group] = queue  # behind all others
-        return key
+    def _take(self) -> K | None:
+        if self._urgent_in_a_row < MAX_URGENT_IN_A_ROW:
+            key = self._urgent.take(self._running)
+            if key is not None:
+                self._urgent_in_a_row += 1
+                return key
+        self._urgent_in_a_row = 0
+        key = self._ordinary.take(self._running)
+        return self._urgent.take(self._running) if key is None else key
 
 
 class WorkQueue(Generic[K]):
@@ -152,7 +190,8 @@ class WorkQueue(Generic[K]):
         Args:
             key: what to process.
             after: seconds.
-            urgent: whether it goes before keys that are queued. Groups still share the workers.
+            urgent: whether it goes before most keys that are queued. Groups still share the
+                workers.
         """
         entry = self._entries.setdefault(key, _KeyState())
         if entry.running:
