@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.cli.daemons.driver import DRIVER_FLAGS
+from keyferry.cli.daemons.sync_controller import SYNC_CONTROLLER_FLAGS
 from keyferry.cli.flags.provider_commands import provider_command
-from keyferry.cli.sync_controller import SYNC_CONTROLLER_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

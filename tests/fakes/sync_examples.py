@@ -24,7 +24,7 @@ from keyferry.providers.settings import ProviderDependencies
 from keyferry.secrets.builder import choose_files
 from keyferry.secrets.jobs import data_of
 from keyferry.sync_controller.content import SyncContent
-from keyferry.sync_controller.request import Token
+from keyferry.sync_controller.rules.request import Token
 from keyferry.sync_controller.settings import ControllerPod, TokenSettings
 from keyferry.sync_controller.tokens import ServiceAccountTokens, TokenKey
 from keyferry.telemetry.audit import NullAuditLog

@@ -271,6 +271,17 @@ def parse_jobs() -> dict[str, ParseJob[Any, Any]]:
     return {job.name: job for row in PROVIDERS for job in row.jobs()}
 
 
+def uses_machine_identity(spc: SecretProviderClass) -> bool:
+    """Return whether a class reads as the machine on which its provider runs.
+
+    Args:
+        spc: the SecretProviderClass.
+    """
+    from keyferry.providers.azure.params import uses_machine_identity as is_azure_machine
+
+    return spc.provider == "azure" and is_azure_machine(spc.parameters)
+
+
 def token_audiences(spc: SecretProviderClass) -> frozenset[str] | None:
     """Return the audiences of the tokens that a class needs; None if they are not known.
 

@@ -16,7 +16,7 @@ from keyferry.kubernetes.api.syncs.status import write_status
 from keyferry.kubernetes.api.syncs.tokens import TokenRequest, request_token
 from keyferry.kubernetes.syncs.fields import CREDENTIALS_SECRET
 from keyferry.kubernetes.syncs.sync_errors import CredentialsSecretError
-from keyferry.sync_controller.request import Token
+from keyferry.sync_controller.rules.request import Token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,8 +83,8 @@ class SyncCluster:
     async def write_status(self, sync: SecretSync, status: SyncStatus) -> None:
         """Write the status of a SecretSync; see `StatusWriter`."""
         self._guard.check()
-        if await write_status(self._api, sync, status):
-            self._cache.upsert_status(sync.ref, status)
+        if written := await write_status(self._api, sync, status):
+            self._cache.upsert_status(written)
 
     async def issue(self, key: TokenKey) -> Token:
         """Request a token; see `TokenIssuer`."""

@@ -12,7 +12,7 @@ from keyferry.plugins.derivation import with_derived_files
 from keyferry.providers.auditing import audited, subject_of
 from keyferry.providers.registry import token_audiences
 from keyferry.rendering.class_options import parse_volume_options
-from keyferry.sync_controller.request import Credentials, mount_call
+from keyferry.sync_controller.rules.request import Credentials, mount_call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

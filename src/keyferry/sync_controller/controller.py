@@ -20,8 +20,8 @@ from keyferry.kubernetes.syncs.changes import (
     SyncChanged,
     SyncSecretChanged,
 )
-from keyferry.sync_controller.request import uid_of
-from keyferry.sync_controller.timetable import Timetable
+from keyferry.sync_controller.rules.request import uid_of
+from keyferry.sync_controller.rules.timetable import Timetable
 from keyferry.telemetry.deduplicator import Deduplicator
 from keyferry.telemetry.logs import get_logger
 

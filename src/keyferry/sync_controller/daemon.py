@@ -41,6 +41,7 @@ from keyferry.sync_controller.cluster import SyncCluster, WriteGuard
 from keyferry.sync_controller.content import SyncContent
 from keyferry.sync_controller.controller import SyncController
 from keyferry.sync_controller.reconciler import SyncReconciler
+from keyferry.sync_controller.reporter import SyncReporter
 from keyferry.sync_controller.tokens import ServiceAccountTokens
 from keyferry.telemetry.audit import open_audit_log
 from keyferry.telemetry.logs import get_logger
@@ -269,8 +270,14 @@ class Leader:
                 view=self._cache,
                 content=content,
                 secrets=SecretStore(self._api, self._guard.check),
-                statuses=cluster,
-                event_sink=self._recorder,
+                reporter=SyncReporter(
+                    view=self._cache,
+                    statuses=cluster,
+                    event_sink=self._recorder,
+                    metrics=self._sync_metrics,
+                    settings=settings,
+                    clock=self._clock,
+                ),
                 providers=providers,
                 jobs=self._jobs,
                 metrics=self._sync_metrics,

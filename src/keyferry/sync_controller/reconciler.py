@@ -10,19 +10,12 @@ Source: https://github.com/kubernetes-sigs/secrets-store-sync-controller
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.content import MISSING_VERSION, ObjectVersion
 from keyferry.errors import (
-    AuthorError,
     ClassInvalidError,
     KeyferryError,
-    SecretConflictError,
-    SecretNotManagedError,
-    StoreUnavailableError,
 )
-from keyferry.formats.unknown_fields import describe_unknown_fields
 from keyferry.kubernetes.markings import SYNC_MARKING
 from keyferry.kubernetes.objects import (
     ApplyOutcome,
@@ -30,13 +23,11 @@ from keyferry.kubernetes.objects import (
     SecretProviderClass,
     SyncClaim,
 )
-from keyferry.kubernetes.pod_status import version_changes
-from keyferry.kubernetes.syncs.outcomes import SyncChange, Synced, SyncFailed
-from keyferry.providers.expiry import near_expiry_warnings
+from keyferry.providers.registry import uses_machine_identity
 from keyferry.secrets.builder import build_secret, choose_files
 from keyferry.secrets.jobs import data_of
-from keyferry.sync_controller import events
-from keyferry.sync_controller.decision import (
+from keyferry.sync_controller.reporter import Answer, Written
+from keyferry.sync_controller.rules.decision import (
     Facts,
     Ignore,
     LastSync,
@@ -48,10 +39,10 @@ from keyferry.sync_controller.decision import (
     decide,
     last_sync_of,
 )
-from keyferry.sync_controller.refusals import NamespaceNotListedError
-from keyferry.sync_controller.request import target_path_of
-from keyferry.sync_controller.schedule import interval_of, next_refresh
-from keyferry.sync_controller.status import failed_status, sync_hash, synced_status
+from keyferry.sync_controller.rules.request import target_path_of
+from keyferry.sync_controller.rules.retries import After, after_failure, cluster_backoff
+from keyferry.sync_controller.rules.schedule import interval_of, next_refresh
+from keyferry.sync_controller.rules.status import sync_hash
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
@@ -63,12 +54,11 @@ if TYPE_CHECKING:
     )
     from keyferry.sync_controller.content import FetchedContent, SyncContent
     from keyferry.sync_controller.interfaces import (
-        EventSink,
         ProviderReleases,
         SecretWriter,
-        StatusWriter,
         SyncView,
     )
+    from keyferry.sync_controller.reporter import SyncReporter
     from keyferry.sync_controller.settings import SyncControllerSettings
     from keyferry.telemetry.sync_metrics import SyncMetrics
 
@@ -96,32 +86,14 @@ class _Record:
         last: the last successful sync.
         lost_lease: whether a dynamic secret has to be replaced.
         seen_at: when it was first seen unsynced, in monotonic seconds.
-        has_fetched: whether the providers may hold something for it.
+        failures: how many attempts failed in a row because of the cluster.
     """
 
     uid: str
     last: LastSync | None
     lost_lease: bool = False
     seen_at: float = 0.0
-    has_fetched: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """What became of the Secret.
-
-    Attributes:
-        result: of the write; None if the Secret was left out.
-        secret: `uid/resourceVersion` after it; "" without a Secret.
-    """
-
-    result: ApplyResult | None
-    secret: str
-
-    @property
-    def outcome(self) -> str:
-        """What was done, for the metrics."""
-        return "left_out" if self.result is None else self.result.outcome.name.lower()
+    failures: int = 0
 
 
 class SyncReconciler:
@@ -131,11 +103,10 @@ class SyncReconciler:
         view: the cached objects of the cluster.
         content: fetches what a SecretProviderClass names.
         secrets: writes Secrets.
-        statuses: writes statuses.
-        event_sink: records events.
+        reporter: writes statuses, events and metrics.
         providers: hold content and dynamic secrets of SecretSyncs.
         jobs: parses the files of Secrets whose type requires a format.
-        metrics: counts.
+        metrics: knows which SecretSyncs are right.
         settings: of the controller.
         clock: the time.
     """
@@ -146,8 +117,7 @@ class SyncReconciler:
         view: SyncView,
         content: SyncContent,
         secrets: SecretWriter,
-        statuses: StatusWriter,
-        event_sink: EventSink,
+        reporter: SyncReporter,
         providers: ProviderReleases,
         jobs: JobRunner,
         metrics: SyncMetrics,
@@ -157,8 +127,7 @@ class SyncReconciler:
         self._view = view
         self._content = content
         self._secrets = secrets
-        self._statuses = statuses
-        self._events = event_sink
+        self._reporter = reporter
         self._providers = providers
         self._jobs = jobs
         self._metrics = metrics
@@ -196,20 +165,23 @@ class SyncReconciler:
         record = self._record(sync)
         facts = self._facts(sync, record)
         decision = decide(facts, self._settings.scope)
+        if not isinstance(decision, Ignore):
+            self._reporter.mistakes(sync)
         match decision:
             case Ignore():
                 self._forget(key, record)
                 return Result(is_done=True)
             case Refuse(error):
-                return await self._fail(sync, record, error, is_retried=False)
+                return await self._fail(sync, record, error, After.CHANGE)
             case UpToDate(next_at):
-                self._metrics.known(key, sync.status.last_success)
+                ages = record.last is not None and record.last.next_at is not None
+                self._metrics.known(key, self._clock.wall(), ages=ages)
                 return Result(is_done=True, next_at=next_at)
             case Sync(spc, trigger):
                 try:
                     return await self._sync(sync, spc, trigger, record, facts)
                 except KeyferryError as error:
-                    return await self._fail(sync, record, error, is_retried=_is_retried(error))
+                    return await self._fail(sync, record, error, after_failure(error), spc)
             case _:
                 assert_never(decision)
 
@@ -225,7 +197,6 @@ class SyncReconciler:
                 next_at = next_refresh((), sync.ref.uid, interval=interval, now=now)
             record = _Record(sync.ref.uid, last_sync_of(sync, next_at=next_at), seen_at=now)
             self._records[sync.ref.key] = record
-            self._report_mistakes(sync)
         return record
 
     def _facts(self, sync: SecretSync, record: _Record) -> Facts:
@@ -265,7 +236,6 @@ class SyncReconciler:
     ) -> Result:
         marks = Marks.of(sync, spc)
         interval = interval_of(sync, spc, self._settings.interval)
-        record.has_fetched = True
         fetched = await self._content.fetch(
             sync,
             spc,
@@ -277,7 +247,7 @@ class SyncReconciler:
         is_same = digest == sync.status.sync_hash
         last = record.last
         if is_same and last is not None and facts.secret in (None, last.secret):
-            written = _Written(ApplyResult(ApplyOutcome.UNCHANGED), last.secret)
+            written = Written(ApplyResult(ApplyOutcome.UNCHANGED), last.secret)
         else:
             written = await self._write(sync, fetched, is_unchanged=is_same and last is not None)
         now = self._clock.monotonic()
@@ -288,18 +258,32 @@ class SyncReconciler:
         record.last = LastSync(marks, written.secret, is_stale=True, next_at=next_at)
         record.lost_lease = False
         was_deleted = last is not None and bool(last.secret) and facts.secret == ""
-        self._report_success(sync, fetched, written, was_deleted=was_deleted)
-        await self._write_synced_status(sync, marks, digest, fetched, written)
+        await self._reporter.synced(
+            sync,
+            fetched.result,
+            written,
+            answer=Answer(
+                marks,
+                digest,
+                _machine_identity_note(spc),
+                ages=interval is not None and interval == self._settings.interval,
+            ),
+            was_deleted=was_deleted,
+        )
         record.last = replace(record.last, is_stale=False)
-        self._metrics.synced(sync.ref.key, written.outcome, self._clock.wall())
+        record.failures = 0
         if last is None:
             self._metrics.first_synced(now - record.seen_at)
-        _log.debug("SecretSync synced", secretSync=_name(sync), trigger=trigger.value)
+        _log.debug(
+            "SecretSync synced",
+            secretSync=ObjectName(sync.ref.namespace, sync.ref.name),
+            trigger=trigger.value,
+        )
         return Result(is_done=True, next_at=next_at)
 
     async def _write(
         self, sync: SecretSync, fetched: FetchedContent, *, is_unchanged: bool
-    ) -> _Written:
+    ) -> Written:
         """Write the Secret; delete it if objects are missing that its type requires."""
         namespace = sync.ref.namespace
         chosen = choose_files(
@@ -324,148 +308,83 @@ class SyncReconciler:
             secret, claim=claim, kept_keys=chosen.kept_keys, optional_keys=chosen.optional_keys
         )
         result = await self._secrets.apply_secret(secret)
-        return _Written(result, f"{result.uid}/{result.resource_version}")
+        return Written(result, f"{result.uid}/{result.resource_version}")
 
-    async def _leave_out(self, sync: SecretSync, *, keeps: bool) -> _Written:
+    async def _leave_out(self, sync: SecretSync, *, keeps: bool) -> Written:
         ref = sync.ref
         live = await self._secrets.find_secret(ref.namespace, ref.name, marking=SYNC_MARKING)
         is_own = live is not None and any(owner.uid == ref.uid for owner in live.owners)
         if live is None or not is_own:
-            return _Written(None, "")
+            return Written(None, "")
         if keeps:
-            return _Written(None, f"{live.uid}/{live.resource_version}")
+            return Written(None, f"{live.uid}/{live.resource_version}")
         await self._secrets.delete_secret(ref.namespace, ref.name, live)
-        return _Written(None, "")
+        return Written(None, "")
 
     def _class_of_secret(self, sync: SecretSync) -> str:
         """Return a SecretProviderClass whose `secretObjects` name the Secret; "" for none."""
         classes = self._view.classes(sync.ref.namespace)
         return next((spc.name for spc in classes if sync.ref.name in spc.secret_names), "")
 
-    def _report_success(
-        self,
-        sync: SecretSync,
-        fetched: FetchedContent,
-        written: _Written,
-        *,
-        was_deleted: bool,
-    ) -> None:
-        if written.result is not None:
-            changes = version_changes(_versions(sync), fetched.result.versions)
-            event = events.secret_written(sync, written.result, changes, was_deleted=was_deleted)
-            if event is not None:
-                self._events.record(event)
-                _log.info(
-                    "Secret written",
-                    secretSync=_name(sync),
-                    outcome=written.result.outcome.value,
-                )
-        missing = fetched.result.missing
-        if missing and {each.id for each in missing} != _missing_ids(sync):
-            self._events.record(events.optional_missing(sync, missing))
-        now = self._clock.wall().timestamp()
-        if warnings := near_expiry_warnings(fetched.result.expiries, now):
-            self._events.record(events.near_expiry(sync, warnings))
-
-    async def _write_synced_status(
-        self,
-        sync: SecretSync,
-        marks: Marks,
-        digest: str,
-        fetched: FetchedContent,
-        written: _Written,
-    ) -> None:
-        outcome = ApplyOutcome.UNCHANGED if written.result is None else written.result.outcome
-        change = _CHANGES[outcome]
-        missing = tuple(each.id for each in fetched.result.missing)
-        status = synced_status(
-            sync,
-            Synced(change, missing),
-            marks=marks,
-            digest=digest,
-            result=fetched.result,
-            secret=written.secret,
-            holder=self._settings.pod.name if fetched.result.is_leased else "",
-            now=self._now(),
-            legacy=self._settings.legacy_conditions,
-        )
-        if status is not None:
-            await self._statuses.write_status(sync, status)
-
     # --- failure ---------------------------------------------------------------------------------
 
     async def _fail(
-        self, sync: SecretSync, record: _Record, error: KeyferryError, *, is_retried: bool
+        self,
+        sync: SecretSync,
+        record: _Record,
+        error: KeyferryError,
+        after: After,
+        spc: SecretProviderClass | None = None,
     ) -> Result:
-        """Report a failure; the Secret keeps its content."""
+        """Report a failure; the Secret keeps its content.
+
+        Args:
+            sync: the SecretSync.
+            record: what is known of it.
+            error: why.
+            after: what the next attempt waits for.
+            spc: its SecretProviderClass, if that is valid.
+        """
+        result = self._after_failure(sync, record, after, spc)
         if record.last is not None:
             record.last = replace(record.last, is_stale=True)
-        self._metrics.failed(sync.ref.key, error)
-        status = failed_status(
-            sync,
-            SyncFailed(error, stalled=not is_retried),
-            now=self._now(),
-            legacy=self._settings.legacy_conditions,
-        )
-        if status is None:
-            return Result(is_done=not is_retried)
-        _log.warning("SecretSync failed", secretSync=_name(sync), **error.log_pairs())
-        if isinstance(error, SecretConflictError):
-            spc = self._class(sync.ref.namespace, error.owner_class)
-            known = spc if isinstance(spc, SecretProviderClass) else None
-            for event in events.secret_claimed(sync, known, error):
-                self._events.record(event)
-        elif not isinstance(error, StoreUnavailableError):
-            self._events.record(events.sync_failed(sync, error))
-        try:
-            await self._statuses.write_status(sync, status)
-        except KeyferryError as failure:
-            _log.warning("status not written", secretSync=_name(sync), **failure.log_pairs())
-            return Result(is_done=False)
-        return Result(is_done=not is_retried)
+        is_stalled = after in (After.CHANGE, After.INTERVAL)
+        is_reported = await self._reporter.failed(sync, error, is_stalled=is_stalled)
+        return result if is_reported else Result(is_done=False)
 
-    def _report_mistakes(self, sync: SecretSync) -> None:
-        if sync.unknown_fields:
-            description = describe_unknown_fields(sync.unknown_fields)
-            self._events.record(events.unknown_field(sync, description))
-        if sync.options.problems:
-            self._events.record(events.invalid_annotation(sync, sync.options.problems))
+    def _after_failure(
+        self,
+        sync: SecretSync,
+        record: _Record,
+        after: After,
+        spc: SecretProviderClass | None,
+    ) -> Result:
+        now = self._clock.monotonic()
+        match after:
+            case After.CHANGE:
+                return Result(is_done=True)
+            case After.INTERVAL:
+                default = self._settings.interval
+                interval = default if spc is None else interval_of(sync, spc, default)
+                next_at = next_refresh((), sync.ref.uid, interval=interval, now=now)
+                return Result(is_done=True, next_at=next_at)
+            case After.CLUSTER:
+                record.failures += 1
+                return Result(is_done=True, next_at=now + cluster_backoff(record.failures))
+            case After.BACKOFF:
+                return Result(is_done=False)
+            case _:
+                assert_never(after)
 
     def _forget(self, key: SyncKey, record: _Record) -> None:
         self._records.pop(key, None)
-        self._metrics.forget(key)
-        if record.has_fetched:
-            self._providers.volume_removed(target_path_of(record.uid), unpublished=True)
-
-    def _now(self) -> datetime:
-        return self._clock.wall().astimezone(UTC).replace(microsecond=0)
+        self._reporter.forget(key)
+        # An earlier process may have left dynamic secrets.
+        self._providers.volume_removed(target_path_of(record.uid), unpublished=True)
 
 
-_CHANGES = {
-    ApplyOutcome.UNCHANGED: SyncChange.UNCHANGED,
-    ApplyOutcome.CREATED: SyncChange.CREATED,
-    ApplyOutcome.ADOPTED: SyncChange.CREATED,
-    ApplyOutcome.UPDATED: SyncChange.UPDATED,
-    ApplyOutcome.REVERTED: SyncChange.UPDATED,
-    ApplyOutcome.RECREATED: SyncChange.CREATED,
-}
-
-
-def _is_retried(error: KeyferryError) -> bool:
-    """Return whether a failure may end without a change of an object that is watched."""
-    return not isinstance(
-        error,
-        AuthorError | SecretConflictError | SecretNotManagedError | NamespaceNotListedError,
-    )
-
-
-def _versions(sync: SecretSync) -> list[ObjectVersion]:
-    return [ObjectVersion(each.id, each.version) for each in sync.status.objects]
-
-
-def _missing_ids(sync: SecretSync) -> set[str]:
-    return {each.id for each in sync.status.objects if each.version == MISSING_VERSION}
-
-
-def _name(sync: SecretSync) -> ObjectName:
-    return ObjectName(sync.ref.namespace, sync.ref.name)
+def _machine_identity_note(spc: SecretProviderClass) -> str:
+    """Return the note on the identity of the machine; "" for other identities."""
+    if not uses_machine_identity(spc):
+        return ""
+    return "It was read with the managed identity of the node on which the controller runs."

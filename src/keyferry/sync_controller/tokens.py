@@ -8,18 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from keyferry.aio.single_flight import SharedCall
+from keyferry.aio.single_flight import SharedCall, copy_without_traceback
+from keyferry.errors import IdentityError
 from keyferry.formats.bounded_dict import BoundedDict
-from keyferry.sync_controller.refusals import audience_error
+from keyferry.sync_controller.rules.refusals import audience_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from keyferry.aio.clock import Clock
-    from keyferry.sync_controller.request import Token
+    from keyferry.sync_controller.rules.request import Token
     from keyferry.sync_controller.settings import TokenSettings
 
 MAX_TOKENS = 10_000
+FAILURE_SECONDS = 5.0
+"""How long a refusal counts for all SecretSyncs of a service account."""
 USED_FRACTION = 0.8
 """How much of its life a token is used."""
 
@@ -46,7 +49,7 @@ class TokenIssuer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    token: Token
+    token: Token | IdentityError
     use_until: float
 
 
@@ -94,6 +97,8 @@ class ServiceAccountTokens:
     async def _token(self, key: TokenKey) -> Token:
         held = self._held.touch(key)
         if held is not None and self._clock.monotonic() < held.use_until:
+            if isinstance(held.token, IdentityError):
+                raise copy_without_traceback(held.token)
             return held.token
         call = self._requests.get(key)
         if call is None:
@@ -106,6 +111,10 @@ class ServiceAccountTokens:
 
     async def _issue(self, key: TokenKey) -> Token:
         started = self._clock.monotonic()
-        token = await self._issuer.issue(key)
+        try:
+            token = await self._issuer.issue(key)
+        except IdentityError as error:
+            self._held[key] = _Held(copy_without_traceback(error), started + FAILURE_SECONDS)
+            raise
         self._held[key] = _Held(token, started + USED_FRACTION * token.seconds)
         return token

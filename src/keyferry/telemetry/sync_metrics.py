@@ -29,7 +29,9 @@ _FAILED = "failed"
 class _State:
     is_ready: bool
     synced_at: float | None
-    """Seconds since 1970; None if it has never been synced."""
+    """When it was last found right, in seconds since 1970; None for never."""
+    ages: bool = True
+    """Whether it is refreshed in the interval of the controller, so that its age counts."""
 
 
 class SyncMetrics:
@@ -57,7 +59,8 @@ class SyncMetrics:
         )
         self._age = Gauge(
             "keyferry_secretsync_age_seconds",
-            "Time since the SecretSync that waits longest was last found right",
+            "Time since the SecretSync that waits longest was last found right; those that have an"
+            + " interval of their own do not count",
             registry=registry,
         )
         self._age.set_function(self._oldest)
@@ -89,28 +92,37 @@ class SyncMetrics:
         if not is_leader:
             self._states.clear()
 
-    def known(self, key: SyncKey, synced_at: datetime | None) -> None:
-        """Note that a SecretSync is ready, as an earlier process left it."""
-        if key not in self._states:
-            self._states[key] = _State(True, synced_at.timestamp() if synced_at else None)
+    def known(self, key: SyncKey, at: datetime, *, ages: bool) -> None:
+        """Note that a SecretSync is ready, as an earlier process left it.
 
-    def synced(self, key: SyncKey, outcome: str, at: datetime) -> None:
+        Args:
+            key: the SecretSync.
+            at: the time.
+            ages: whether it is refreshed in the interval of the controller.
+        """
+        if key not in self._states:
+            self._states[key] = _State(True, at.timestamp(), ages)
+
+    def synced(self, key: SyncKey, outcome: str, at: datetime, *, ages: bool) -> None:
         """Count a success.
 
         Args:
             key: the SecretSync.
             outcome: what was done to its Secret.
             at: the time.
+            ages: whether it is refreshed in the interval of the controller.
         """
         self._syncs.labels(outcome).inc()
-        self._states[key] = _State(True, at.timestamp())
+        self._states[key] = _State(True, at.timestamp(), ages)
 
     def failed(self, key: SyncKey, error: KeyferryError) -> None:
         """Count a failure."""
         self._syncs.labels(_FAILED).inc()
         self._errors.labels(type(error).__name__.removesuffix("Error")).inc()
         before = self._states.get(key)
-        self._states[key] = _State(False, before.synced_at if before else None)
+        self._states[key] = (
+            _State(False, before.synced_at, before.ages) if before else _State(False, None)
+        )
 
     def first_synced(self, seconds: float) -> None:
         """Record how long a SecretSync waited for its first success."""
@@ -126,7 +138,11 @@ class SyncMetrics:
 
     def _oldest(self) -> float:
         now = self._time().timestamp()
-        times = [state.synced_at for state in self._states.values() if state.synced_at is not None]
+        times = [
+            state.synced_at
+            for state in self._states.values()
+            if state.ages and state.synced_at is not None
+        ]
         return max(0.0, now - min(times)) if times else 0.0
 
 

@@ -24,11 +24,11 @@ from keyferry.kubernetes.api.syncs.leader_election import LeaderElection
 from keyferry.kubernetes.api.syncs.permissions import sync_rbac_remedy
 from keyferry.kubernetes.api.syncs.status import write_status
 from keyferry.kubernetes.api.syncs.tokens import TokenRequest, request_token
+from keyferry.kubernetes.markings import SYNC_FIELD_MANAGER
 from keyferry.kubernetes.syncs.conditions import next_conditions
 from keyferry.kubernetes.syncs.lease import LeaseTiming
 from keyferry.kubernetes.syncs.objects import (
     GKE_GROUP,
-    SYNC_FIELD_MANAGER,
     UPSTREAM_GROUP,
     SecretSync,
     SyncStatus,

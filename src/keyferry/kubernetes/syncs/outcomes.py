@@ -65,10 +65,12 @@ SyncOutcome: TypeAlias = Synced | SyncFailed | Waiting
 
 
 def failure_message(error: KeyferryError) -> str:
-    """Return problem, detail and remedy; the problem is cut first if they are too long."""
-    detail = f" ({error.detail})" if error.detail else ""
+    """Return problem and remedy; the problem is cut first if they are too long.
+
+    Without the detail, which may have times: each text is another write.
+    """
     remedy = f" {error.remedy}" if error.remedy else ""
     remedy = truncate_message(remedy, limit=MAX_MESSAGE // 2)
-    problem = f"{error.problem}{detail}."
+    problem = f"{error.problem}."
     room = MAX_MESSAGE - len(remedy)
     return f"{truncate_message(problem, limit=room)}{remedy}"

@@ -137,6 +137,18 @@ def parse_mount(
     return AzureMount(cloud, sources, objects)
 
 
+def uses_machine_identity(parameters: Mapping[str, str]) -> bool:
+    """Return whether the identity is that of the machine; false for malformed parameters.
+
+    Args:
+        parameters: of the SecretProviderClass.
+    """
+    try:
+        return enabled_switch(parameters) in (ModeSwitch.VM, ModeSwitch.ARC)
+    except ClassInvalidError:
+        return False
+
+
 def token_audiences(parameters: Mapping[str, str]) -> frozenset[str]:
     """Return the audiences of the service-account tokens that the identity mode needs.
 

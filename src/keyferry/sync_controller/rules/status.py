@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.syncs.objects import SecretSync
     from keyferry.kubernetes.syncs.outcomes import Synced, SyncFailed
     from keyferry.providers.api import MountResult
-    from keyferry.sync_controller.decision import Marks
+    from keyferry.sync_controller.rules.decision import Marks
 
 
 _PREFIX = "kf1:"

@@ -13,7 +13,7 @@ from keyferry.errors import ClassInvalidError, KeyferryError
 from keyferry.kubernetes.class_codec import class_not_found_error
 from keyferry.kubernetes.syncs.conditions import READY
 from keyferry.kubernetes.syncs.objects import ConditionStatus
-from keyferry.sync_controller.refusals import namespace_error, opt_in_error
+from keyferry.sync_controller.rules.refusals import namespace_error, opt_in_error
 
 if TYPE_CHECKING:
     from keyferry.kubernetes.objects import SecretProviderClass

@@ -1,0 +1,1 @@
+"""What the controller decides and says, without I/O."""
