@@ -12,7 +12,7 @@ from keyferry.plugins.derivation import with_derived_files
 from keyferry.providers.auditing import audited, subject_of
 from keyferry.providers.registry import token_audiences
 from keyferry.rendering.class_options import parse_volume_options
-from keyferry.sync_controller.rules.request import Credentials, mount_call
+from keyferry.sync_controller.rules.request import Credentials, as_upstream, mount_call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +118,7 @@ class SyncContent:
         subject = subject_of(call, spc.provider, is_refresh=bool(sync.status.sync_hash))
         previous = () if is_external else call.current_versions
         if is_external:
-            call = replace(call, current_versions=())
+            call = as_upstream(call)
         with audited(self._audit_log, subject, previous, clock=self._clock) as audit:
             try:
                 result = await provider.mount(call)

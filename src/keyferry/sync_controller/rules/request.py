@@ -5,7 +5,7 @@ Source: docs/reference/upstream-provider-protocol.md#messages
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from keyferry.content import ObjectVersion
@@ -117,6 +117,15 @@ def mount_call(
             ObjectVersion(each.id, each.version) for each in sync.status.objects
         ),
     )
+
+
+def as_upstream(call: MountCall) -> MountCall:
+    """Return a call as upstream's controller makes it, for an external provider.
+
+    It has no name of the SecretProviderClass, and no current versions.
+    """
+    attributes = {k: v for k, v in call.attributes.items() if k != SPC_ATTRIBUTE}
+    return replace(call, attributes=attributes, current_versions=())
 
 
 def _tokens_json(tokens: Mapping[str, Token]) -> str:
