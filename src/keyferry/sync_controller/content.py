@@ -12,6 +12,7 @@ from keyferry.plugins.derivation import with_derived_files
 from keyferry.providers.auditing import audited, subject_of
 from keyferry.providers.registry import token_audiences
 from keyferry.rendering.class_options import parse_volume_options
+from keyferry.sync_controller.rules.refusals import with_credentials_remedy
 from keyferry.sync_controller.rules.request import Credentials, as_upstream, mount_call
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ class SyncContent:
             try:
                 result = await provider.mount(call)
             except KeyferryError as error:
-                raise with_placeholder_remedy(error, spc.parameters) from error.__cause__
+                known = with_credentials_remedy(error)
+                raise with_placeholder_remedy(known, spc.parameters) from error.__cause__
             audit.result = result
         if is_external and not result.files:
             raise _no_files_error(spc.provider)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from copy import copy
+from typing import TYPE_CHECKING, TypeVar
 
-from keyferry.errors import PlatformError, Stage
+from keyferry.errors import KeyferryError, PlatformError, Stage
+from keyferry.kubernetes.syncs.fields import CREDENTIALS_SECRET
 from keyferry.kubernetes.syncs.objects import OPT_IN_LABEL, OPT_IN_NAMES
 from keyferry.kubernetes.syncs.sync_errors import TokenRequestError
 
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from keyferry.kubernetes.syncs.objects import SecretSync, ServiceAccountOptIn
+
+E = TypeVar("E", bound=KeyferryError)
+
+_POD_FIELD = "nodePublishSecretRef"
 
 
 class NamespaceNotListedError(PlatformError):
@@ -59,3 +65,19 @@ def audience_error(missing: Iterable[str], permitted: Iterable[str]) -> TokenReq
         f"Add audience: {needed} to secretSync.tokenRequests of the chart (flag"
         " --token-request-audience).",
     )
+
+
+def with_credentials_remedy(error: E) -> E:
+    """Return `error`, with a remedy that says where a SecretSync names its credentials.
+
+    Providers name the field of a pod.
+
+    Args:
+        error: why a fetch failed; it is not changed, because SecretSyncs may share it.
+    """
+    if _POD_FIELD not in str(error):
+        return error
+    copied = copy(error)
+    note = f"A SecretSync has the annotation {CREDENTIALS_SECRET} instead of {_POD_FIELD}."
+    copied.remedy = f"{error.remedy} {note}".strip()
+    return copied
