@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +82,10 @@ class ApiServer:
         *,
         address: ApiAddress,
         etcd: str,
+        flags: Sequence[str] = (),
     ) -> None:
         self.address = address
+        self._more_flags = flags
         self._programs = programs
         self._children = children
         self._folder = folder
@@ -152,6 +154,7 @@ class ApiServer:
             f"--service-account-key-file={self._token_public_key}",
             "--allow-privileged=true",
             "--shutdown-delay-duration=0s",
+            *self._more_flags,
         ]
 
     def _issued(self, name: str, addresses: tuple[str, ...]) -> tuple[Path, Path]:
@@ -159,21 +162,26 @@ class ApiServer:
 
 
 @asynccontextmanager
-async def running_api_server(folder: Path) -> AsyncIterator[ApiServer]:
+async def running_api_server(folder: Path, *flags: str) -> AsyncIterator[ApiServer]:
     """Run an API server with an empty database while the block runs.
 
     Args:
         folder: for the database, the certificates and the logs; must be absent or empty.
+        flags: further flags of kube-apiserver.
     """
     programs = await built_programs()
     async with ending_children(folder / "logs") as children:
         (port,) = free_ports(1)
-        server = await start_api_server(programs, children, folder, ApiAddress("127.0.0.1", port))
-        yield server
+        address = ApiAddress("127.0.0.1", port)
+        yield await start_api_server(programs, children, folder, address, flags)
 
 
 async def start_api_server(
-    programs: Programs, children: Children, folder: Path, address: ApiAddress
+    programs: Programs,
+    children: Children,
+    folder: Path,
+    address: ApiAddress,
+    flags: Sequence[str] = (),
 ) -> ApiServer:
     """Start etcd and an API server as two of `children`."""
     client, peer = (f"http://127.0.0.1:{port}" for port in free_ports(2))
@@ -188,7 +196,7 @@ async def start_api_server(
         f"--initial-cluster=default={peer}",
     )
     await etcd.says("ready to serve client requests|serving insecure client requests")
-    server = ApiServer(programs, children, folder, address=address, etcd=client)
+    server = ApiServer(programs, children, folder, address=address, etcd=client, flags=flags)
     await server.start()
     return server
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,9 +17,13 @@ import pytest_asyncio
 
 from tests.e2e.cluster.installation import Installation, running_installation
 from tests.e2e.cluster.keyferry_image import fetch_keyferry_image
+from tests.e2e.cluster.namespace import Namespace, new_namespace
 from tests.e2e.cluster.network import enter_own_network
 from tests.e2e.cluster.programs import built_programs
-from tests.e2e.cluster.side_by_side import SideBySide, running_side_by_side
+from tests.e2e.cluster.side_by_side import SideBySide, running_side_by_side, scenarios_of
+from tests.e2e.cluster.sync_namespace import SyncNamespace
+from tests.e2e.cluster.sync_process import SyncWorld, running_sync_world
+from tests.e2e.cluster.sync_scenarios import SYNC, running_sync_scenarios
 from tests.e2e.cluster.vault_cluster import VaultCluster, running_vault_cluster
 from tests.e2e.figures import figures
 from tests.e2e.vault.programs import server_programs
@@ -30,6 +35,8 @@ OWN = (
     "test_kube_store",
     "test_sync_api",
     "test_api_server",
+    "test_sync_controller",
+    "test_sync_identities",
     "test_cluster",
     "test_vault_load",
     "test_pod_tokens",
@@ -103,10 +110,28 @@ async def bao() -> AsyncIterator[VaultCluster]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def beside(
     request: pytest.FixtureRequest, installed: Installation
-) -> AsyncIterator[SideBySide]:
-    """All selected scenarios, already running concurrently."""
-    tests = [item.function for item in request.session.items if isinstance(item, pytest.Function)]
-    async with running_side_by_side(installed, tests) as running:
+) -> AsyncIterator[SideBySide[Namespace]]:
+    """All selected scenarios of the common cluster, already running concurrently."""
+    chosen = scenarios_of(request.session.items)
+    async with running_side_by_side(partial(new_namespace, installed), chosen) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sync_world() -> AsyncIterator[SyncWorld]:
+    """A Kubernetes API without nodes, for the tests of the SecretSync controller."""
+    with TemporaryDirectory(prefix="keyferry-") as folder:
+        async with running_sync_world(Path(folder)) as running:
+            yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sync_beside(
+    request: pytest.FixtureRequest, sync_world: SyncWorld
+) -> AsyncIterator[SideBySide[SyncNamespace]]:
+    """All selected scenarios with SecretSyncs, already running concurrently."""
+    chosen = scenarios_of(request.session.items, SYNC)
+    async with running_sync_scenarios(sync_world, chosen, figures(request.config)) as running:
         yield running
 
 

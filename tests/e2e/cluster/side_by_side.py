@@ -14,42 +14,60 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from tests.e2e.cluster.installation import Installation
-from tests.e2e.cluster.namespace import Namespace, new_namespace
+import pytest
 
 AT_ONCE = 8
 """Maximum number of concurrent scenarios; more would overload two cores."""
 
-Steps = Callable[[Namespace], Awaitable[None]]
-Test = Callable[["SideBySide", Callable[[str], None]], Awaitable[None]]
+N = TypeVar("N")
+"""What a scenario does in its namespace."""
+
+Steps = Callable[[N], Awaitable[None]]
+Test = Callable[["SideBySide[Any]", Callable[[str], None]], Awaitable[None]]
+COMMON = "common"
+"""The scenarios of the common cluster."""
 _SCENARIO = "keyferry_scenario"
 
 
 @dataclass(frozen=True)
-class Scenario:
+class Scenario(Generic[N]):
     """The steps of a test in one namespace.
 
     Attributes:
+        group: of scenarios that share a cluster.
         namespace: its name.
         steps: raise AssertionError on a failure.
     """
 
+    group: str
     namespace: str
-    steps: Steps
+    steps: Steps[N]
 
 
-class SideBySide:
-    """Running scenarios."""
+class SideBySide(Generic[N]):
+    """Running scenarios.
 
-    def __init__(self, installed: Installation, chosen: Sequence[Scenario]) -> None:
-        self._installed = installed
-        self._room = asyncio.Semaphore(AT_ONCE)
+    Args:
+        open_namespace: creates a namespace for a scenario.
+        chosen: the scenarios.
+        at_once: maximum number of concurrent ones.
+    """
+
+    def __init__(
+        self,
+        open_namespace: Callable[[str], AbstractAsyncContextManager[N]],
+        chosen: Sequence[Scenario[N]],
+        at_once: int,
+    ) -> None:
+        self._open_namespace = open_namespace
+        self._room = asyncio.Semaphore(at_once)
         self._runs = {each: asyncio.create_task(self._run(each)) for each in chosen}
 
-    async def outcome(self, chosen: Scenario) -> float:
+    async def outcome(self, chosen: Scenario[N]) -> float:
         """Wait for a scenario; raise its error or return its duration in seconds."""
         return await self._runs[chosen]
 
@@ -59,38 +77,52 @@ class SideBySide:
             run.cancel()
         await asyncio.gather(*self._runs.values(), return_exceptions=True)
 
-    async def _run(self, chosen: Scenario) -> float:
+    async def _run(self, chosen: Scenario[N]) -> float:
         async with self._room:
             start = time.monotonic()
-            async with new_namespace(self._installed, chosen.namespace) as namespace:
+            async with self._open_namespace(chosen.namespace) as namespace:
                 await chosen.steps(namespace)
             return time.monotonic() - start
 
 
+def scenarios_of(items: Sequence[pytest.Item], group: str = COMMON) -> list[Scenario[Any]]:
+    """Return the scenarios of a group among the collected tests."""
+    tests = [item.function for item in items if isinstance(item, pytest.Function)]
+    found = [getattr(test, _SCENARIO) for test in tests if hasattr(test, _SCENARIO)]
+    return [each for each in found if each.group == group]
+
+
 @asynccontextmanager
 async def running_side_by_side(
-    installed: Installation, tests: Sequence[object]
-) -> AsyncIterator[SideBySide]:
-    """Start the scenarios of `tests`; cancel the running ones when the block exits."""
-    chosen = [getattr(test, _SCENARIO) for test in tests if hasattr(test, _SCENARIO)]
-    running = SideBySide(installed, chosen)
+    open_namespace: Callable[[str], AbstractAsyncContextManager[N]],
+    chosen: Sequence[Scenario[N]],
+    *,
+    at_once: int = AT_ONCE,
+) -> AsyncIterator[SideBySide[N]]:
+    """Start scenarios; cancel the running ones when the block exits."""
+    running = SideBySide(open_namespace, chosen, at_once)
     try:
         yield running
     finally:
         await running.end()
 
 
-def scenario(namespace: str) -> Callable[[Steps], Test]:
+def scenario(namespace: str) -> Callable[[Steps[N]], Test]:
     """Return a decorator that turns steps in a namespace of this name into a test."""
 
-    def make_test(steps: Steps) -> Test:
-        scenario = Scenario(namespace, steps)
+    def make_test(steps: Steps[N]) -> Test:
+        scenario = Scenario(COMMON, namespace, steps)
 
-        async def test(beside: SideBySide, show: Callable[[str], None]) -> None:
+        async def test(beside: SideBySide[N], show: Callable[[str], None]) -> None:
             show(f"{await beside.outcome(scenario):.1f} s")
 
-        test.__doc__ = steps.__doc__
-        setattr(test, _SCENARIO, scenario)
-        return test
+        return as_test(scenario, test)
 
     return make_test
+
+
+def as_test(scenario: Scenario[N], test: Test) -> Test:
+    """Mark a test as the one that waits for a scenario."""
+    test.__doc__ = scenario.steps.__doc__
+    setattr(test, _SCENARIO, scenario)
+    return test
