@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from keyferry.content import SecretFile
@@ -29,6 +30,48 @@ if TYPE_CHECKING:
 
 _MAX_LISTED = 20
 """The maximum number of candidates in a message."""
+
+
+class Definition(Enum):
+    """What defines a Secret. Messages have the words of its author.
+
+    In a SecretSync, `NAME/tls.crt` and `NAME/tls.key` also mean the parts of a certificate, as in
+    Azure's sync controller.
+    """
+
+    SECRET_OBJECTS = "secretObjects"  # noqa: S105 - a field
+    SECRET_SYNC = "SecretSync"  # noqa: S105 - a kind
+
+    @property
+    def name_field(self) -> str:
+        """The field that names a file."""
+        return "sourcePath" if self is Definition.SECRET_SYNC else "objectName"
+
+    def not_found(self, name: str, listed: str) -> str:
+        """Return the problem of a name that matches no file.
+
+        Args:
+            name: what the author wrote.
+            listed: the files.
+        """
+        if self is Definition.SECRET_SYNC:
+            return f"sourcePath {name!r} matches no file; the SecretProviderClass has {listed}"
+        # Upstream's words.
+        return f"file matching objectName {name!r} not found in the pod; the volume holds {listed}"
+
+    @property
+    def absent_remedy(self) -> str:
+        """What to do about a file that the SecretProviderClass has, but the last fetch not."""
+        if self is Definition.SECRET_SYNC:
+            return "The provider did not return that file: check its object in the vault."
+        return "It is new in the SecretProviderClass: wait for the next refresh or restart the pod."
+
+    @property
+    def size_remedy(self) -> str:
+        """What to do about too many bytes."""
+        if self is Definition.SECRET_SYNC:
+            return "Split them over several SecretSyncs."
+        return "Split them over several secretObjects, or let the pod read the volume."
 
 
 def resolve_file(
@@ -55,7 +98,10 @@ def resolve_file(
 
 
 def find_file(
-    object_name: str, files: Sequence[SecretFile], named_files: Sequence[NamedFile]
+    object_name: str,
+    files: Sequence[SecretFile],
+    named_files: Sequence[NamedFile],
+    definition: Definition = Definition.SECRET_OBJECTS,
 ) -> SecretFile | NamedFile:
     """Return the file at the path `object_name`, else the file of the object with that name.
 
@@ -66,6 +112,7 @@ def find_file(
         object_name: `objectName` of the SecretProviderClass, trimmed; case-sensitive.
         files: all files of the volume.
         named_files: other names of files; entries whose path is not in `files` are ignored.
+        definition: what has the name.
 
     Raises:
         ObjectNamesError: no file matches, or several do; the message lists the candidates.
@@ -84,10 +131,10 @@ def find_file(
         missing = [name for name in absent if name.optional and name.means(object_name)]
         if missing:
             return missing[0]
-        raise _not_found_error(object_name, by_path, present, absent)
+        raise _not_found_error(object_name, by_path, present, absent, definition)
     if len(origins) > 1:
         raise ObjectNamesError(
-            f"objectName {object_name!r} is ambiguous: it matches "
+            f"{definition.name_field} {object_name!r} is ambiguous: it matches "
             f"{_format_candidates(origins, origins)}",
             "Use the path of the file instead.",
         )
@@ -100,6 +147,7 @@ def _not_found_error(
     paths: Iterable[str],
     present: Sequence[NamedFile],
     absent: Sequence[NamedFile],
+    definition: Definition,
 ) -> ObjectNamesError:
     listed = _format_candidates(paths, {name.path: name.object_name for name in present})
     names = {*paths, *(alternative for name in present for alternative in name.aliases)}
@@ -112,17 +160,12 @@ def _not_found_error(
         example = below[0] if below else f"{folders[0]}KEY"
         remedy = f"It is a folder: name one of its files, such as {example!r}."
     elif meant:
-        remedy = (
-            "It is new in the SecretProviderClass: wait for the next refresh or restart the pod."
-        )
+        remedy = definition.absent_remedy
     elif close:
         remedy = f"Did you mean {close[0]!r}?"
     else:
         remedy = "Use the path of a file (its alias, if it has one) or the name of its object."
-    return ObjectNamesError(
-        f"file matching objectName {object_name!r} not found in the pod; the volume holds {listed}",
-        remedy,
-    )
+    return ObjectNamesError(definition.not_found(object_name, listed), remedy)
 
 
 def _format_candidates(paths: Iterable[str], origins: Mapping[str, str]) -> str:
@@ -170,7 +213,7 @@ def choose_files(
     named_files: Sequence[NamedFile],
     missing_objects: Sequence[MissingObject] = (),
     *,
-    splits_certificates: bool = False,
+    definition: Definition = Definition.SECRET_OBJECTS,
 ) -> ChosenFiles:
     """Choose the files of the Secret that `secret_object` defines.
 
@@ -181,11 +224,11 @@ def choose_files(
        since the SecretProviderClass was edited.
 
     Args:
-        secret_object: the entry of `secretObjects`, its texts trimmed.
+        secret_object: the Secret, its texts trimmed.
         files: all files of the volume.
         named_files: other names of files.
         missing_objects: the optional objects that the vault does not have.
-        splits_certificates: whether `NAME/tls.crt` and `NAME/tls.key` mean the parts of NAME.
+        definition: what defines the Secret.
 
     Raises:
         ObjectNamesError: an `objectName` is unknown or ambiguous.
@@ -202,9 +245,9 @@ def choose_files(
     )
     for entry in _with_all_files(secret_object, files):
         name = entry.object_name
-        if splits_certificates:
+        if definition is Definition.SECRET_SYNC:
             name, parts[entry.key] = _split_part(name, files, named_files)
-        file = find_file(name, files, named_files)
+        file = find_file(name, files, named_files, definition)
         if not isinstance(file, SecretFile):
             missing[entry.key] = file
             continue
@@ -232,12 +275,15 @@ def choose_files(
 def _split_part(
     name: str, files: Sequence[SecretFile], named_files: Sequence[NamedFile]
 ) -> tuple[str, FilePart]:
-    """Return the name of a file and which part of it is meant, as in Azure's sync controller."""
+    """Return the name of a file, and which part of it is meant."""
+
+    def is_known(text: str) -> bool:
+        return any(file.path == text for file in files) or any(
+            each.means(text) for each in named_files
+        )
+
     whole, _, suffix = name.rpartition("/")
-    known = any(file.path == name for file in files) or any(
-        each.means(name) for each in named_files
-    )
-    if known or not whole:
+    if is_known(name) or not is_known(whole):
         return name, FilePart.WHOLE
     part = next((each for each in FilePart if each.value == suffix), FilePart.WHOLE)
     return (whole if part is not FilePart.WHOLE else name), part
@@ -307,6 +353,8 @@ def build_secret(
     secret_object: SecretObject,
     data: Mapping[str, bytes],
     owners: tuple[OwnerReference, ...],
+    *,
+    definition: Definition = Definition.SECRET_OBJECTS,
 ) -> DesiredSecret:
     """Build the Secret that `secret_object` defines.
 
@@ -315,6 +363,7 @@ def build_secret(
         secret_object: the entry of `secretObjects`, its texts trimmed.
         data: the result of `secret_data`.
         owners: the owner references of the Secret.
+        definition: what defines the Secret.
 
     Raises:
         SecretDataError: the values are too large.
@@ -324,7 +373,7 @@ def build_secret(
         raise SecretDataError(
             f"the values of secret {secret_object.name!r} have {size} bytes in total; "
             f"the limit of Kubernetes is {MAX_SECRET_BYTES}",
-            "Split them over several secretObjects, or let the pod read the volume.",
+            definition.size_remedy,
         )
     return DesiredSecret(
         namespace=namespace,

@@ -24,7 +24,7 @@ from keyferry.kubernetes.objects import (
     SyncClaim,
 )
 from keyferry.providers.registry import uses_machine_identity
-from keyferry.secrets.builder import build_secret, choose_files
+from keyferry.secrets.builder import Definition, build_secret, choose_files
 from keyferry.secrets.jobs import data_of
 from keyferry.sync_controller.reporter import Answer, Written
 from keyferry.sync_controller.rules.decision import (
@@ -291,12 +291,18 @@ class SyncReconciler:
             fetched.files,
             fetched.named_files,
             fetched.result.missing,
-            splits_certificates=True,
+            definition=Definition.SECRET_SYNC,
         )
         if chosen.request is None:
             return await self._leave_out(sync, keeps=bool(chosen.kept_keys))
         data = await data_of(chosen.request, self._jobs, tenant=namespace)
-        secret = build_secret(namespace, sync.secret_object, data, (sync.owner,))
+        secret = build_secret(
+            namespace,
+            sync.secret_object,
+            data,
+            (sync.owner,),
+            definition=Definition.SECRET_SYNC,
+        )
         claim = SyncClaim(
             sync.owner,
             is_unchanged=is_unchanged,

@@ -60,7 +60,7 @@ class SyncMetrics:
         self._age = Gauge(
             "keyferry_secretsync_age_seconds",
             "Time since the SecretSync that waits longest was last found right; those that have an"
-            + " interval of their own do not count",
+            " interval of their own do not count",
             registry=registry,
         )
         self._age.set_function(self._oldest)
