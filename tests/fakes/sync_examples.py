@@ -21,7 +21,7 @@ from keyferry.kubernetes.syncs.objects import UPSTREAM_GROUP, SecretSync
 from keyferry.plugins.providers import Providers
 from keyferry.providers.host import ProviderHost
 from keyferry.providers.settings import ProviderDependencies
-from keyferry.secrets.builder import choose_files
+from keyferry.secrets.builder import Definition, choose_files
 from keyferry.secrets.jobs import data_of
 from keyferry.sync_controller.content import SyncContent
 from keyferry.sync_controller.rules.request import Token
@@ -99,7 +99,7 @@ async def synced_data(
         )
         fetched = await content.fetch(sync, spc, interval=None, not_before=None)
     chosen = choose_files(
-        sync.secret_object, fetched.files, fetched.named_files, splits_certificates=True
+        sync.secret_object, fetched.files, fetched.named_files, definition=Definition.SECRET_SYNC
     )
     assert chosen.request is not None
     return await data_of(chosen.request, jobs, tenant=sync.ref.namespace)

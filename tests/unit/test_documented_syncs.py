@@ -15,7 +15,7 @@ from keyferry.kubernetes.class_codec import parse_class
 from keyferry.kubernetes.syncs.codec import parse_sync
 from keyferry.kubernetes.syncs.objects import GKE_GROUP, UPSTREAM_GROUP, SecretSync, SyncGroup
 from keyferry.providers.registry import PROVIDERS
-from keyferry.secrets.builder import choose_files
+from keyferry.secrets.builder import Definition, choose_files
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")})
@@ -93,7 +93,7 @@ def test_each_source_of_an_example_is_a_file_of_its_class(path: Path) -> None:
     spc = parse_class(dict(kinds["SecretProviderClass"]), default_namespace="default")
     named = NAMED_FILES[spc.provider](spc.parameters)
     files = [SecretFile(each.path, 0o644, b"x") for each in named]
-    chosen = choose_files(sync.secret_object, files, named, splits_certificates=True)
+    chosen = choose_files(sync.secret_object, files, named, definition=Definition.SECRET_SYNC)
     assert chosen.request is not None
     assert {item.key for item in sync.secret_object.data} == {f.key for f in chosen.request.files}
 
