@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from itertools import product
 from typing import Any
 
 import jsonschema
@@ -15,6 +16,8 @@ from scripts.image.build import labels, version
 from tests.unit.chart.values import CHART, defaults, merged, schema
 
 ROOT = CHART.parents[1]
+CRDS = [*(CHART / "crds").iterdir(), *(CHART / "files" / "crds").iterdir()]
+"""Helm installs the first ones once; a template renders the others."""
 METADATA: dict[str, Any] = yaml.safe_load((CHART / "Chart.yaml").read_text())
 
 
@@ -44,9 +47,8 @@ def test_a_described_map_needs_no_comments_inside() -> None:
 
 def test_the_crds_are_real_files() -> None:
     """Not a link out of the chart. scripts/deploy.sh copies them to deploy/crds."""
-    crds = CHART / "crds"
-    assert not crds.is_symlink()
-    chart = {path.name: path.read_text() for path in crds.iterdir() if not path.is_symlink()}
+    assert not any(path.is_symlink() or path.parent.is_symlink() for path in CRDS)
+    chart = {path.name: path.read_text() for path in CRDS}
     assert chart == {path.name: path.read_text() for path in (ROOT / "deploy/crds").iterdir()}
     names = {yaml.safe_load(text)["metadata"]["name"] for text in chart.values()}
     listed = yaml.safe_load(METADATA["annotations"]["artifacthub.io/crds"])
@@ -110,7 +112,7 @@ def test_documented_values_of_the_chart_are_valid() -> None:
 def test_crds_have_columns_and_short_names() -> None:
     """`kubectl get spcps` shows which volumes cannot be refreshed. Only fields of the schema."""
     found = {}
-    for path in (CHART / "crds").iterdir():
+    for path in CRDS:
         spec = yaml.safe_load(path.read_text())["spec"]
         version = spec["versions"][0]
         columns = version["additionalPrinterColumns"]
@@ -122,4 +124,23 @@ def test_crds_have_columns_and_short_names() -> None:
     assert {
         ("spc",): ["Provider", "Age"],
         ("spcps",): ["Pod", "SecretProviderClass", "Refreshed", "Reason", "Age"],
+        ("ssync",): ["Class", "Secret Type", "Ready", "Reason", "Synced", "Age"],
     } == found
+
+
+def test_secret_syncs_of_upstream_are_accepted() -> None:
+    """Whatever matches the pattern of its CRD, for paths and for keys."""
+    upstream = re.compile(
+        r"^[A-Za-z0-9.]([-A-Za-z0-9]+([-._a-zA-Z0-9]?[A-Za-z0-9])*)?(\/([0-9]+))*$"
+    )
+    crd = yaml.safe_load((ROOT / "deploy" / "crds" / "secretsyncs.yaml").read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    fields = spec["properties"]["secretObject"]["properties"]["data"]["items"]["properties"]
+    texts = ["".join(each) for n in range(1, 6) for each in product("a-._/0", repeat=n)]
+    accepted = [each for each in texts if upstream.match(each)]
+    assert len(accepted) > 600
+    for field in ("sourcePath", "targetKey"):
+        pattern = re.compile(fields[field]["pattern"])
+        assert [] == [each for each in accepted if not pattern.match(each)]
+        assert 1 == fields[field]["minLength"]
+        assert fields[field]["maxLength"] >= 253
