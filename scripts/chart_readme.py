@@ -37,11 +37,20 @@ $ helm install keyferry charts/keyferry --namespace kube-system --values values.
 $ kubectl --namespace kube-system rollout status daemonset/keyferry
 ```
 
-The Pods are privileged, because only privileged containers may propagate mounts. A namespace that
-enforces Pod Security must permit that:
+The Pods of the driver are privileged, because only privileged containers may propagate mounts. A
+namespace that enforces Pod Security must permit that:
 
 ```console
 $ kubectl label namespace NAMESPACE pod-security.kubernetes.io/enforce=privileged
+```
+
+The controller of SecretSyncs is a Deployment without privileges, in addition to the driver or
+alone, for example beside the driver that a cloud manages:
+
+```console
+$ helm install keyferry charts/keyferry --namespace kube-system --set driver.enabled=false \\
+    --set secretSync.enabled=true --set 'secretSync.namespaces={{default}}'
+$ kubectl --namespace kube-system rollout status deployment/keyferry-sync
 ```
 
 [Installation]({docs}/docs/operations/install.md) also describes upgrades of the CRDs and how to

@@ -66,3 +66,68 @@ app.kubernetes.io/instance: {{ .Release.Name }}
   resources: [secrets]
   verbs: [get, list, watch, create, patch, delete]
 {{- end -}}
+
+{{- /* true, or empty. */ -}}
+{{- define "keyferry.driverEnabled" -}}
+{{- if dig "enabled" true (.Values.driver | default dict) }}true{{ end -}}
+{{- end -}}
+
+{{- /* Flags of the driver and of the SecretSync controller. */ -}}
+{{- define "keyferry.resilienceArgs" -}}
+{{- with .Values.cache.ttl }}
+- --cache-ttl={{ . }}
+{{- end }}
+{{- with .Values.cache.negativeTTL }}
+- --negative-cache-ttl={{ . }}
+{{- end }}
+{{- with .Values.cache.maxBytes }}
+- --cache-max-bytes={{ int . }}
+{{- end }}
+{{- if not .Values.cache.listRevalidation }}
+- --list-revalidation=false
+{{- end }}
+{{- if ne (toString .Values.vaultLimits.qps) "" }}
+- --vault-qps={{ int .Values.vaultLimits.qps }}
+{{- end }}
+{{- with .Values.vaultLimits.burst }}
+- --vault-burst={{ int . }}
+{{- end }}
+{{- with .Values.vaultLimits.maxConcurrency }}
+- --vault-max-concurrency={{ int . }}
+{{- end }}
+{{- end -}}
+
+{{- /* Argument: context, whether the process can write files on its node. */ -}}
+{{- define "keyferry.auditArgs" -}}
+{{- $top := first . -}}
+{{- /* Without access to the node, the records are written to the log. */ -}}
+{{- $log := ternary $top.Values.audit.log "log" (or (last .) (eq $top.Values.audit.log "none")) -}}
+{{- if ne $log "log" }}
+- --audit-log={{ $log }}
+{{- end }}
+{{- if and (last .) (ne (toString $top.Values.audit.maxBytes) "") }}
+- --audit-log-max-bytes={{ int64 $top.Values.audit.maxBytes }}
+{{- end }}
+{{- end -}}
+
+{{- define "keyferry.hmacArgs" -}}
+{{- range $provider, $name := .Values.versionHmac.secretNames }}
+{{- $name = ternary $name "" $.Values.versionHmac.enabled }}
+{{- if ne $name (printf "%s-csi-provider-hmac-key" $provider) }}
+- --{{ $provider }}-hmac-secret-name={{ $name }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "keyferry.restrictionArgs" }}
+- --class-files-dirs={{ .Values.classFiles.dirs | join "," }}
+{{- with .Values.vault.allowedAddresses }}
+- --allowed-vault-addresses={{ . | join "," }}
+{{- end }}
+{{- if .Values.vault.allowLocalAddresses }}
+- --allow-local-addresses=true
+{{- end }}
+{{- with .Values.azure.allowedTenants }}
+- --azure-allowed-tenants={{ . | join "," }}
+{{- end }}
+{{- end -}}

@@ -25,8 +25,8 @@ VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 OPEN = {
     # Objects of Kubernetes that its API validates, and values of others.
     "affinity", "appArmorProfile", "claims", "configMapKeyRef", "extraObjects", "fieldRef",
-    "fileKeyRef", "global", "matchExpressions", "resourceFieldRef", "seLinuxOptions",
-    "seccompProfile", "secretKeyRef", "sysctls", "volumes",
+    "fileKeyRef", "global", "lifecycle", "matchExpressions", "probe", "resourceFieldRef",
+    "seLinuxOptions", "seccompProfile", "secretKeyRef", "securityContext", "sysctls", "volumes",
 }  # fmt: skip
 
 

@@ -41,6 +41,22 @@ MISSPELT: dict[str, Values] = {
     "label": {"grafanaDashboard": {"label": "a"}},
     "ingress": {"networkPolicy": {"ingress": []}},
     "enable": {"windows": {"enable": False}},
+    "enabeld": {"driver": {"enabeld": False}},
+    "replica": {"secretSync": {"replica": 2}},
+    "allowedTypes": {"secretSync": {"admissionPolicies": {"allowedTypes": ["Opaque"]}}},
+    "topologyKeys": {
+        "secretSync": {
+            "topologySpreadConstraints": [
+                {
+                    "maxSkew": 1,
+                    "topologyKey": "zone",
+                    "whenUnsatisfiable": "DoNotSchedule",
+                    "topologyKeys": [],
+                }
+            ]
+        }
+    },
+    "applyPolicy": {"validatingAdmissionPolicies": {"applyPolicy": True}},
 }
 """Values with a misspelt name, by the name."""
 
@@ -120,6 +136,25 @@ WRONG: list[tuple[str, Values]] = [
     ("/syncSecret/namespaces", {"syncSecret": {"enabled": True, "namespaces": ["a", "a"]}}),
     ("/syncSecret/namespaces/0", {"syncSecret": {"enabled": True, "namespaces": ["*"]}}),
     ("/syncSecret", {"syncSecret": True}),
+    ("/driver", {"driver": False}),
+    ("/driver/enabled", {"driver": {"enabled": "no"}}),
+    ("/secretSync", {"secretSync": True}),
+    ("/secretSync/namespaces/0", {"secretSync": {"namespaces": ["*"]}}),
+    ("/secretSync/replicas", {"secretSync": {"replicas": "two"}}),
+    ("/secretSync/controllerName", {"secretSync": {"controllerName": "A Name"}}),
+    ("/secretSync/rotationPollInterval", {"secretSync": {"rotationPollInterval": "hourly"}}),
+    ("/secretSync/tokenRequests/0", {"secretSync": {"tokenRequests": ["aud"]}}),
+    (
+        "/secretSync/tokenRequests/0/audience",
+        {"secretSync": {"tokenRequests": [{"audience": "a,b"}]}},
+    ),
+    (
+        "/secretSync/admissionPolicies/allowedSecretTypes",
+        {"secretSync": {"admissionPolicies": {"allowedSecretTypes": "Opaque"}}},
+    ),
+    ("/secretSync/providerContainer/0", {"secretSync": {"providerContainer": [{"name": "a"}]}}),
+    ("/providerContainer/0", {"providerContainer": [{"image": "a"}]}),
+    ("/tokenRequestAudience", {"tokenRequestAudience": "aud"}),
     ("/tokenRequests/0", {"tokenRequests": ["aud"]}),
     ("/tokenRequests", {"tokenRequests": [{"audience": "a"}, {"audience": "a"}]}),
     ("/tokenRequests/0", {"tokenRequests": [{"expirationSeconds": 600}]}),
@@ -147,9 +182,11 @@ MOVED: list[tuple[str, Values]] = [
     ("Did you mean linux.image?", {"image": {"tag": "v1"}}),
     ("Did you mean linux.image.digest?", {"linux": {"digest": "sha256:0a"}}),
     ("Did you mean linux.driver.resources?", {"linux": {"resources": {}}}),
-    ("Did you mean linux.driver.resources?", {"resources": {}}),
-    ("Did you mean linux.tolerations?", {"tolerations": []}),
-    ("Did you mean linux.volumes?", {"extraVolumes": []}),
+    ("Did you mean linux.driver.resources or secretSync.resources?", {"resources": {}}),
+    ("Did you mean linux.tolerations or secretSync.tolerations?", {"tolerations": []}),
+    ("Did you mean linux.volumes or secretSync.extraVolumes?", {"extraVolumes": []}),
+    ("Did you mean linux.podSecurityContext?", {"securityContext": {}}),
+    ("its metrics are on port 8085", {"metricsPort": 8085}),
     ("Did you mean linux.env?", {"linux": {"extraEnv": []}}),
     ("Did you mean serviceAccount.name?", {"linux": {"serviceAccountName": "a"}}),
     ("Did you mean linux.metricsAddr", {"metricsAddr": "8898"}),
@@ -255,6 +292,34 @@ UPSTREAM: dict[str, Values] = {
         "linux": {"env": None, "tolerations": None, "affinity": None, "nodeSelector": None},
         "tokenRequests": None,
         "imagePullSecrets": None,
+    },
+    "sync controller": {  # of the chart secrets-store-sync-controller 0.0.4, with namespaces
+        "driver": {"enabled": False},
+        "secretSync": {"enabled": True, "clusterWide": True},
+        "controllerName": "secrets-store-sync-controller-manager",
+        "tokenRequestAudience": [{"audience": None}, {"audience": "api://AzureADTokenExchange"}],
+        "logVerbosity": 5,
+        "validatingAdmissionPolicies": {
+            "applyPolicies": True,
+            "allowedSecretTypes": ["Opaque", "kubernetes.io/tls"],
+            "deniedSecretTypes": ["kubernetes.io/service-account-token"],
+        },
+        "providerContainer": [
+            {
+                "name": "provider",
+                "image": "registry.example.com/provider:v1",
+                "imagePullPolicy": "IfNotPresent",
+                "args": ["--endpoint=unix:///provider/provider.sock"],
+                "resources": _RESOURCES,
+                "securityContext": {"allowPrivilegeEscalation": False},
+                "volumeMounts": [{"mountPath": "/provider", "name": "providervol"}],
+            }
+        ],
+    },
+    "older sync controller": {
+        "secretSync": {"enabled": True, "namespaces": ["shop"]},
+        "tokenRequestAudience": [{"audience": None}],
+        "providerContainer": None,
     },
     "parent chart": {"global": {"registry": "registry.example.com"}, "enabled": True},
 }
