@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.chart.test_monitoring import ALERTS, expressions
+from tests.unit.chart.test_monitoring import ALERTS, DRIVER_ALERTS, expressions
 from tests.unit.chart.values import CHART
 
 ROOT = Path(__file__).parents[2]
@@ -57,14 +57,19 @@ def stale_rule(*settings: str) -> list[str]:
 
 def test_alerts_fire_when_they_should(promtool: str, tmp_path: Path) -> None:
     """Each alert with its texts, and none on a healthy node."""
-    cases = CASES.read_text().replace("RULES", str(CHART / "alerts" / "keyferry.yaml"))
+    cases = CASES.read_text().replace("ALERTS_FOLDER", str(CHART / "alerts"))
     (tmp_path / "cases.yaml").write_text(cases)
     succeeds(promtool, "test", "rules", tmp_path / "cases.yaml")
     covered = set(re.findall(r"alertname: (\w+)", cases))
     assert covered == {rule["alert"] for rule in ALERTS}
 
 
-@pytest.mark.parametrize("settings", [(), ("enableSecretRotation=true", "nameOverride=driver")])
+SYNC = ("secretSync.enabled=true", "secretSync.clusterWide=true")
+
+
+@pytest.mark.parametrize(
+    "settings", [SYNC, ("enableSecretRotation=true", "nameOverride=driver")], ids=["sync", "driver"]
+)
 def test_the_rendered_rules_are_valid(
     promtool: str, tmp_path: Path, settings: tuple[str, ...]
 ) -> None:
@@ -73,8 +78,24 @@ def test_the_rendered_rules_are_valid(
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
     succeeds(promtool, "check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yaml")
     (down,) = (rule for rule in groups[0]["rules"] if "KeyferryDown" == rule["alert"])
-    assert f'up{{job="{"driver" if settings else "keyferry"}"}} == 0' == down["expr"]
+    assert f'up{{job="{"keyferry" if settings == SYNC else "driver"}"}} == 0' == down["expr"]
     assert down["annotations"]["runbook_url"].endswith("/docs/operations/monitoring.md#alerts")
+
+
+def test_alerts_of_the_secret_sync_controller_are_installed_with_it() -> None:
+    """In a group of their own; the threshold is three intervals, and the driver is not needed."""
+    added = "prometheusRule.extraRules[0]"
+    both = rendered(*SYNC, f"{added}.record=a:b", f"{added}.expr=vector(1)")
+    assert ["keyferry", "keyferry-sync"] == [group["name"] for group in both]
+    assert "a:b" == both[0]["rules"][-1].get("record")
+    interval = "secretSync.rotationPollInterval"
+    for value, seconds in (("1h", 10800), ("10m", 1800)):
+        (group,) = rendered(*SYNC, "driver.enabled=false", f"{interval}={value}")
+        (stale,) = (each for each in group["rules"] if each["alert"] == "KeyferrySecretSyncStale")
+        assert f"max by (job) (keyferry_secretsync_age_seconds) > {seconds}" == stale["expr"]
+        assert stale["annotations"]["runbook_url"].endswith("monitoring.md#alerts")
+    (group,) = rendered(*SYNC, "driver.enabled=false", f"{interval}=0")
+    assert "KeyferrySecretSyncStale" not in {each["alert"] for each in group["rules"]}
 
 
 def test_stale_content_depends_on_the_rotation_interval() -> None:
@@ -97,7 +118,7 @@ def test_rules_can_be_changed() -> None:
     )
     *alerts, added = group["rules"]
     assert {"record": "a:b", "expr": "vector(1)"} == added
-    assert {"KeyferryDown", "KeyferryContentStale"} == {rule["alert"] for rule in ALERTS} - {
+    assert {"KeyferryDown", "KeyferryContentStale"} == {rule["alert"] for rule in DRIVER_ALERTS} - {
         rule["alert"] for rule in alerts
     }
     assert all({"team": "platform", "severity": "page"} == rule["labels"] for rule in alerts)
