@@ -57,7 +57,7 @@ async def test_a_new_secret_sync_is_not_ready(api: Api, group: str) -> None:
         "syncHash": "kf1:0a",
         "lastSuccessfulSyncTime": now,
         "lastAttemptTime": now,
-        "nextSyncTime": now,
+        "leaseHolder": "keyferry-sync-0",
         "objects": [{"id": "secret/password", "version": "1", "expires": now}],
         "observedForceSynchronization": "x2",
         "observedRefresh": "now",

@@ -48,7 +48,7 @@ def synced(sync: SecretSync) -> SyncStatus:
         sync_hash="kf1:x",
         last_success=NOON,
         last_attempt=NOON,
-        next_sync=NOON,
+        lease_holder="keyferry-sync-0",
         observed_class="uid/4",
     )
 

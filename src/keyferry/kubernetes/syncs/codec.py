@@ -240,7 +240,6 @@ def _parse_status(status: Field) -> SyncStatus:
         sync_hash=status["syncHash"].text(),
         last_success=_parse_time(status["lastSuccessfulSyncTime"]),
         last_attempt=_parse_time(status["lastAttemptTime"]),
-        next_sync=_parse_time(status["nextSyncTime"]),
         objects=tuple(
             _synced_object(item["id"].text(), item["version"].text(), _parse_time(item["expires"]))
             for item in status["objects"].items()
@@ -292,7 +291,6 @@ def status_patch(status: SyncStatus) -> Manifest:
         "conditions": [_condition_manifest(condition) for condition in status.conditions],
         "observedGeneration": status.observed_generation or None,
         "syncHash": status.sync_hash or None,
-        "nextSyncTime": _time_or_none(status.next_sync),
         "objects": [_object_manifest(item) for item in status.objects],
         "observedForceSynchronization": status.observed_force or None,
         "observedRefresh": status.observed_refresh or None,
@@ -333,10 +331,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def format_time(moment: datetime) -> str:
     """Return a time as Kubernetes writes it, in whole seconds of UTC."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _time_or_none(moment: datetime | None) -> str | None:
-    return None if moment is None else format_time(moment)
 
 
 def _parse_time(field: Field) -> datetime | None:

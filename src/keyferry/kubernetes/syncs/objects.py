@@ -170,7 +170,6 @@ class SyncStatus:
         sync_hash: digest of the data of the last success; "" before the first one.
         last_success: when content was last fetched and the Secret was right.
         last_attempt: when the controller last tried.
-        next_sync: when the next refresh is due.
         objects: versions of the last success.
         observed_force: `spec.forceSynchronization` of the last success.
         observed_refresh: the annotation `keyferry.dev/refresh` of the last success.
@@ -185,7 +184,6 @@ class SyncStatus:
     sync_hash: str = ""
     last_success: datetime | None = None
     last_attempt: datetime | None = None
-    next_sync: datetime | None = None
     objects: tuple[SyncedObject, ...] = ()
     observed_force: str = ""
     observed_refresh: str = ""

@@ -106,8 +106,8 @@ def _check_adoptable(desired: DesiredSecret, claim: SyncClaim, live: LiveSecret)
     if not claim.adopt:
         raise SecretNotManagedError(
             f"{subject} exists, and does not belong to this SecretSync",
-            "Delete it, give the SecretSync another name, or set the annotation keyferry.dev/adopt:"
-            ' "true" on the SecretSync to take the Secret over.',
+            "Delete it, give the SecretSync another name, or annotate both with"
+            " keyferry.dev/adopt=true to take the Secret over.",
         )
     if live.owners and MANAGED_LABEL not in live.labels:
         owner = live.owners[0]

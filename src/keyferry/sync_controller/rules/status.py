@@ -118,7 +118,6 @@ def _if_different(before: SyncStatus, after: SyncStatus) -> SyncStatus | None:
         after,
         last_success=before.last_success,
         last_attempt=before.last_attempt,
-        next_sync=before.next_sync,
     )
     return None if same_times == before else after
 

@@ -237,7 +237,7 @@ def test_secret_of_nobody_is_adopted_on_request() -> None:
     error = refusal(foreign())
     assert isinstance(error, SecretNotManagedError)
     assert error.problem == "Secret shop/db exists, and does not belong to this SecretSync"
-    assert 'annotation keyferry.dev/adopt: "true" on the SecretSync' in error.remedy
+    assert "annotate both with keyferry.dev/adopt=true" in error.remedy
     assert Adopt() == plan(foreign(), adopt=True)
 
 
