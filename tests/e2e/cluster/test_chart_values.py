@@ -113,7 +113,15 @@ async def test_a_value_without_content_breaks_nothing() -> None:
 async def test_values_of_an_older_chart_are_enough() -> None:
     """`helm upgrade --reuse-values` does not know the defaults of values that were added."""
     added = dict.fromkeys(
-        ("podMonitor", "prometheusRule", "grafanaDashboard", "networkPolicy", "serviceAccount")
+        (
+            "podMonitor",
+            "prometheusRule",
+            "grafanaDashboard",
+            "networkPolicy",
+            "serviceAccount",
+            "driver",
+            "secretSync",
+        )
     )
     assert await render({}) == await render({**added, "extraObjects": None})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -100,6 +101,26 @@ async def test_the_controller_creates_no_other_secrets(
     assert "ValidatingAdmissionPolicy 'keyferry-sync-secrets'" in message
     assert said in message
     assert "created" in await api.create(manifest, account=DRIVER)
+
+
+async def test_the_pods_of_the_controller_are_permitted_everywhere(api: Api) -> None:
+    """Also in a namespace that enforces the strictest Pod Security Standard."""
+    await api.server.kubectl("create", "namespace", "strict")
+    enforce = "pod-security.kubernetes.io/enforce=restricted"
+    await api.server.kubectl("label", "namespace", "strict", enforce)
+    own = "--namespace=kube-system"
+    pods = {}
+    for kind, name in (("deployment", "keyferry-sync"), ("daemonset", "keyferry")):
+        template = (await api.server.kubectl.get(kind, name, own))["spec"]["template"]
+        account = template["spec"]["serviceAccountName"]
+        await api.server.kubectl("create", "serviceaccount", account, "--namespace=strict")
+        metadata = {**template["metadata"], "name": name, "namespace": "strict"}
+        pods[kind] = {**template, "apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+    create = ("create", DRY_RUN, "--filename=-")
+    assert "created" in await api.server.kubectl(*create, stdin=json.dumps(pods["deployment"]))
+    assert "violates PodSecurity" in await denied(
+        api.server.kubectl(*create, stdin=json.dumps(pods["daemonset"]))
+    )
 
 
 async def test_permissions_end_at_the_listed_namespaces(api: Api) -> None:
