@@ -52,8 +52,15 @@ class SyncView(Protocol):
 class SecretWriter(Protocol):
     """Writes Secrets. Each method can raise `StoreError`."""
 
-    async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
-        """Create or update a Secret, as `plan_secret` decides."""
+    async def apply_secret(
+        self, secret: DesiredSecret, *, seems_absent: bool = False
+    ) -> ApplyResult:
+        """Create or update a Secret, as `plan_secret` decides.
+
+        Args:
+            secret: the Secret to write.
+            seems_absent: whether it probably does not exist, so that it is not read first.
+        """
 
     async def find_secret(
         self, namespace: str, name: str, *, marking: Marking

@@ -249,7 +249,12 @@ class SyncReconciler:
         if is_same and last is not None and facts.secret in (None, last.secret):
             written = Written(ApplyResult(ApplyOutcome.UNCHANGED), last.secret)
         else:
-            written = await self._write(sync, fetched, is_unchanged=is_same and last is not None)
+            written = await self._write(
+                sync,
+                fetched,
+                is_unchanged=is_same and last is not None,
+                seems_absent=facts.secret == "",
+            )
         now = self._clock.monotonic()
         next_at = next_refresh(
             fetched.result.refresh_slots, sync.ref.uid, interval=interval, now=now
@@ -282,9 +287,21 @@ class SyncReconciler:
         return Result(is_done=True, next_at=next_at)
 
     async def _write(
-        self, sync: SecretSync, fetched: FetchedContent, *, is_unchanged: bool
+        self,
+        sync: SecretSync,
+        fetched: FetchedContent,
+        *,
+        is_unchanged: bool,
+        seems_absent: bool,
     ) -> Written:
-        """Write the Secret; delete it if objects are missing that its type requires."""
+        """Write the Secret; delete it if objects are missing that its type requires.
+
+        Args:
+            sync: the SecretSync.
+            fetched: the content.
+            is_unchanged: see `SyncClaim`.
+            seems_absent: whether the cache has no such Secret.
+        """
         namespace = sync.ref.namespace
         chosen = choose_files(
             sync.secret_object,
@@ -313,7 +330,7 @@ class SyncReconciler:
         secret = replace(
             secret, claim=claim, kept_keys=chosen.kept_keys, optional_keys=chosen.optional_keys
         )
-        result = await self._secrets.apply_secret(secret)
+        result = await self._secrets.apply_secret(secret, seems_absent=seems_absent)
         return Written(result, f"{result.uid}/{result.resource_version}")
 
     async def _leave_out(self, sync: SecretSync, *, keeps: bool) -> Written:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from keyferry.cli.daemons.sync_controller import SYNC_CONTROLLER_FLAGS, settings_from
+from keyferry.cli.flags.go_flags import parse_flags
 from tests.e2e.cluster.chart import Manifest, one, refused, render
 from tests.unit.chart.values import CHART, defaults, merged
 
@@ -140,7 +142,7 @@ async def test_the_pod_has_no_privileges() -> None:
         each["name"]: each["emptyDir"] for each in pod["volumes"]
     }
     mounts = {each["name"]: each["mountPath"] for each in controller(manifests)["volumeMounts"]}
-    assert {"--lease-dir=/leases", "--provider-volume=/provider"} <= set(
+    assert {"--lease-dir=/leases/keyferry", "--provider-volume=/provider"} <= set(
         controller(manifests)["args"]
     )
     assert {"providervol": "/provider", "leases": "/leases"} == mounts
@@ -197,6 +199,17 @@ async def test_values_become_flags() -> None:
     assert ["leases/keyferry-sync-second"] == leases
     without = await render(merged(values(), {"audit": {"log": "none"}}))
     assert "--audit-log=none" in controller(without)["args"]
+
+
+async def test_every_flag_in_the_chart_is_one_of_the_controller() -> None:
+    """And its values are valid."""
+    for sync in ({}, {"legacyConditions": True, "tokenBinding": "node"}):
+        command, *arguments = controller(await render(values(**sync)))["args"]
+        assert "sync-controller" == command
+        flags = [each.lstrip("-").partition("=")[0] for each in arguments]
+        assert set(flags) <= {flag.name for flag in SYNC_CONTROLLER_FLAGS}
+        pod = ["--pod-name=a", "--pod-namespace=b", "--pod-uid=c", "--node-name=d"]
+        settings_from(parse_flags([*arguments, *pod], SYNC_CONTROLLER_FLAGS))
 
 
 async def test_one_pod_is_always_available() -> None:

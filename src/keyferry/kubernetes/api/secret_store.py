@@ -56,8 +56,15 @@ class SecretStore:
         self._api = api
         self._check_write = check_write
 
-    async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
+    async def apply_secret(
+        self, secret: DesiredSecret, *, seems_absent: bool = False
+    ) -> ApplyResult:
         """Create or update a Secret as `plan_secret` decides.
+
+        Args:
+            secret: the Secret to write.
+            seems_absent: whether it probably does not exist, so that it is not read first. If it
+                does, the first write is refused, and it is read.
 
         Raises:
             SecretNotManagedError: one of that name exists that Keyferry does not manage.
@@ -65,18 +72,20 @@ class SecretStore:
             StoreError: the API rejected the write, or is unavailable.
         """
         check_names(secret.namespace, secret.name, "Secret")
-        for _ in range(SECRET_ATTEMPTS - 1):
+        for attempt in range(SECRET_ATTEMPTS - 1):
             try:
-                return await self._apply_secret(secret)
+                return await self._apply_secret(secret, reads=attempt > 0 or not seems_absent)
             except (ApiConflictError, ApiNotFoundError):
                 continue
         return await self._apply_secret(secret)
 
-    async def _apply_secret(self, wanted: DesiredSecret) -> ApplyResult:
+    async def _apply_secret(self, wanted: DesiredSecret, *, reads: bool = True) -> ApplyResult:
         at = SecretResource, wanted.namespace, wanted.name
         marking = wanted.marking
         manager = marking.field_manager
-        live = await self.find_secret(wanted.namespace, wanted.name, marking=marking)
+        live = None
+        if reads:
+            live = await self.find_secret(wanted.namespace, wanted.name, marking=marking)
         desired = for_live_secret(wanted, live)
         plan = plan_secret(desired, live)
         match plan:
