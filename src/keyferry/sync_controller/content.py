@@ -12,6 +12,7 @@ from keyferry.plugins.derivation import with_derived_files
 from keyferry.providers.auditing import audited, subject_of
 from keyferry.providers.registry import token_audiences
 from keyferry.rendering.class_options import parse_volume_options
+from keyferry.resilience.call_context import Purpose
 from keyferry.sync_controller.rules.refusals import with_credentials_remedy
 from keyferry.sync_controller.rules.request import Credentials, as_upstream, mount_call
 
@@ -88,6 +89,7 @@ class SyncContent:
         self._audit_log = audit_log
         self._clock = clock
         self._pod = pod
+        self._started_at = clock.wall()
 
     async def fetch(
         self,
@@ -116,6 +118,9 @@ class SyncContent:
         is_external = provider.writes_files_itself
         call = mount_call(sync, spc, credentials, pod=self._pod if is_external else None)
         call = replace(call, refresh_interval=interval, not_before=not_before)
+        if sync.created_at is not None and sync.created_at < self._started_at:
+            # Of many that are first synced after a start, each shares the content of its slot.
+            call = replace(call, purpose=Purpose.REFRESH)
         subject = subject_of(call, spc.provider, is_refresh=bool(sync.status.sync_hash))
         previous = () if is_external else call.current_versions
         if is_external:
