@@ -246,7 +246,8 @@ class SyncReconciler:
         digest = sync_hash(sync.ref.uid, marks, versions)
         is_same = digest == sync.status.sync_hash
         last = record.last
-        if is_same and last is not None and facts.secret in (None, last.secret):
+        is_right = is_same and last is not None and facts.secret in (None, last.secret)
+        if last is not None and is_right and trigger is not Trigger.CHANGED:
             written = Written(ApplyResult(ApplyOutcome.UNCHANGED), last.secret)
         else:
             written = await self._write(
@@ -260,7 +261,7 @@ class SyncReconciler:
             fetched.result.refresh_slots, sync.ref.uid, interval=interval, now=now
         )
         # Stale until the status says so, too: another process decides from it.
-        record.last = LastSync(marks, written.secret, is_stale=True, next_at=next_at)
+        record.last = LastSync(marks, sync.options, written.secret, is_stale=True, next_at=next_at)
         record.lost_lease = False
         was_deleted = last is not None and bool(last.secret) and facts.secret == ""
         await self._reporter.synced(

@@ -17,7 +17,7 @@ from keyferry.sync_controller.rules.refusals import namespace_error, opt_in_erro
 
 if TYPE_CHECKING:
     from keyferry.kubernetes.objects import SecretProviderClass
-    from keyferry.kubernetes.syncs.objects import SecretSync, ServiceAccountOptIn
+    from keyferry.kubernetes.syncs.objects import SecretSync, ServiceAccountOptIn, SyncOptions
     from keyferry.sync_controller.settings import Scope
 
 
@@ -81,12 +81,14 @@ class LastSync:
 
     Attributes:
         marks: what it answered.
+        options: of the SecretSync. Its annotations do not change its generation.
         secret: `uid/resourceVersion` of the Secret after it; "" if it was left out.
         is_stale: whether an attempt failed since then.
         next_at: when the next refresh is due; None for never.
     """
 
     marks: Marks
+    options: SyncOptions
     secret: str
     is_stale: bool
     next_at: float | None
@@ -196,12 +198,13 @@ def _trigger(facts: Facts, marks: Marks) -> Trigger | None:
     if last is None:
         return Trigger.FIRST
     asked = (marks.force, marks.refresh) != (last.marks.force, last.marks.refresh)
+    changed = marks != last.marks or facts.sync.options != last.options
     is_due = last.next_at is not None and facts.now >= last.next_at
     reasons = (
         (asked, Trigger.REQUESTED),
-        (marks != last.marks, Trigger.CHANGED),
-        (last.is_stale, Trigger.RETRY),
+        (changed, Trigger.CHANGED),
         (facts.secret not in (None, last.secret), Trigger.DRIFT),
+        (last.is_stale, Trigger.RETRY),
         (facts.lost_lease, Trigger.LEASE),
         (is_due, Trigger.DUE),
     )
@@ -212,7 +215,7 @@ def last_sync_of(sync: SecretSync, *, next_at: float | None) -> LastSync | None:
     """Return the last successful sync that the status of a SecretSync records, or None.
 
     Args:
-        sync: the SecretSync.
+        sync: the SecretSync, whose options count as those of then.
         next_at: when the next refresh is due.
     """
     status = sync.status
@@ -220,4 +223,5 @@ def last_sync_of(sync: SecretSync, *, next_at: float | None) -> LastSync | None:
         return None
     ready = status.condition(READY)
     is_ready = ready is not None and ready.status is ConditionStatus.TRUE
-    return LastSync(Marks.answered(sync), status.observed_secret, not is_ready, next_at)
+    marks = Marks.answered(sync)
+    return LastSync(marks, sync.options, status.observed_secret, not is_ready, next_at)
