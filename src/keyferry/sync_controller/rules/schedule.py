@@ -61,4 +61,5 @@ def next_refresh(
 
 
 def _next_slot(phase: float, interval: float, now: float) -> float:
-    return (math.floor(now / interval - phase) + 1 + phase) * interval
+    due = (math.floor(now / interval - phase) + 1 + phase) * interval
+    return due if due > now else due + interval  # rounded to the slot that begins now

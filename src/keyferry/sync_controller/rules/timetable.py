@@ -43,6 +43,6 @@ class Timetable(Generic[K]):
                 yield key
 
     def _rebuild(self) -> None:
-        """Drop what was replaced."""
-        self._heap = [entry for entry in self._heap if self._times.get(entry[2]) == entry[0]]
+        """Drop what was replaced, also by the same time."""
+        self._heap = [(at, count, key) for count, (key, at) in enumerate(self._times.items())]
         heapq.heapify(self._heap)
