@@ -79,12 +79,12 @@ def secret_written(
 
 
 def _listed(changes: Sequence[VersionChange]) -> str:
-    if not changes:
-        return ""
-    texts = [str(change) for change in changes[:_MAX_LISTED]]
-    if len(changes) > _MAX_LISTED:
-        texts.append(f"{len(changes) - _MAX_LISTED} more")
-    return f": {', '.join(texts)}"
+    return f": {_joined(', ', [str(change) for change in changes])}" if changes else ""
+
+
+def _joined(separator: str, texts: Sequence[str]) -> str:
+    more = len(texts) - _MAX_LISTED
+    return separator.join([*texts[:_MAX_LISTED], *([f"{more} more"] if more > 0 else [])])
 
 
 def sync_failed(sync: SecretSync, error: KeyferryError) -> Event:
@@ -118,7 +118,7 @@ def secret_claimed(
 
 def optional_missing(sync: SecretSync, missing: Sequence[MissingObject]) -> Event:
     """Return the warning that the Secret lacks optional objects."""
-    listed = "; ".join(f"{each.id}: {each.explanation}" for each in missing[:_MAX_LISTED])
+    listed = _joined("; ", [f"{each.id}: {each.explanation}" for each in missing])
     return _about(
         sync.ref,
         EventType.WARNING,

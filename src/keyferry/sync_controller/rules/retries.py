@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import (
     AuthorError,
+    MountLimitError,
     SecretConflictError,
     SecretNotManagedError,
     StoreUnavailableError,
@@ -43,6 +44,8 @@ def after_failure(error: KeyferryError) -> After:
             return After.CLUSTER
         case SecretConflictError() | SecretNotManagedError():
             return After.CLUSTER
+        case MountLimitError():
+            return After.BACKOFF  # perhaps of all mounts of the namespace at that time
         case AuthorError():
             return After.INTERVAL
         case _:
