@@ -271,6 +271,24 @@ def parse_jobs() -> dict[str, ParseJob[Any, Any]]:
     return {job.name: job for row in PROVIDERS for job in row.jobs()}
 
 
+def check_without_pod(spc: SecretProviderClass) -> None:
+    """Check that a class can be read without a pod.
+
+    Args:
+        spc: the SecretProviderClass.
+
+    Raises:
+        ClassInvalidError: its identity is assigned to pods.
+    """
+    from keyferry.providers.azure.params import needs_pod
+
+    if spc.provider == "azure" and needs_pod(spc.parameters):
+        raise ClassInvalidError(
+            "usePodIdentity selects the identity of a pod, and a SecretSync has no pod",
+            "Use workload identity: set clientID, and federate it with the service account.",
+        )
+
+
 def uses_machine_identity(spc: SecretProviderClass) -> bool:
     """Return whether a class reads as the machine on which its provider runs.
 

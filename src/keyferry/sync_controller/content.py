@@ -10,7 +10,7 @@ from keyferry.kubernetes.class_check import check_class
 from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.plugins.derivation import with_derived_files
 from keyferry.providers.auditing import audited, subject_of
-from keyferry.providers.registry import token_audiences
+from keyferry.providers.registry import check_without_pod, token_audiences
 from keyferry.rendering.class_options import parse_volume_options
 from keyferry.resilience.call_context import Purpose
 from keyferry.sync_controller.rules.refusals import with_credentials_remedy
@@ -112,6 +112,7 @@ class SyncContent:
             KeyferryError: the content cannot be fetched.
         """
         provider = self._providers.resolve(check_class(spc).provider)
+        check_without_pod(spc)
         options = parse_volume_options(spc.parameters)
         named_files = await provider.named_files(spc.parameters)
         credentials = await self._log_in(sync, spc, provider)

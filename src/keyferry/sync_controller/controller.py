@@ -20,7 +20,7 @@ from keyferry.kubernetes.syncs.changes import (
     SyncChanged,
     SyncSecretChanged,
 )
-from keyferry.sync_controller.rules.request import uid_of
+from keyferry.sync_controller.rules.request import target_path_of, uid_of
 from keyferry.sync_controller.rules.timetable import Timetable
 from keyferry.telemetry.deduplicator import Deduplicator
 from keyferry.telemetry.logs import get_logger
@@ -152,6 +152,10 @@ class SyncController:
                 changed = after or before
                 assert changed is not None
                 self._queue.add(changed.ref.key, urgent=True)
+                if before is not None and (after is None or after.ref.uid != before.ref.uid):
+                    # Also if it was never reconciled: an earlier process may have left leases.
+                    path = target_path_of(before.ref.uid)
+                    self._leases.volume_removed(path, unpublished=True)
             case ClassChanged(namespace=namespace, name=name):
                 self._add_all(
                     sync

@@ -84,7 +84,15 @@ ANNOTATIONS = FieldTable(
     synonyms={
         ADOPT_ANNOTATION: ADOPT,
         f"{ANNOTATION_PREFIX}credentials": CREDENTIALS_SECRET,
-        f"{ANNOTATION_PREFIX}interval": REFRESH_INTERVAL,
+        **dict.fromkeys(
+            (
+                f"{ANNOTATION_PREFIX}interval",
+                f"{ANNOTATION_PREFIX}refreshinterval",
+                f"{ANNOTATION_PREFIX}refreshInterval",
+                f"{ANNOTATION_PREFIX}rotation-poll-interval",
+            ),
+            REFRESH_INTERVAL,
+        ),
         f"{ANNOTATION_PREFIX}force-sync": REFRESH,
     },
 )

@@ -137,6 +137,18 @@ def parse_mount(
     return AzureMount(cloud, sources, objects)
 
 
+def needs_pod(parameters: Mapping[str, str]) -> bool:
+    """Return whether the identity is assigned to a pod; false for malformed parameters.
+
+    Args:
+        parameters: of the SecretProviderClass.
+    """
+    try:
+        return enabled_switch(parameters) is ModeSwitch.POD_IDENTITY
+    except ClassInvalidError:
+        return False
+
+
 def uses_machine_identity(parameters: Mapping[str, str]) -> bool:
     """Return whether the identity is that of the machine; false for malformed parameters.
 
