@@ -10,7 +10,8 @@ import pytest
 from keyferry.kubernetes.api.client import open_api
 from keyferry.kubernetes.api.config import load_config
 from tests.fakes.kube_api import running_api
-from tests.fakes.synced_secret_suite import SyncedSecretCluster, SyncedSecretContract
+from tests.fakes.synced_secret_suite import SyncedSecretContract
+from tests.fakes.synced_secrets import SyncedSecretCluster
 
 
 @pytest.fixture

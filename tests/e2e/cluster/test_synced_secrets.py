@@ -10,7 +10,8 @@ import pytest_asyncio
 from keyferry.kubernetes.api.client import open_api
 from keyferry.kubernetes.api.config import load_config
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
-from tests.fakes.synced_secret_suite import SyncedSecretCluster, SyncedSecretContract
+from tests.fakes.synced_secret_suite import SyncedSecretContract
+from tests.fakes.synced_secrets import SyncedSecretCluster
 
 pytestmark = [
     pytest.mark.timeout(300),
