@@ -53,6 +53,13 @@ class _Held:
     use_until: float
 
 
+@dataclass(slots=True, eq=False)
+class _Request:
+    """A request in flight; `call` is set at once."""
+
+    call: SharedCall[Token] | None = None
+
+
 class ServiceAccountTokens:
     """Requests and caches tokens.
 
@@ -67,7 +74,7 @@ class ServiceAccountTokens:
         self._audiences = frozenset(settings.audiences)
         self._clock = clock
         self._held: BoundedDict[TokenKey, _Held] = BoundedDict(MAX_TOKENS)
-        self._requests: dict[TokenKey, SharedCall[Token]] = {}
+        self._requests: dict[TokenKey, _Request] = {}
 
     async def tokens(
         self, namespace: str, service_account: str, audiences: Collection[str] | None
@@ -89,10 +96,14 @@ class ServiceAccountTokens:
         return {key.audience: await self._token(key) for key in keys}
 
     def forget(self, namespace: str, service_account: str) -> None:
-        """Forget the tokens of a service account, because it was changed or deleted."""
-        for key in list(self._held):
-            if (key.namespace, key.service_account) == (namespace, service_account):
-                del self._held[key]
+        """Forget the tokens of a service account, because it was changed or deleted.
+
+        Also those that are requested just now.
+        """
+        for known in (self._held, self._requests):
+            for key in list(known):
+                if (key.namespace, key.service_account) == (namespace, service_account):
+                    del known[key]
 
     async def _token(self, key: TokenKey) -> Token:
         held = self._held.touch(key)
@@ -100,21 +111,31 @@ class ServiceAccountTokens:
             if isinstance(held.token, IdentityError):
                 raise copy_without_traceback(held.token)
             return held.token
-        call = self._requests.get(key)
-        if call is None:
-            call = SharedCall(self._issue(key), lambda: self._request_done(key))
-            self._requests[key] = call
-        return await call.wait()
+        request = self._requests.get(key)
+        if request is None:
+            request = self._requests[key] = _Request()
+            request.call = self._start(key, request)
+        assert request.call is not None
+        return await request.call.wait()
 
-    def _request_done(self, key: TokenKey) -> None:
-        self._requests.pop(key, None)
+    def _start(self, key: TokenKey, request: _Request) -> SharedCall[Token]:
+        return SharedCall(self._issue(key, request), lambda: self._request_done(key, request))
 
-    async def _issue(self, key: TokenKey) -> Token:
+    def _request_done(self, key: TokenKey, request: _Request) -> None:
+        if self._requests.get(key) is request:
+            del self._requests[key]
+
+    async def _issue(self, key: TokenKey, request: _Request) -> Token:
         started = self._clock.monotonic()
         try:
             token = await self._issuer.issue(key)
         except IdentityError as error:
-            self._held[key] = _Held(copy_without_traceback(error), started + FAILURE_SECONDS)
+            refusal = copy_without_traceback(error)
+            self._hold(key, request, _Held(refusal, started + FAILURE_SECONDS))
             raise
-        self._held[key] = _Held(token, started + USED_FRACTION * token.seconds)
+        self._hold(key, request, _Held(token, started + USED_FRACTION * token.seconds))
         return token
+
+    def _hold(self, key: TokenKey, request: _Request, held: _Held) -> None:
+        if self._requests.get(key) is request:  # it was not forgotten meanwhile
+            self._held[key] = held
