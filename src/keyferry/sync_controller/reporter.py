@@ -19,6 +19,8 @@ from keyferry.errors import (
 from keyferry.formats.unknown_fields import describe_unknown_fields
 from keyferry.kubernetes.objects import ApplyOutcome
 from keyferry.kubernetes.pod_status import version_changes
+from keyferry.kubernetes.syncs.conditions import READY
+from keyferry.kubernetes.syncs.objects import ConditionStatus
 from keyferry.kubernetes.syncs.outcomes import SyncChange, Synced, SyncFailed
 from keyferry.providers.expiry import near_expiry_warnings
 from keyferry.sync_controller.rules import events
@@ -178,7 +180,7 @@ class SyncReporter:
         Returns:
             False if the status could not be written.
         """
-        self._metrics.failed(sync.ref.key, error)
+        self._metrics.failed(sync.ref.key, error, self._right_until(sync))
         status = failed_status(
             sync,
             SyncFailed(error, stalled=is_stalled),
@@ -199,6 +201,14 @@ class SyncReporter:
             _log.warning("status not written", secretSync=_name(sync), **failure.log_pairs())
             return False
         return True
+
+    def _right_until(self, sync: SecretSync) -> datetime | None:
+        """Return when the Secret was last right, as far as the status says; None for never."""
+        if not sync.status.sync_hash:
+            return None
+        ready = sync.status.condition(READY)
+        is_right = ready is not None and ready.status is ConditionStatus.TRUE
+        return self._now() if ready is None or is_right else ready.transitioned_at
 
     def mistakes(self, sync: SecretSync) -> None:
         """Report fields and annotations without effect, once until they change."""

@@ -115,14 +115,19 @@ class SyncMetrics:
         self._syncs.labels(outcome).inc()
         self._states[key] = _State(True, at.timestamp(), ages)
 
-    def failed(self, key: SyncKey, error: KeyferryError) -> None:
-        """Count a failure."""
+    def failed(self, key: SyncKey, error: KeyferryError, right_until: datetime | None) -> None:
+        """Count a failure.
+
+        Args:
+            key: the SecretSync.
+            error: why.
+            right_until: when an earlier process last found it right; None for never.
+        """
         self._syncs.labels(_FAILED).inc()
         self._errors.labels(type(error).__name__.removesuffix("Error")).inc()
-        before = self._states.get(key)
-        self._states[key] = (
-            _State(False, before.synced_at, before.ages) if before else _State(False, None)
-        )
+        synced_at = None if right_until is None else right_until.timestamp()
+        state = self._states.setdefault(key, _State(False, synced_at))
+        state.is_ready = False
 
     def first_synced(self, seconds: float) -> None:
         """Record how long a SecretSync waited for its first success."""
