@@ -39,11 +39,14 @@ class FetchedContent:
         files: of the provider, and those made from others.
         named_files: the names by which `sourcePath` may refer to them.
         result: of the provider.
+        is_external: whether the provider is behind a socket, so that its versions need not change
+            with the content.
     """
 
     files: Sequence[SecretFile]
     named_files: Sequence[NamedFile]
     result: MountResult
+    is_external: bool = False
 
 
 class CredentialReader(Protocol):
@@ -138,7 +141,7 @@ class SyncContent:
         files = await with_derived_files(
             result.files, result.missing, options, jobs=self._jobs, tenant=sync.ref.namespace
         )
-        return FetchedContent(files, named_files, result)
+        return FetchedContent(files, named_files, result, is_external)
 
     async def _log_in(
         self, sync: SecretSync, spc: SecretProviderClass, provider: ResolvedProvider

@@ -9,6 +9,7 @@ Source: https://github.com/kubernetes-sigs/secrets-store-sync-controller
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
@@ -42,7 +43,7 @@ from keyferry.sync_controller.rules.decision import (
 from keyferry.sync_controller.rules.request import target_path_of
 from keyferry.sync_controller.rules.retries import After, after_failure, cluster_backoff
 from keyferry.sync_controller.rules.schedule import interval_of, next_refresh
-from keyferry.sync_controller.rules.status import sync_hash
+from keyferry.sync_controller.rules.status import content_digest, sync_hash
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ if TYPE_CHECKING:
     from keyferry.sync_controller.reporter import SyncReporter
     from keyferry.sync_controller.settings import SyncControllerSettings
     from keyferry.telemetry.sync_metrics import SyncMetrics
+
+_VERIFYING = {Trigger.REQUESTED, Trigger.CHANGED}
+"""After these, the Secret is compared also if it should be right."""
 
 _log = get_logger("sync")
 
@@ -87,6 +91,7 @@ class _Record:
         lost_lease: whether a dynamic secret has to be replaced.
         seen_at: when it was first seen unsynced, in monotonic seconds.
         failures: how many attempts failed in a row because of the cluster.
+        content: digest of the last content of an external provider; None if it is not known.
     """
 
     uid: str
@@ -94,6 +99,7 @@ class _Record:
     lost_lease: bool = False
     seen_at: float = 0.0
     failures: int = 0
+    content: bytes | None = None
 
 
 class SyncReconciler:
@@ -134,6 +140,7 @@ class SyncReconciler:
         self._settings = settings
         self._clock = clock
         self._records: dict[SyncKey, _Record] = {}
+        self._key = os.urandom(32)
 
     def is_unchanged(self, key: SyncKey, secret: str) -> bool:
         """Return whether the Secret is as the last sync left it.
@@ -244,10 +251,11 @@ class SyncReconciler:
         )
         versions = fetched.result.versions
         digest = sync_hash(sync.ref.uid, marks, versions)
-        is_same = digest == sync.status.sync_hash
+        content = content_digest(self._key, fetched.files) if fetched.is_external else None
+        is_same = digest == sync.status.sync_hash and record.content in (None, content)
         last = record.last
-        is_right = is_same and last is not None and facts.secret in (None, last.secret)
-        if last is not None and is_right and trigger is not Trigger.CHANGED:
+        is_known = record.content == content and trigger not in _VERIFYING
+        if is_same and is_known and last is not None and facts.secret in (None, last.secret):
             written = Written(ApplyResult(ApplyOutcome.UNCHANGED), last.secret)
         else:
             written = await self._write(
@@ -262,9 +270,9 @@ class SyncReconciler:
         )
         # Stale until the status says so, too: another process decides from it.
         record.last = LastSync(marks, sync.options, written.secret, is_stale=True, next_at=next_at)
-        record.lost_lease = False
+        record.lost_lease, record.content = False, content
         was_deleted = last is not None and bool(last.secret) and facts.secret == ""
-        await self._reporter.synced(
+        is_reported = await self._reporter.synced(
             sync,
             fetched.result,
             written,
@@ -276,6 +284,8 @@ class SyncReconciler:
             ),
             was_deleted=was_deleted,
         )
+        if not is_reported:
+            return Result(is_done=False)
         record.last = replace(record.last, is_stale=False)
         record.failures = 0
         if last is None:

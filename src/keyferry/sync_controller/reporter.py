@@ -30,7 +30,7 @@ from keyferry.telemetry.logs import ObjectName, get_logger
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
     from keyferry.kubernetes.objects import ApplyResult, SecretProviderClass
-    from keyferry.kubernetes.syncs.objects import SecretSync, SyncKey
+    from keyferry.kubernetes.syncs.objects import SecretSync, SyncKey, SyncStatus
     from keyferry.providers.api import MountResult
     from keyferry.sync_controller.interfaces import EventSink, StatusWriter, SyncView
     from keyferry.sync_controller.rules.decision import Marks
@@ -113,7 +113,7 @@ class SyncReporter:
         *,
         answer: Answer,
         was_deleted: bool,
-    ) -> None:
+    ) -> bool:
         """Report a success.
 
         Args:
@@ -123,8 +123,8 @@ class SyncReporter:
             answer: what it answers.
             was_deleted: whether somebody deleted the Secret since the last sync.
 
-        Raises:
-            StoreError: the status cannot be written.
+        Returns:
+            False if the status could not be written.
         """
         self._record_success(sync, result, written, was_deleted=was_deleted)
         outcome = ApplyOutcome.UNCHANGED if written.result is None else written.result.outcome
@@ -140,10 +140,9 @@ class SyncReporter:
             now=self._now(),
             legacy=self._settings.legacy_conditions,
         )
-        if status is not None:
-            await self._statuses.write_status(sync, status)
         now = self._clock.wall()
         self._metrics.synced(sync.ref.key, written.outcome, now, ages=answer.ages)
+        return status is None or await self._write_status(sync, status)
 
     def _record_success(
         self,
@@ -154,7 +153,11 @@ class SyncReporter:
         was_deleted: bool,
     ) -> None:
         if written.result is not None:
-            changes = version_changes(_versions(sync), result.versions)
+            changes = [
+                change
+                for change in version_changes(_versions(sync), result.versions)
+                if change.before or change.after != MISSING_VERSION  # has an event of its own
+            ]
             event = events.secret_written(sync, written.result, changes, was_deleted=was_deleted)
             if event is not None:
                 self._events.record(event)
@@ -195,6 +198,9 @@ class SyncReporter:
                 self._events.record(event)
         elif not isinstance(error, StoreUnavailableError):
             self._events.record(events.sync_failed(sync, error))
+        return await self._write_status(sync, status)
+
+    async def _write_status(self, sync: SecretSync, status: SyncStatus) -> bool:
         try:
             await self._statuses.write_status(sync, status)
         except KeyferryError as failure:

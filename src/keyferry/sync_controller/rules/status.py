@@ -16,7 +16,7 @@ from keyferry.kubernetes.syncs.objects import SyncedObject, SyncStatus
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from keyferry.content import ObjectVersion
+    from keyferry.content import ObjectVersion, SecretFile
     from keyferry.kubernetes.syncs.objects import SecretSync
     from keyferry.kubernetes.syncs.outcomes import Synced, SyncFailed
     from keyferry.providers.api import MountResult
@@ -46,6 +46,21 @@ def sync_hash(uid: str, marks: Marks, versions: Iterable[ObjectVersion]) -> str:
         digest.update(len(encoded).to_bytes(8))
         digest.update(encoded)
     return f"{_PREFIX}{digest.hexdigest()[:32]}"
+
+
+def content_digest(key: bytes, files: Iterable[SecretFile]) -> bytes:
+    """Return a digest that changes with the content of files.
+
+    Args:
+        key: of the process. Nobody else can compare the digest with that of a guessed value.
+        files: with different paths.
+    """
+    digest = hashlib.blake2b(key=key, digest_size=16)
+    for file in sorted(files, key=lambda each: each.path):
+        for part in (file.path.encode(errors="surrogatepass"), file.contents):
+            digest.update(len(part).to_bytes(8))
+            digest.update(part)
+    return digest.digest()
 
 
 def synced_status(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.content import ObjectVersion
+from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import AccessDeniedError, KeyferryError, VaultUnavailableError
 from keyferry.kubernetes.syncs.objects import (
     Condition,
@@ -22,7 +22,12 @@ from keyferry.kubernetes.syncs.objects import (
 from keyferry.kubernetes.syncs.outcomes import SyncChange, Synced, SyncFailed
 from keyferry.providers.expiry import Expiry
 from keyferry.sync_controller.rules.decision import Marks
-from keyferry.sync_controller.rules.status import failed_status, sync_hash, synced_status
+from keyferry.sync_controller.rules.status import (
+    content_digest,
+    failed_status,
+    sync_hash,
+    synced_status,
+)
 from tests.fakes.secret_syncs import content, secret_sync
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -258,3 +263,22 @@ def test_texts_do_not_run_into_each_other() -> None:
     assert digest_of(("ab", 1, "c", {})) != digest_of(("a", 1, "bc", {}))
     assert digest_of(("a", 1, "c", {"x": "yz"})) != digest_of(("a", 1, "c", {"xy": "z"}))
     assert digest_of(("a", 1, "c", {"x": "\udcff"})) != digest_of(("a", 1, "c", {"x": "?"}))
+
+
+# --- content of external providers ----------------------------------------------------------------
+
+contents = st.dictionaries(st.text(max_size=3), st.binary(max_size=3), max_size=3)
+
+
+@given(contents, contents)
+def test_digest_of_content_changes_with_the_content(
+    one: dict[str, bytes], other: dict[str, bytes]
+) -> None:
+    """And with the key, but not with the order of the files."""
+
+    def digest(files: dict[str, bytes], key: bytes = b"key") -> bytes:
+        return content_digest(key, [SecretFile(path, 0o644, data) for path, data in files.items()])
+
+    assert (one == other) is (digest(one) == digest(other))
+    assert digest(one) == digest(dict(reversed(one.items())))
+    assert digest(one) != digest(one, b"another")
