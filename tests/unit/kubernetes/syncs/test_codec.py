@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from keyferry.errors import SettingInvalidError
 from keyferry.kubernetes.objects import OwnerReference, SecretKeyMapping, SecretObject
@@ -30,6 +32,7 @@ from keyferry.kubernetes.syncs.sync_errors import (
 )
 from tests.fakes.syncs import UID, served, sync_manifest
 
+CRD = Path(__file__).parents[4] / "deploy" / "crds" / "secretsyncs.yaml"
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 ITEM = {"sourcePath": "password", "targetKey": "password"}
 
@@ -318,6 +321,23 @@ def test_status_survives_writing_and_reading() -> None:
     """With conditions of other writers."""
     patch = status_patch(STATUS)
     assert parse_sync({**served(sync_manifest()), **patch}, UPSTREAM_GROUP).status == STATUS
+
+
+def test_crd_has_every_field_of_the_patch() -> None:
+    """The API server drops the others, and the next process would not know them."""
+    crd = yaml.safe_load(CRD.read_text())
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+
+    def check(value: Any, schema: dict[str, Any]) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                assert key in schema["properties"]
+                check(item, schema["properties"][key])
+        elif isinstance(value, list):
+            for item in value:
+                check(item, schema["items"])
+
+    check(status_patch(STATUS)["status"], schema)
 
 
 def test_patch_has_times_of_kubernetes() -> None:
