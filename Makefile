@@ -14,7 +14,7 @@ LOWEST_VENV := .venv-lowest
 TOOLS_VENV := .venv-tools
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test test-lowest test-pythons docs fuzz check fix proto lock image sbom audit workflows recording dist release-check publish-image publish-chart publish-python publish-github lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench soak clean
+.PHONY: help demo test test-lowest test-pythons docs fuzz check fix proto lock image sbom audit workflows recording dist release-check publish-image publish-chart publish-python publish-github lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench bench-syncs soak clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -109,6 +109,9 @@ compat: $(VENV)/.dev ## Compare with upstream on the same vault and API. Needs t
 
 bench: $(VENV)/.dev ## Measure Keyferry and upstream under the same loads. QUICK=1: three minutes. Needs the same as e2e.
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(BENCH_FLAGS)
+
+bench-syncs: $(VENV)/.dev ## Measure the SecretSync controller with 10,000 SecretSyncs. Needs the same as e2e.
+	@$(BIN)/python -m bench.syncs $(BENCH_FLAGS)
 
 soak: $(VENV)/.dev ## Run a mixed load with failures for MINUTES=30 and check for growth.
 	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),30)

@@ -17,6 +17,8 @@ from keyferry.kubernetes.api.syncs.tokens import TokenRequest, request_token
 from keyferry.kubernetes.syncs.fields import CREDENTIALS_SECRET
 from keyferry.kubernetes.syncs.sync_errors import CredentialsSecretError
 from keyferry.sync_controller.rules.request import Token
+from keyferry.sync_controller.rules.status import without_times
+from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +29,13 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.syncs.objects import SecretSync, SyncStatus
     from keyferry.sync_controller.settings import TokenSettings
     from keyferry.sync_controller.tokens import TokenKey
+
+
+_CRD_REMEDY = (
+    "In the chart: secretSync.crd=auto; or kubectl apply --server-side --force-conflicts -f"
+    " deploy/crds/secretsyncs.yaml"
+)
+_log = get_logger("sync")
 
 
 class NotLeadingError(StoreUnavailableError):
@@ -79,12 +88,26 @@ class SyncCluster:
         self._cache = cache
         self._guard = guard
         self._node = node if tokens.binds_to_node else None
+        self._reduced: dict[str, SyncStatus] = {}
+        """By uid: statuses of which the CRD dropped fields, as they were to be."""
 
     async def write_status(self, sync: SecretSync, status: SyncStatus) -> None:
         """Write the status of a SecretSync; see `StatusWriter`."""
         self._guard.check()
-        if written := await write_status(self._api, sync, status):
-            self._cache.upsert_status(written)
+        if without_times(status) == self._reduced.get(sync.ref.uid):
+            return
+        written = await write_status(self._api, sync, status)
+        if written is None:
+            self._reduced.pop(sync.ref.uid, None)
+            return
+        self._cache.upsert_status(written)
+        if status.observed_class and not written.status.observed_class:
+            self._reduced[sync.ref.uid] = without_times(status)
+            _log.warning_once(
+                "the CRD drops fields of SecretSyncs: it is that of upstream or of an old version",
+                group=str(sync.ref.group),
+                remedy=_CRD_REMEDY,
+            )
 
     async def issue(self, key: TokenKey) -> Token:
         """Request a token; see `TokenIssuer`."""

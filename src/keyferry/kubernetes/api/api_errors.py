@@ -204,7 +204,7 @@ _ERRORS_BY_STATUS: Mapping[int, tuple[type[ApiStatusError], str]] = {
     404: (ApiNotFoundError, "Check that the namespace exists, and that the CRDs are installed."),
     409: (ApiConflictError, "Another client changed the object; retry."),
     410: (ApiGoneError, "List the objects again."),
-    422: (ApiStatusError, "Fix the field in the SecretProviderClass."),
+    422: (ApiStatusError, "Fix the field in the SecretProviderClass or the SecretSync."),
 }
 
 

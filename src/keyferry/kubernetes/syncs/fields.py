@@ -6,11 +6,12 @@ annotation, so a misspelled one is reported here.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry.formats.fields import format_path
 from keyferry.formats.unknown_fields import FieldTable, UnknownField, limited
-from keyferry.kubernetes.class_fields import ADOPT_ANNOTATION, ANNOTATION_PREFIX, REFRESH_ANNOTATION
+from keyferry.kubernetes.class_fields import ANNOTATION_PREFIX, REFRESH_ANNOTATION
 from keyferry.kubernetes.markings import SYNC_LABEL
 
 if TYPE_CHECKING:
@@ -80,22 +81,21 @@ SECRET_DATA = FieldTable(
     },
 )
 ANNOTATIONS = FieldTable(
-    (CREDENTIALS_SECRET, ADOPT, DRIFT, REFRESH, REFRESH_INTERVAL),
+    tuple(
+        name.removeprefix(ANNOTATION_PREFIX)
+        for name in (CREDENTIALS_SECRET, ADOPT, DRIFT, REFRESH, REFRESH_INTERVAL)
+    ),
     synonyms={
-        ADOPT_ANNOTATION: ADOPT,
-        f"{ANNOTATION_PREFIX}credentials": CREDENTIALS_SECRET,
+        "adopt-secrets": "adopt",
+        "credentials": "credentials-secret",
+        "force-sync": "refresh",
         **dict.fromkeys(
-            (
-                f"{ANNOTATION_PREFIX}interval",
-                f"{ANNOTATION_PREFIX}refreshinterval",
-                f"{ANNOTATION_PREFIX}refreshInterval",
-                f"{ANNOTATION_PREFIX}rotation-poll-interval",
-            ),
-            REFRESH_INTERVAL,
+            ("interval", "refreshinterval", "refreshInterval", "rotation-poll-interval"),
+            "refresh-interval",
         ),
-        f"{ANNOTATION_PREFIX}force-sync": REFRESH,
     },
 )
+"""Without their prefix."""
 
 
 def unknown_fields(manifest: Field) -> tuple[UnknownField, ...]:
@@ -110,12 +110,23 @@ def unknown_fields(manifest: Field) -> tuple[UnknownField, ...]:
 def _unknown_fields(manifest: Field) -> Iterator[UnknownField]:
     annotations, spec = manifest["metadata"]["annotations"], manifest["spec"]
     yield from _find(ROOT, manifest)
-    own = [name for name in annotations.mapping() if name.startswith(ANNOTATION_PREFIX)]
-    yield from ANNOTATIONS.find(format_path(annotations.path), own)
+    yield from _unknown_annotations(annotations)
     yield from _find(SPEC, spec)
     yield from _find(SECRET_OBJECT, spec["secretObject"])
     for item in spec["secretObject"]["data"].items():
         yield from _find(SECRET_DATA, item)
+
+
+def _unknown_annotations(annotations: Field) -> Iterator[UnknownField]:
+    """Yield the annotations of Keyferry that have no effect; their prefix is no similarity."""
+    own = [
+        name.removeprefix(ANNOTATION_PREFIX)
+        for name in annotations.mapping()
+        if name.startswith(ANNOTATION_PREFIX)
+    ]
+    for found in ANNOTATIONS.find(format_path(annotations.path), own):
+        suggestion = f"{ANNOTATION_PREFIX}{found.suggestion}" if found.suggestion else ""
+        yield replace(found, name=f"{ANNOTATION_PREFIX}{found.name}", suggestion=suggestion)
 
 
 def _find(table: FieldTable, mapping: Field) -> Iterator[UnknownField]:

@@ -128,13 +128,13 @@ def failed_status(
     return _if_different(sync.status, status)
 
 
+def without_times(status: SyncStatus) -> SyncStatus:
+    """Return a status without the times of attempts."""
+    return replace(status, last_success=None, last_attempt=None)
+
+
 def _if_different(before: SyncStatus, after: SyncStatus) -> SyncStatus | None:
-    same_times = replace(
-        after,
-        last_success=before.last_success,
-        last_attempt=before.last_attempt,
-    )
-    return None if same_times == before else after
+    return None if without_times(after) == without_times(before) else after
 
 
 def _moment(seconds: int | None) -> datetime | None:
