@@ -387,22 +387,23 @@ def _role(
 
 
 @asynccontextmanager
-async def running_sync_world(folder: Path) -> AsyncIterator[SyncWorld]:
+async def running_sync_world(folder: Path, *flags: str) -> AsyncIterator[SyncWorld]:
     """Run an API server with the CRDs of `deploy/`, and a development vault.
 
     Args:
         folder: for all files; a short path, because it contains sockets.
+        flags: further flags of kube-apiserver.
     """
     policy, log = folder / "audit-policy.yaml", folder / "audit.log"
     policy.write_text(yaml.safe_dump(_AUDIT_POLICY))
     (folder / "providers").mkdir()
-    flags = (
+    audit = (
         f"--audit-policy-file={policy}",
         f"--audit-log-path={log}",
         "--audit-log-mode=blocking",
     )
     async with (
-        running_api_server(folder / "api", *flags) as server,
+        running_api_server(folder / "api", *audit, *flags) as server,
         running_devvault(folder) as vault,
         open_client(server) as client,
     ):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import pytest_asyncio
@@ -13,7 +16,16 @@ from keyferry_devvault.http_types import RequestKind
 from tests.e2e.cluster.kubectl import Document
 from tests.e2e.cluster.manifests import azure_class
 from tests.e2e.cluster.sync_namespace import SyncNamespace, conditions, secret_sync, text_data
-from tests.e2e.cluster.sync_process import Controller, SyncWorld, Write
+from tests.e2e.cluster.sync_process import (
+    DEFAULT,
+    LEASE,
+    SYSTEM,
+    Controller,
+    SyncWorld,
+    Write,
+    running_sync_world,
+    service_account,
+)
 from tests.e2e.cluster.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
@@ -281,3 +293,47 @@ async def test_changes_during_an_outage_of_the_api_server_are_noticed(
     await world.recorder.until(reverted, "the edited Secret to be restored")
     for line in shop.figures:
         show(line)
+
+
+async def test_watches_that_expire_are_started_again(show: Show) -> None:
+    """Quiet objects: the API server ends the watches, and etcd does not know their version."""
+    flags = ("--min-request-timeout=2", "--watch-cache=false")
+    with TemporaryDirectory(prefix="keyferry-") as folder:
+        async with running_sync_world(Path(folder), *flags) as world:
+            shop = SyncNamespace(world, "expired")
+            value = world.set_secret(shop.name)
+            controller = await world.start_controller(
+                DEFAULT, "--service-account-opt-in=true", namespaces=[shop.name]
+            )
+            account = service_account("default", labels={"secret-sync.x-k8s.io/allowed": "true"})
+            sync = secret_sync("web", {"password": OBJECT})
+            await shop.apply(account, spc_of(shop), sync)
+            await shop.ready("web")
+            kinds = ("SecretSyncs of", "SecretProviderClasses", "Secrets of", "service accounts of")
+            before = [_lists(controller, each) for each in kinds]
+
+            async def listed_again() -> bool | None:
+                await world.make_namespace("unrelated")
+                await world.client.annotate("Namespace", "", "unrelated", {"now": world.value("")})
+                lease = await world.client.get("Lease", SYSTEM, LEASE)
+                await world.server.compact(lease["metadata"]["resourceVersion"])
+                after = [_lists(controller, each) for each in kinds]
+                assert all(map(int.__gt__, after, before)), f"lists: {before}, {after}"
+                return True
+
+            await eventually(listed_again, "all watches to expire", pause=2.0)
+            assert "watch failed" not in controller.child.text()
+            await shop.edit("web", password="edited")
+            await shop.secret_has("web", {"password": value})
+            other = world.set_secret("other")
+            await shop.apply(azure_class("web", {"other": OBJECT}))
+            await shop.secret_has("web", {"password": other})
+            await shop.apply(service_account("default"))
+            await shop.failed("web", "secret-sync.x-k8s.io/allowed", reason="ControllerSyncError")
+            show(f"lists: {before}, {[_lists(controller, each) for each in kinds]}")
+            await controller.terminate()
+
+
+def _lists(controller: Controller, what: str) -> int:
+    """Return how often a controller has listed some objects."""
+    return len(re.findall(rf'"cache synced" what="{what}', controller.child.text()))
