@@ -188,3 +188,22 @@ async def test_store_works_while_the_api_server_is_unavailable(cluster: Cluster)
         return (await cluster.store.get_class("shop", "web")).provider == "vault" or None
 
     await eventually(changed, "the cache to contain the change")
+
+
+async def test_secrets_are_watched_again_after_an_outage(cluster: Cluster) -> None:
+    """Only their metadata is listed and watched, so both have another `Accept` header."""
+    cluster.store.cluster.watch_secrets(frozenset({"shop"}))
+    await cluster.store.apply_secret(CLAIMED_SECRET)
+
+    async def known() -> str | None:
+        return cluster.store.cluster.secret_resource_version("shop", "db")
+
+    before = await eventually(known, "the watch to report the Secret")
+    await cluster.server.stop()
+    await cluster.server.start()
+    await cluster.patch_secret("shop", "db", {"metadata": {"annotations": {"edited": "yes"}}})
+
+    async def changed() -> bool | None:
+        return await known() not in {None, before} or None
+
+    await eventually(changed, "the watch to report the change")

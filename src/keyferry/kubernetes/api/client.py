@@ -210,8 +210,11 @@ _metadata_only: ContextVar[bool] = ContextVar("only_metadata", default=False)
 
 
 async def _set_metadata_accept(request: httpx2.Request) -> None:
-    """Ask for `PartialObjectMetadata` if the current watch wants only metadata."""
-    if _metadata_only.get():
+    """Ask for `PartialObjectMetadata` if the current watch wants only metadata.
+
+    A list in the same task, after the watch has ended, has its own header.
+    """
+    if _metadata_only.get() and "watch" in request.url.params:
         request.headers["Accept"] = _METADATA_ACCEPT.format(kind=_METADATA_KIND)
 
 
