@@ -22,8 +22,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.processes import process_usage
-from keyferry.kubernetes.api.client import KubeApi, SecretProviderClassResource, open_api
+from keyferry.kubernetes.api.client import KubeApi, open_api
 from keyferry.kubernetes.api.config import load_config
+from keyferry.kubernetes.api.resources import SecretProviderClassResource
 from keyferry.kubernetes.api.syncs.resources import sync_resource
 from keyferry.kubernetes.object_codec import Manifest
 from keyferry.kubernetes.syncs.objects import UPSTREAM_GROUP

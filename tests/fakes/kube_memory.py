@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 from keyferry.errors import KeyferryError
 from keyferry.kubernetes.api.api_errors import ApiNotFoundError, error_for_status
-from keyferry.kubernetes.api.client import KubeApi, Resource, resource_name
+from keyferry.kubernetes.api.client import KubeApi
+from keyferry.kubernetes.api.resources import Resource, resource_name
 from keyferry.kubernetes.markings import FIELD_MANAGER
 from keyferry.kubernetes.object_codec import Manifest
 from tests.fakes.kube_objects import ObjectKey, ObjectTracker, StatusError

@@ -14,7 +14,7 @@ from keyferry.kubernetes.api.api_errors import (
     ApiNotFoundError,
     ApiUnreachableError,
 )
-from keyferry.kubernetes.api.client import Resource
+from keyferry.kubernetes.api.resources import Resource
 
 
 class Leases:

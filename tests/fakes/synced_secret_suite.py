@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from keyferry.errors import SecretConflictError, SecretNotManagedError, StoreUnavailableError
-from keyferry.kubernetes.api.client import SecretResource
+from keyferry.kubernetes.api.resources import SecretResource
 from keyferry.kubernetes.live_secret import CLASS_ANNOTATION
 from keyferry.kubernetes.markings import MANAGED_LABEL, SYNC_FIELD_MANAGER, SYNC_LABEL
 from keyferry.kubernetes.objects import ApplyOutcome

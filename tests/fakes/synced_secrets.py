@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keyferry.errors import StoreUnavailableError
-from keyferry.kubernetes.api.client import KubeApi, ListOptions, SecretResource
+from keyferry.kubernetes.api.client import KubeApi, ListOptions
 from keyferry.kubernetes.api.reflector import Changed, Removed
+from keyferry.kubernetes.api.resources import SecretResource
 from keyferry.kubernetes.api.secret_store import SecretStore
 from keyferry.kubernetes.markings import SYNC_FIELD_MANAGER
 from keyferry.kubernetes.objects import ApplyResult, DesiredSecret, OwnerReference, SyncClaim

@@ -14,7 +14,7 @@ import aiohttp
 import lightkube
 import pytest
 
-from keyferry.kubernetes.api.client import SecretResource
+from keyferry.kubernetes.api.resources import SecretResource
 from scripts.lowest import PROJECTS, lowest_requirements
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import StoreUnavailableError
 from keyferry.formats.fields import Field, FieldTypeError
-from keyferry.kubernetes.api.client import SecretResource
+from keyferry.kubernetes.api.resources import SecretResource
 from keyferry.kubernetes.api.syncs.status import write_status
 from keyferry.kubernetes.api.syncs.tokens import TokenRequest, request_token
 from keyferry.kubernetes.syncs.fields import CREDENTIALS_SECRET

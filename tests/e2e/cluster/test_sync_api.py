@@ -17,8 +17,9 @@ import yaml
 from keyferry.aio.clock import SystemClock
 from keyferry.errors import StorePolicyError
 from keyferry.formats.base64url import decode_base64url
-from keyferry.kubernetes.api.client import KubeApi, SecretResource, open_api
+from keyferry.kubernetes.api.client import KubeApi, open_api
 from keyferry.kubernetes.api.config import load_config
+from keyferry.kubernetes.api.resources import SecretResource
 from keyferry.kubernetes.api.syncs.cache import SyncCache
 from keyferry.kubernetes.api.syncs.leader_election import LeaderElection
 from keyferry.kubernetes.api.syncs.permissions import sync_rbac_remedy

@@ -15,7 +15,7 @@ from keyferry.cli.local.options import DurationParam
 
 if TYPE_CHECKING:
     from keyferry.cli.cluster.connection import Cluster
-    from keyferry.kubernetes.api.client import Resource
+    from keyferry.kubernetes.api.resources import Resource
     from keyferry.kubernetes.object_codec import Manifest
     from keyferry.kubernetes.objects import PodStatus
 
@@ -63,7 +63,7 @@ async def _refresh(
     from datetime import UTC, datetime
 
     from keyferry.cli.cluster.connection import open_cluster
-    from keyferry.kubernetes.api.client import PodResource, SecretProviderClassResource
+    from keyferry.kubernetes.api.resources import PodResource, SecretProviderClassResource
 
     mark = datetime.now(UTC).isoformat(timespec="microseconds")
     kind = PodResource if pod else SecretProviderClassResource
@@ -125,7 +125,8 @@ async def _statuses(cluster: Cluster, class_name: str, pod: str) -> list[tuple[P
     """Return the pod statuses that are waited for, and why their last refresh failed."""
     from keyferry.formats.fields import FieldTypeError
     from keyferry.inventory.objects import refresh_problem
-    from keyferry.kubernetes.api.client import ListOptions, PodStatusResource
+    from keyferry.kubernetes.api.client import ListOptions
+    from keyferry.kubernetes.api.resources import PodStatusResource
     from keyferry.kubernetes.object_codec import parse_pod_status
 
     found, completed = [], await _completed_pods(cluster)
@@ -144,7 +145,8 @@ async def _statuses(cluster: Cluster, class_name: str, pod: str) -> list[tuple[P
 async def _completed_pods(cluster: Cluster) -> frozenset[str]:
     """Return the names of pods that have ended; none if pods cannot be listed."""
     from keyferry.errors import StorePermissionError
-    from keyferry.kubernetes.api.client import ListOptions, PodResource
+    from keyferry.kubernetes.api.client import ListOptions
+    from keyferry.kubernetes.api.resources import PodResource
     from keyferry.kubernetes.object_codec import parse_pod
 
     try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from keyferry.cli.cluster.connection import Cluster
     from keyferry.inventory.objects import ClusterObjects, ObjectRow
     from keyferry.inventory.users import SecretUser
-    from keyferry.kubernetes.api.client import Resource
+    from keyferry.kubernetes.api.resources import Resource
     from keyferry.kubernetes.object_codec import Manifest
 
 _SECONDS = 2.0
@@ -190,7 +190,7 @@ class _Reader:
             StoreError: the pod statuses cannot be read.
         """
         from keyferry.inventory.objects import ClusterObjects
-        from keyferry.kubernetes.api.client import PodStatusResource, SecretProviderClassResource
+        from keyferry.kubernetes.api.resources import PodStatusResource, SecretProviderClassResource
 
         return ClusterObjects(
             await self._list(PodStatusResource),
@@ -201,13 +201,13 @@ class _Reader:
 
     async def pods(self) -> tuple[Manifest, ...]:
         """Return the pods."""
-        from keyferry.kubernetes.api.client import PodResource
+        from keyferry.kubernetes.api.resources import PodResource
 
         return await self._list(PodResource, required=False)
 
     async def secrets(self) -> tuple[Manifest, ...] | None:
         """Return the metadata of the synced Secrets."""
-        from keyferry.kubernetes.api.client import SecretResource
+        from keyferry.kubernetes.api.resources import SecretResource
         from keyferry.kubernetes.markings import MANAGED_LABEL
 
         return await self._list(
@@ -216,13 +216,13 @@ class _Reader:
 
     async def service_accounts(self) -> tuple[Manifest, ...]:
         """Return the service accounts."""
-        from keyferry.kubernetes.api.client import ServiceAccountResource
+        from keyferry.kubernetes.api.resources import ServiceAccountResource
 
         return await self._list(ServiceAccountResource, required=False)
 
     async def ingresses(self) -> tuple[Manifest, ...]:
         """Return the ingresses."""
-        from keyferry.kubernetes.api.client import IngressResource
+        from keyferry.kubernetes.api.resources import IngressResource
 
         return await self._list(IngressResource, required=False)
 
@@ -235,7 +235,8 @@ class _Reader:
         metadata_only: bool = False,
     ) -> tuple[Manifest, ...]:
         from keyferry.errors import StorePermissionError
-        from keyferry.kubernetes.api.client import ListOptions, resource_name
+        from keyferry.kubernetes.api.client import ListOptions
+        from keyferry.kubernetes.api.resources import resource_name
 
         selection = ListOptions(kind, self._namespace, labels or {}, metadata_only=metadata_only)
         try:

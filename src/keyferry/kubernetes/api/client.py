@@ -19,11 +19,6 @@ from lightkube import AsyncClient
 from lightkube.config.client_adapter import verify_cluster
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
-from lightkube.generic_resource import (
-    GenericGlobalResource,
-    GenericNamespacedResource,
-    create_api_info,
-)
 from lightkube.types import PatchType
 
 from keyferry import __version__
@@ -36,6 +31,7 @@ from keyferry.kubernetes.api.api_errors import (
     translate_errors,
 )
 from keyferry.kubernetes.api.reflector import Change, Changed, Expired, Listing, Removed
+from keyferry.kubernetes.api.resources import NodeResource, resource_name
 from keyferry.kubernetes.api.transport import KubeTransport
 from keyferry.kubernetes.markings import FIELD_MANAGER
 
@@ -45,78 +41,10 @@ if TYPE_CHECKING:
     import httpx2
     from lightkube.config.kubeconfig import SingleConfig
 
+    from keyferry.kubernetes.api.resources import Resource
     from keyferry.kubernetes.object_codec import Manifest
 
 T = TypeVar("T")
-
-_CRD_GROUP = "secrets-store.csi.x-k8s.io"
-
-
-class Resource(GenericNamespacedResource):
-    """A kind of object whose instances are plain mappings."""
-
-    def __init__(self, manifest: Mapping[str, object]) -> None:
-        super().__init__()
-        self.update(manifest)
-
-
-class SecretProviderClassResource(Resource):
-    """The classes."""
-
-    _api_info = create_api_info(_CRD_GROUP, "v1", "SecretProviderClass", "secretproviderclasses")
-
-
-class PodStatusResource(Resource):
-    """The pod statuses."""
-
-    _api_info = create_api_info(
-        _CRD_GROUP, "v1", "SecretProviderClassPodStatus", "secretproviderclasspodstatuses"
-    )
-
-
-class SecretResource(Resource):
-    """The Secrets."""
-
-    _api_info = create_api_info("", "v1", "Secret", "secrets")
-
-
-class PodResource(Resource):
-    """Pods."""
-
-    _api_info = create_api_info("", "v1", "Pod", "pods")
-
-
-class ServiceAccountResource(Resource):
-    """Service accounts."""
-
-    _api_info = create_api_info("", "v1", "ServiceAccount", "serviceaccounts")
-
-
-class IngressResource(Resource):
-    """Ingresses."""
-
-    _api_info = create_api_info("networking.k8s.io", "v1", "Ingress", "ingresses")
-
-
-class EventResource(Resource):
-    """Events."""
-
-    _api_info = create_api_info("", "v1", "Event", "events")
-
-
-class NodeResource(GenericGlobalResource):
-    """Nodes."""
-
-    _api_info = create_api_info("", "v1", "Node", "nodes")
-
-
-def resource_name(kind: type[Resource | NodeResource]) -> str:
-    """Return the plural with its group, as in RBAC: `secretproviderclasses.GROUP`."""
-    info = kind._api_info
-    group = (info.parent or info.resource).group
-    subresource = f"/{info.action}" if info.action else ""
-    return ".".join(part for part in (info.plural, group) if part) + subresource
-
 
 USER_AGENT = f"keyferry/{__version__} ({platform.system().lower()}/{platform.machine()})"
 """Identifies Keyferry in the audit log of the cluster."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 from keyferry.errors import StoreError
 from keyferry.formats.fields import FieldTypeError
 from keyferry.kubernetes.api.api_errors import ApiConflictError, ApiNotFoundError
-from keyferry.kubernetes.api.client import SecretResource
+from keyferry.kubernetes.api.resources import SecretResource
 from keyferry.kubernetes.api.secret_patch import (
     applied_content,
     created_content,

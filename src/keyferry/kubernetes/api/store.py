@@ -15,11 +15,7 @@ from keyferry.aio.tasks import spawn
 from keyferry.errors import ClassInvalidError, StoreError
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.api.api_errors import ApiNotFoundError
-from keyferry.kubernetes.api.client import (
-    PodStatusResource,
-    SecretProviderClassResource,
-    open_api,
-)
+from keyferry.kubernetes.api.client import open_api
 from keyferry.kubernetes.api.cluster_cache import (
     ClusterCache,
     class_or_error,
@@ -29,6 +25,7 @@ from keyferry.kubernetes.api.config import load_config
 from keyferry.kubernetes.api.crd_check import REMEDY, dropped_fields, missing_fields
 from keyferry.kubernetes.api.events import EventRecorder
 from keyferry.kubernetes.api.reflector import api_backoff
+from keyferry.kubernetes.api.resources import PodStatusResource, SecretProviderClassResource
 from keyferry.kubernetes.api.secret_store import SecretStore
 from keyferry.kubernetes.class_codec import CLASS_KIND, class_not_found_error
 from keyferry.kubernetes.names import (

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from keyferry.aio.tasks import spawn
 from keyferry.errors import ClassInvalidError
 from keyferry.formats.fields import Field, FieldTypeError
-from keyferry.kubernetes.api.client import (
-    ListOptions,
+from keyferry.kubernetes.api.client import ListOptions
+from keyferry.kubernetes.api.cluster_cache import CLASSES, class_or_error
+from keyferry.kubernetes.api.list_watcher import ApiListWatcher
+from keyferry.kubernetes.api.reflector import Reflector, api_backoff
+from keyferry.kubernetes.api.resources import (
     SecretProviderClassResource,
     SecretResource,
     ServiceAccountResource,
 )
-from keyferry.kubernetes.api.cluster_cache import CLASSES, class_or_error
-from keyferry.kubernetes.api.list_watcher import ApiListWatcher
-from keyferry.kubernetes.api.reflector import Reflector, api_backoff
 from keyferry.kubernetes.api.syncs.resources import sync_resource
 from keyferry.kubernetes.markings import SYNC_LABEL
 from keyferry.kubernetes.syncs.changes import (

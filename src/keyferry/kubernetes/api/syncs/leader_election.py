@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from keyferry.aio.clock import Clock
-    from keyferry.kubernetes.api.client import Resource
+    from keyferry.kubernetes.api.resources import Resource
     from keyferry.kubernetes.object_codec import Manifest
 
     Work = Callable[[], Coroutine[Any, Any, None]]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lightkube.core.resource import ApiInfo, ResourceDef
 from lightkube.generic_resource import create_api_info
 
-from keyferry.kubernetes.api.client import Resource
+from keyferry.kubernetes.api.resources import Resource
 from keyferry.kubernetes.syncs.objects import SYNC_KIND, SYNC_PLURAL
 
 if TYPE_CHECKING:
