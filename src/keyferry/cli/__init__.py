@@ -24,7 +24,7 @@ _COMMANDS: Final = {
     "get": ("keyferry.cli.get", "Print the value of one object."),
     "lint": (
         "keyferry.cli.diagnosis.lint",
-        "Check SecretProviderClasses and pods without a cluster.",
+        "Check SecretProviderClasses, SecretSyncs and pods.",
     ),
     "refresh": ("keyferry.cli.cluster.refresh", "Ask the drivers of a cluster to refresh volumes."),
     "status": ("keyferry.cli.cluster.status", "Show which pod has which version of an object."),

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.content import SecretFile
 from keyferry.errors import AuthorError
 from keyferry.formats.unknown_fields import UnknownField
 from keyferry.kubernetes.class_check import check_class
+from keyferry.lint.class_content import content_of
 from keyferry.lint.field_places import field_place
 from keyferry.lint.finding import finding
 from keyferry.lint.upstream import upstream_differences
 from keyferry.lint.variables import variables_problem
-from keyferry.providers.registry import class_problem, files_of, unknown_fields
-from keyferry.rendering.class_options import NO_VOLUME_OPTIONS, parse_volume_options
-from keyferry.secrets.builder import check_single_entry, choose_files
+from keyferry.providers.registry import class_problem, unknown_fields
+from keyferry.rendering.class_options import parse_volume_options
+from keyferry.secrets.builder import ALL_FILES, check_single_entry, choose_files
+from keyferry.secrets.secret_data import check_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from keyferry.lint.finding import Finding
     from keyferry.lint.manifests import LintedClass
-    from keyferry.rendering.class_options import VolumeOptions
 
 _SWITCHES = ("true", "t", "1")
 
@@ -36,11 +36,10 @@ def check_classes(classes: Sequence[LintedClass]) -> Iterator[Finding]:
 
 def _check(linted: LintedClass) -> Iterator[Finding]:
     manifest, spc = linted.manifest, linted.spc
-    options = NO_VOLUME_OPTIONS
     problem: AuthorError | None
     try:
         check_class(spc)
-        options = parse_volume_options(spc.parameters)
+        parse_volume_options(spc.parameters)
         problem = class_problem(spc) or variables_problem(spc)
     except AuthorError as error:
         problem = error
@@ -56,7 +55,7 @@ def _check(linted: LintedClass) -> Iterator[Finding]:
             str(field),
         )
     if problem is None:
-        yield from _secret_objects(linted, options)
+        yield from _secret_objects(linted)
     yield from _identity(linted)
     for name, index, effect in upstream_differences(spc.provider, spc.parameters):
         path = "spec.parameters" if index is None else f"spec.parameters.objects[{index}]"
@@ -65,21 +64,20 @@ def _check(linted: LintedClass) -> Iterator[Finding]:
         yield finding("upstream", place, manifest.subject, problem_text)
 
 
-def _secret_objects(linted: LintedClass, options: VolumeOptions) -> Iterator[Finding]:
+def _secret_objects(linted: LintedClass) -> Iterator[Finding]:
     """Yield the Secrets that could not be made from the files that a mount may produce."""
-    spc, named = linted.spc, files_of(linted.spc)
-    if named is None:
-        return
-    paths = [name.path for name in named if not name.is_folder]
-    paths += options.derived_paths
-    folders = [name for name in named if name.is_folder]
+    spc = linted.spc
     names = {data.object_name for entry in spc.secret_objects for data in entry.data}
-    paths += sorted(name for name in names if any(folder.means(name) for folder in folders))
-    files = [SecretFile(path, 0, b"") for path in dict.fromkeys(paths)]
+    content = content_of(spc, names)
+    if content is None:
+        return
     for index, entry in enumerate(spc.secret_objects):
         try:
             check_single_entry(spc.secret_objects, entry.name)
-            choose_files(entry, files, named)
+            choose_files(entry, content.files, content.named_files)
+            keys = {data.key for data in entry.data}
+            if ALL_FILES not in keys:
+                check_keys(entry.type, keys)
         except AuthorError as error:
             place = linted.manifest.place("spec", "secretObjects", index)
             subject = linted.manifest.subject

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
+def parse_path(text: str) -> FieldPath:
+    """Return the path of a field in the notation of Kubernetes: `spec.secretObjects[0].data`."""
+    return tuple(int(index) if index else name for name, index in _STEP.findall(text))
+
+
 def field_place(manifest: Manifest, field: UnknownField, *, prefix: FieldPath = ()) -> Place:
     """Return where an unknown field is; where its mapping is, if the field is not found.
 
@@ -23,10 +28,7 @@ def field_place(manifest: Manifest, field: UnknownField, *, prefix: FieldPath = 
         field: the field. Its path may continue into the text of a parameter: `objects[2]`.
         prefix: the path of the mapping that `field.path` begins in.
     """
-    steps: list[str | int] = [
-        int(index) if index else name for name, index in _STEP.findall(field.path)
-    ]
-    path = (*prefix, *steps)
+    path = (*prefix, *parse_path(field.path))
     for end in range(len(path), 0, -1):
         text = manifest.text(*path[:end])
         if text:

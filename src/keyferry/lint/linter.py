@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from keyferry.lint.class_checks import check_classes
 from keyferry.lint.manifests import Manifests, read_manifests
 from keyferry.lint.pod_checks import check_pods
+from keyferry.lint.sync_checks import check_syncs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -28,7 +29,7 @@ def lint(
         disabled: ids of rules that are not checked.
 
     Returns:
-        The findings, and the number of SecretProviderClasses and pods that were checked.
+        The findings, and the number of objects that were checked.
     """
     manifests, order = Manifests(), dict[str, int]()
     for name, text in files:
@@ -37,8 +38,9 @@ def lint(
     found = [
         *manifests.findings,
         *check_classes(manifests.classes),
-        *check_pods(manifests.pods, manifests.classes),
+        *check_syncs(manifests.syncs, manifests.classes),
+        *check_pods(manifests.pods, manifests.classes, manifests.syncs),
     ]
     kept = [each for each in found if each.rule.id not in disabled]
     kept.sort(key=lambda each: (order[each.place.file], each.place.line))
-    return kept, len(manifests.classes) + len(manifests.pods)
+    return kept, manifests.count

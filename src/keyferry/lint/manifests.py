@@ -1,16 +1,21 @@
-"""Reads the manifests that `keyferry lint` checks: SecretProviderClasses, and pods of any kind."""
+"""Reads what `keyferry lint` checks: SecretProviderClasses, SecretSyncs, and pods of any kind."""
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ClassInvalidError
+from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.fields import FieldTypeError
 from keyferry.formats.kubernetes_yaml import KubernetesYamlError, parse_documents
 from keyferry.kubernetes.class_codec import CLASS_KIND, parse_class
 from keyferry.kubernetes.files.class_files import MAX_FILE_BYTES
+from keyferry.kubernetes.names import object_name_problem
+from keyferry.kubernetes.syncs.codec import parse_sync
+from keyferry.kubernetes.syncs.objects import GKE_GROUP, SYNC_KIND, UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.sync_errors import SyncInvalidError
 from keyferry.lint.finding import Finding, Place, finding
 
 if TYPE_CHECKING:
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 
     from keyferry.formats.kubernetes_yaml import Document, FieldPath, Value
     from keyferry.kubernetes.objects import SecretProviderClass
+    from keyferry.kubernetes.syncs.objects import SecretSync
 
 _POD_PATHS: dict[str, FieldPath] = {
     "Pod": ("spec",),
@@ -28,6 +34,8 @@ _POD_PATHS: dict[str, FieldPath] = {
     ),
 }
 """Where the spec of a pod is, by kind."""
+_SYNC_GROUPS = (UPSTREAM_GROUP, GKE_GROUP)
+_NO_UID = "none"
 _PARAMETER_LINE = re.compile(r"\bline (\d+) of (\w+)")
 
 
@@ -95,6 +103,14 @@ class LintedClass:
 
 
 @dataclass(frozen=True, slots=True)
+class LintedSync:
+    """A SecretSync and where it is."""
+
+    manifest: Manifest
+    sync: SecretSync
+
+
+@dataclass(frozen=True, slots=True)
 class LintedPod:
     """A pod, or the template of pods, and where it is.
 
@@ -116,18 +132,28 @@ class Manifests:
     Attributes:
         classes: the SecretProviderClasses that can be parsed.
         pods: the pods.
+        syncs: the SecretSyncs that can be parsed.
         findings: what cannot be read or parsed.
     """
 
     classes: tuple[LintedClass, ...] = ()
     pods: tuple[LintedPod, ...] = ()
+    syncs: tuple[LintedSync, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     def __add__(self, other: Manifests) -> Manifests:
         """Return the contents of both."""
         return Manifests(
-            self.classes + other.classes, self.pods + other.pods, self.findings + other.findings
+            self.classes + other.classes,
+            self.pods + other.pods,
+            self.syncs + other.syncs,
+            self.findings + other.findings,
         )
+
+    @property
+    def count(self) -> int:
+        """The number of objects that can be checked."""
+        return len(self.classes) + len(self.pods) + len(self.syncs)
 
 
 def read_manifests(file: str, text: bytes, *, default_namespace: str = "default") -> Manifests:
@@ -176,6 +202,8 @@ def _objects(
 def _read(manifest: Manifest, default_namespace: str) -> Manifests:
     if manifest.kind == CLASS_KIND:
         return _read_class(manifest, default_namespace)
+    if manifest.kind == SYNC_KIND:
+        return _read_sync(manifest)
     path = _POD_PATHS.get(manifest.kind)
     if path is None:
         return Manifests()
@@ -205,6 +233,50 @@ def _read_class(manifest: Manifest, default_namespace: str) -> Manifests:
         found = finding("class", manifest.place(*path), manifest.subject, problem, error.remedy)
         return Manifests(findings=(found,))
     return Manifests(classes=(LintedClass(manifest, spc),))
+
+
+def _read_sync(manifest: Manifest) -> Manifests:
+    """Read a SecretSync; nothing if a kind of the same name in another API group is meant."""
+
+    def failed(place: Place, problem: str, remedy: str) -> Manifests:
+        return Manifests(findings=(finding("sync", place, manifest.subject, problem, remedy),))
+
+    value = manifest.value if isinstance(manifest.value, dict) else {}
+    written = _text(value.get("apiVersion"))
+    group = next((each for each in _SYNC_GROUPS if str(each) == written), None)
+    if group is None:
+        if written and not difflib.get_close_matches(written, map(str, _SYNC_GROUPS), cutoff=0.8):
+            return Manifests()
+        problem = (
+            f"apiVersion {excerpt(written)!r} is not supported"
+            if written
+            else ("apiVersion is not set")
+        )
+        remedy = f"Write apiVersion: {UPSTREAM_GROUP}."
+        return failed(manifest.place("apiVersion"), problem, remedy)
+    metadata = value.get("metadata")
+    if not manifest.name:
+        return failed(manifest.place("metadata"), "metadata.name is empty", "Set metadata.name.")
+    if invalid := object_name_problem(manifest.name):
+        place = manifest.place("metadata", "name")
+        return failed(place, f"metadata.name {invalid}", "Choose a valid Kubernetes name.")
+    # What only the API server sets.
+    named = {
+        **(metadata if isinstance(metadata, dict) else {}),
+        "name": manifest.name,
+        "namespace": manifest.namespace,
+        "uid": _NO_UID,
+    }
+    try:
+        sync = parse_sync(
+            {**value, "metadata": named}, group, spelling=lambda path: manifest.text(*path)
+        )
+    except SyncInvalidError as error:
+        cause = error.__cause__
+        path = cause.path if isinstance(cause, FieldTypeError) else ()
+        problem = error.problem.removeprefix(f"{SYNC_KIND}: ")
+        return failed(manifest.place(*path), problem, error.remedy)
+    return Manifests(syncs=(LintedSync(manifest, sync),))
 
 
 def _text(value: Value) -> str:

@@ -1,4 +1,4 @@
-"""Checks pods, and templates of pods, against SecretProviderClasses."""
+"""Checks pods, and templates of pods, against SecretProviderClasses and SecretSyncs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
     from keyferry.formats.kubernetes_yaml import FieldPath, Value
     from keyferry.kubernetes.objects import SecretProviderClass
+    from keyferry.kubernetes.syncs.objects import SecretSync
     from keyferry.lint.finding import Finding, Place
-    from keyferry.lint.manifests import LintedClass, LintedPod
+    from keyferry.lint.manifests import LintedClass, LintedPod, LintedSync
 
 DRIVER_NAME = "secrets-store.csi.k8s.io"
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 _ATTRIBUTES = FieldTable((SPC_ATTRIBUTE,), synonyms={"spc": SPC_ATTRIBUTE})
 
 
-def check_pods(pods: Sequence[LintedPod], classes: Sequence[LintedClass]) -> Iterator[Finding]:
+def check_pods(
+    pods: Sequence[LintedPod], classes: Sequence[LintedClass], syncs: Sequence[LintedSync] = ()
+) -> Iterator[Finding]:
     """Yield what is wrong with pods, in their order."""
     for pod in pods:
         here = {
@@ -32,7 +35,10 @@ def check_pods(pods: Sequence[LintedPod], classes: Sequence[LintedClass]) -> Ite
             for linted in classes
             if linted.spc.namespace == pod.manifest.namespace
         }
-        yield from _PodCheck(pod, here, knows_classes=bool(classes)).findings()
+        synced = [
+            linted.sync for linted in syncs if linted.sync.ref.namespace == pod.manifest.namespace
+        ]
+        yield from _PodCheck(pod, here, synced, knows_classes=bool(classes)).findings()
 
 
 class _PodCheck:
@@ -41,14 +47,21 @@ class _PodCheck:
     Args:
         pod: the pod.
         classes: the SecretProviderClasses of its namespace, by name.
-        knows_classes: whether the files have any SecretProviderClass.
+        syncs: the SecretSyncs of its namespace.
+        knows_classes: whether any SecretProviderClass is checked.
     """
 
     def __init__(
-        self, pod: LintedPod, classes: dict[str, SecretProviderClass], *, knows_classes: bool
+        self,
+        pod: LintedPod,
+        classes: dict[str, SecretProviderClass],
+        syncs: Sequence[SecretSync],
+        *,
+        knows_classes: bool,
     ) -> None:
         self._pod = pod
         self._classes = classes
+        self._syncs = syncs
         self._knows_classes = knows_classes
         self._mounted: set[str] = set()
         """The names of the SecretProviderClasses that the pod mounts."""
@@ -63,6 +76,8 @@ class _PodCheck:
             if _get(volume, "csi", "driver") == DRIVER_NAME:
                 csi.add(name)
                 yield from self._volume(("volumes", index, "csi"), name, _get(volume, "csi"))
+        for index, volume in enumerate(_items(self._pod.spec.get("volumes"))):
+            yield from self._secret_volume(("volumes", index), volume)
         for kind in _CONTAINERS:
             for index, container in enumerate(_items(self._pod.spec.get(kind))):
                 path = (kind, index)
@@ -97,7 +112,7 @@ class _PodCheck:
             yield self._finding(
                 "class-not-found",
                 (*path, "volumeAttributes", SPC_ATTRIBUTE),
-                f"SecretProviderClass {excerpt(class_name)} is not in the files, for namespace"
+                f"SecretProviderClass {excerpt(class_name)} was not found in namespace"
                 f" {self._pod.manifest.namespace}",
                 f"{question}It must be in the namespace of the pod.",
             )
@@ -127,10 +142,28 @@ class _PodCheck:
             yield from self._secret(place, reference, key=_text(_get(reference, "key")))
             yield from self._file_key(place, _get(variable, "valueFrom", "fileKeyRef"), volumes)
 
+    def _secret_volume(self, path: FieldPath, volume: Value) -> Iterator[Finding]:
+        sources = [((*path, "secret"), _get(volume, "secret"), "secretName")]
+        for index, source in enumerate(_items(_get(volume, "projected", "sources"))):
+            place = (*path, "projected", "sources", index, "secret")
+            sources.append((place, _get(source, "secret"), "name"))
+        for place, reference, name in sources:
+            named: Value = {
+                "name": _get(reference, name),
+                "optional": _get(reference, "optional"),
+            }
+            items = _items(_get(reference, "items"))
+            for at, item in enumerate(items):
+                key = _text(_get(item, "key"))
+                yield from self._secret((*place, "items", at, "key"), named, key=key)
+            if not items:
+                yield from self._secret(place, named, key=None)
+
     def _secret(self, path: FieldPath, reference: Value, *, key: str | None) -> Iterator[Finding]:
         name = _text(_get(reference, "name"))
         makers = [spc for spc in self._classes.values() if name and name in spc.secret_names]
-        if not makers or _get(reference, "optional") is True:
+        syncs = [sync for sync in self._syncs if sync.ref.name == name]
+        if not (makers or syncs) or _get(reference, "optional") is True:
             return
         keys = {
             entry.key
@@ -138,7 +171,7 @@ class _PodCheck:
             for secret in spc.secret_objects
             if secret.name == name
             for entry in secret.data
-        }
+        } | {entry.key for sync in syncs for entry in sync.secret_object.data}
         if key and key not in keys and "*" not in keys:
             close = difflib.get_close_matches(key, keys, n=1)
             listed = ", ".join(sorted(map(excerpt, keys)))
@@ -146,8 +179,12 @@ class _PodCheck:
                 "secret-key",
                 path,
                 f"secret {name} has no key {excerpt(key)}; its keys are: {listed}",
-                f"Did you mean {close[0]}?" if close else "Add it to data of secretObjects.",
+                f"Did you mean {close[0]}?"
+                if close
+                else f"Add it to data of {'secretObjects' if makers else 'the SecretSync'}.",
             )
+        if syncs:
+            return  # which makes the Secret without a pod
         knows_all = self._mounted <= self._classes.keys()
         if knows_all and self._mounted.isdisjoint(spc.name for spc in makers):
             yield self._finding(

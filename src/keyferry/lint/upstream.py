@@ -95,7 +95,7 @@ def upstream_differences(
             "refuses the SecretProviderClass, because keyvaultName is missing",
         )
     fields = {**FIELDS, **(AZURE_FIELDS if is_azure else VAULT_FIELDS)}
-    for index, entry in enumerate(_entries(parameters.get("objects", ""), nested=is_azure)):
+    for index, entry in enumerate(object_entries(parameters.get("objects", ""), nested=is_azure)):
         for name in entry.entries:
             if name in fields:
                 yield name, index, fields[name]
@@ -103,8 +103,11 @@ def upstream_differences(
             yield "objectFormat", index, "refuses pkcs12"
 
 
-def _entries(text: str, *, nested: bool) -> Iterator[YamlMap]:
-    """Yield the entries of `objects`; nothing if they cannot be read, which is another finding."""
+def object_entries(text: str, *, nested: bool) -> Iterator[YamlMap]:
+    """Yield the entries of `objects`, which Azure nests in `array`.
+
+    Nothing if they cannot be read, which is another finding.
+    """
     try:
         root: YamlNode | None = read_yaml(text)
         if nested:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.errors import AuthorError
+from keyferry.lint.class_content import selects_objects
 from keyferry.providers.registry import files_of
 from keyferry.rendering.class_options import parse_volume_options
 from keyferry.rendering.env_file import variable_names
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import SecretProviderClass
     from keyferry.rendering.class_options import EnvFileOptions
 
-_SELECTION = "find"
-"""The field of entries whose files are known only from the vault."""
 _PARTS = (".crt", ".key")
 """Ends of the separate files of an object, if it is a certificate."""
 
@@ -48,9 +47,7 @@ def variables_of(spc: SecretProviderClass) -> tuple[frozenset[str], frozenset[st
     paths = _paths(spc)
     if env_file is None or paths is None:
         return None
-    if any(name.is_folder for name in files_of(spc) or ()) or _SELECTION in spc.parameters.get(
-        "objects", ""
-    ):
+    if any(name.is_folder for name in files_of(spc) or ()) or selects_objects(spc):
         return None
     usual = _names([path for path in paths if not _is_part(path, paths)], env_file)
     parts = [_names([path], env_file) for path in paths if _is_part(path, paths)]

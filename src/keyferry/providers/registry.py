@@ -41,6 +41,8 @@ class ProviderRow:
         token_audiences: returns the audiences of the service-account tokens that the parameters of
             a SecretProviderClass require. It is pure and never raises: a mount reports what is
             wrong.
+        needs_credentials: returns whether the parameters of a SecretProviderClass require a Secret
+            with credentials. It is pure and never raises.
     """
 
     name: str
@@ -53,6 +55,7 @@ class ProviderRow:
     jobs: Callable[[], tuple[ParseJob[Any, Any], ...]]
     build_privileges: Callable[[ProviderDependencies], Privileges]
     token_audiences: Callable[[Mapping[str, str]], frozenset[str]]
+    needs_credentials: Callable[[Mapping[str, str]], bool]
 
 
 def _build_azure(deps: ProviderDependencies) -> Provider:
@@ -196,6 +199,26 @@ def _openbao_audiences(parameters: Mapping[str, str]) -> frozenset[str]:
     return token_audiences(parameters, OPENBAO)
 
 
+def _azure_needs_credentials(parameters: Mapping[str, str]) -> bool:
+    from keyferry.providers.azure.params import needs_credentials
+
+    return needs_credentials(parameters)
+
+
+def _vault_needs_credentials(parameters: Mapping[str, str]) -> bool:
+    from keyferry.providers.vault.params import needs_credentials
+    from keyferry.providers.vault.product import VAULT
+
+    return needs_credentials(parameters, VAULT)
+
+
+def _openbao_needs_credentials(parameters: Mapping[str, str]) -> bool:
+    from keyferry.providers.vault.params import needs_credentials
+    from keyferry.providers.vault.product import OPENBAO
+
+    return needs_credentials(parameters, OPENBAO)
+
+
 def _azure_privileges(deps: ProviderDependencies) -> Privileges:
     from keyferry.providers.azure.auth.machine import AzurePrivileges
 
@@ -226,6 +249,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         jobs=_azure_jobs,
         build_privileges=_azure_privileges,
         token_audiences=_azure_audiences,
+        needs_credentials=_azure_needs_credentials,
     ),
     ProviderRow(
         name="vault",
@@ -238,6 +262,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         jobs=_vault_jobs,
         build_privileges=_vault_privileges,
         token_audiences=_vault_audiences,
+        needs_credentials=_vault_needs_credentials,
     ),
     ProviderRow(
         name="openbao",
@@ -250,6 +275,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         jobs=_vault_jobs,
         build_privileges=_openbao_privileges,
         token_audiences=_openbao_audiences,
+        needs_credentials=_openbao_needs_credentials,
     ),
 )
 
@@ -310,6 +336,16 @@ def token_audiences(spc: SecretProviderClass) -> frozenset[str] | None:
         if row.name == spc.provider:
             return row.token_audiences(spc.parameters)
     return None
+
+
+def needs_credentials(spc: SecretProviderClass) -> bool:
+    """Return whether a class needs a Secret with credentials; false if that is not known.
+
+    Args:
+        spc: the SecretProviderClass.
+    """
+    rows = (row for row in PROVIDERS if row.name == spc.provider)
+    return any(row.needs_credentials(spc.parameters) for row in rows)
 
 
 def unknown_fields(

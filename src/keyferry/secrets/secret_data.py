@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import codecs
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import assert_never
@@ -63,7 +63,7 @@ class SecretDataRequest:
     def is_parsed(self) -> bool:
         """Whether the type or a part requires a format; else the files are copied as they are."""
         parts = any(file.part is not FilePart.WHOLE for file in self.files)
-        return parts or self.type in _DATA_OF_TYPE
+        return parts or self.type in _DATA_OF_TYPE or self.type == _BASIC_AUTH
 
     def verbatim(self) -> dict[str, bytes]:
         """Return the files as they are."""
@@ -77,7 +77,43 @@ def secret_data(request: SecretDataRequest) -> dict[str, bytes]:
         SecretDataError: the files do not fit the type.
     """
     chosen = {file.key: _only_part(file) for file in request.files}
+    check_keys(request.type, chosen)
     return _DATA_OF_TYPE.get(request.type, _verbatim)(chosen)
+
+
+def check_keys(secret_type: str, keys: Collection[str]) -> None:
+    """Check that the keys of a Secret are enough for its type.
+
+    Raises:
+        SecretDataError: a key is missing.
+    """
+    listed = ", ".join(sorted(keys))
+    missing = [key for key in _REQUIRED_KEYS.get(secret_type, ()) if key not in keys]
+    if secret_type == "kubernetes.io/tls" and missing:  # noqa: S105 - a type
+        raise SecretDataError(
+            f"type kubernetes.io/tls requires the keys tls.crt and tls.key, not {listed}",
+            f"Add a data entry with key {missing[0]}; tls.crt and tls.key may name one object that "
+            "has the certificate and its key.",
+        )
+    if missing:
+        raise SecretDataError(
+            f"type {secret_type} requires the key {missing[0]}, not {listed}",
+            f"Add a data entry with key {missing[0]}.",
+        )
+    if secret_type == _BASIC_AUTH and not {"username", "password"} & {*keys}:
+        raise SecretDataError(
+            f"type {secret_type} requires username or password, not {listed}",
+            "Add a data entry with key username or password.",
+        )
+
+
+_BASIC_AUTH = "kubernetes.io/basic-auth"
+_REQUIRED_KEYS: Mapping[str, tuple[str, ...]] = {
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    "kubernetes.io/dockercfg": (".dockercfg",),
+}
 
 
 def _only_part(file: KeyedFile) -> KeyedFile:
@@ -103,13 +139,6 @@ def _verbatim(chosen: _Files) -> dict[str, bytes]:
 
 def _tls(chosen: _Files) -> dict[str, bytes]:
     """Return certificates, leaf first, and key. As in Kubernetes, further keys are permitted."""
-    missing = [key for key in ("tls.crt", "tls.key") if key not in chosen]
-    if missing:
-        raise SecretDataError(
-            f"type kubernetes.io/tls requires the keys tls.crt and tls.key, not {_keys(chosen)}",
-            f"Add a data entry with key {missing[0]}; tls.crt and tls.key may name one object that "
-            "has the certificate and its key.",
-        )
     certificates = certs.certificate_pem(
         chosen["tls.crt"].contents, _describe_file(chosen["tls.crt"])
     )
@@ -128,17 +157,8 @@ def _tls_extra(file: KeyedFile) -> bytes:
     return certs.certificate_pem(file.contents, _describe_file(file))
 
 
-def _basic_auth(chosen: _Files) -> dict[str, bytes]:
-    if chosen.keys().isdisjoint({"username", "password"}):
-        raise SecretDataError(
-            f"type kubernetes.io/basic-auth requires username or password, not {_keys(chosen)}",
-            "Add a data entry with key username or password.",
-        )
-    return _verbatim(chosen)
-
-
 def _ssh_auth(chosen: _Files) -> dict[str, bytes]:
-    file = _required(chosen, "kubernetes.io/ssh-auth", "ssh-privatekey")
+    file = chosen["ssh-privatekey"]
     if not file.contents:
         raise SecretDataError(
             f"{_describe_file(file)} is empty; type kubernetes.io/ssh-auth requires a private key",
@@ -158,24 +178,15 @@ class _RegistryLogin(msgspec.Struct):
 
 
 def _docker_config_json(chosen: _Files) -> dict[str, bytes]:
-    file = _required(chosen, "kubernetes.io/dockerconfigjson", ".dockerconfigjson")
+    file = chosen[".dockerconfigjson"]
     _check_json(file, _DockerConfig, 'the JSON of ~/.docker/config.json: {"auths": {...}}')
     return _verbatim(chosen)
 
 
 def _docker_config(chosen: _Files) -> dict[str, bytes]:
-    file = _required(chosen, "kubernetes.io/dockercfg", ".dockercfg")
+    file = chosen[".dockercfg"]
     _check_json(file, dict[str, msgspec.Raw], "the JSON object of ~/.dockercfg")
     return _verbatim(chosen)
-
-
-def _required(chosen: _Files, secret_type: str, key: str) -> KeyedFile:
-    if key not in chosen:
-        raise SecretDataError(
-            f"type {secret_type} requires the key {key}, not {_keys(chosen)}",
-            f"Add a data entry with key {key}.",
-        )
-    return chosen[key]
 
 
 def _check_json(file: KeyedFile, schema: object, expected: str) -> None:
@@ -243,17 +254,12 @@ def _decoded_base64(contents: bytes) -> bytes | None:
         return None
 
 
-def _keys(chosen: _Files) -> str:
-    return ", ".join(sorted(chosen))
-
-
 def _describe_file(file: KeyedFile) -> str:
     return f"file {file.path!r}"
 
 
 _DATA_OF_TYPE: Mapping[str, Callable[[_Files], dict[str, bytes]]] = {
     "kubernetes.io/tls": _tls,
-    "kubernetes.io/basic-auth": _basic_auth,
     "kubernetes.io/ssh-auth": _ssh_auth,
     "kubernetes.io/dockerconfigjson": _docker_config_json,
     "kubernetes.io/dockercfg": _docker_config,

@@ -8,6 +8,7 @@ from keyferry.errors import ClassInvalidError
 from keyferry.kubernetes.objects import SecretProviderClass
 from keyferry.providers.registry import (
     check_without_pod,
+    needs_credentials,
     token_audiences,
     uses_machine_identity,
 )
@@ -71,3 +72,24 @@ def test_pod_identity_needs_a_pod() -> None:
     check_without_pod(spc("azure", clientID=CLIENT))
     check_without_pod(spc("azure", usePodIdentity="perhaps"))
     check_without_pod(spc("vault", usePodIdentity="true"))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (spc("azure", objects=ENTRY), True),
+        (spc("azure", objects=f"{ENTRY}    clientID: {CLIENT}\n"), False),
+        (spc("azure", objects=ENTRY, clientID=CLIENT), False),
+        (spc("azure", objects=ENTRY, useVMManagedIdentity="true"), False),
+        (spc("azure", objects=ENTRY, useVMManagedIdentity="perhaps"), False),
+        (spc("azure", objects="array: ["), False),
+        (spc("vault", roleName="web"), False),
+        (spc("vault", vaultAuthMethod="approle"), True),
+        (spc("openbao", baoAuthMethod="cert"), True),
+        (spc("vault", vaultAuthMethod="unknown"), False),
+        (spc("aws"), False),
+    ],
+)
+def test_credentials_in_a_secret(found: SecretProviderClass, expected: bool) -> None:
+    """Unknown for malformed parameters and for an external provider."""
+    assert expected is needs_credentials(found)

@@ -61,7 +61,7 @@ def lint(
     strict: bool,
     report: str,
 ) -> None:
-    """Check SecretProviderClasses, and the pods that use them, without a cluster.
+    """Check SecretProviderClasses, and the pods and SecretSyncs that use them.
 
     Folders are searched for YAML files; - is standard input. Objects of other kinds are skipped.
     The exit code is 2 if there is an error.

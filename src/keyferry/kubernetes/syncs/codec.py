@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TypeVar
 
-    from keyferry.formats.kubernetes_yaml import Value
+    from keyferry.formats.kubernetes_yaml import FieldPath, Value
     from keyferry.kubernetes.object_codec import Manifest
     from keyferry.kubernetes.syncs.objects import SyncGroup
 
@@ -67,17 +67,20 @@ _synced_object = lru_cache(_SHARED)(SyncedObject)
 # --- SecretSyncs ----------------------------------------------------------------------------------
 
 
-def parse_sync(manifest: Value, group: SyncGroup) -> SecretSync:
+def parse_sync(
+    manifest: Value, group: SyncGroup, *, spelling: Callable[[FieldPath], str] = lambda _: ""
+) -> SecretSync:
     """Parse a SecretSync. With an invalid field, `SecretSync.invalid` is set.
 
     Args:
         manifest: the whole object.
         group: the API group and version that serves it.
+        spelling: returns a scalar as it is written.
 
     Raises:
         SyncInvalidError: it has no namespace, name or uid, so it does not come from an API server.
     """
-    root = Field(manifest)
+    root = Field(manifest, spelling=spelling)
     try:
         metadata = root["metadata"]
         ref = SyncRef(

@@ -161,6 +161,22 @@ def uses_machine_identity(parameters: Mapping[str, str]) -> bool:
         return False
 
 
+def needs_credentials(parameters: Mapping[str, str]) -> bool:
+    """Return whether a service principal reads the objects; false for malformed parameters.
+
+    Args:
+        parameters: of the SecretProviderClass.
+    """
+    try:
+        switch = enabled_switch(parameters)
+    except ClassInvalidError:
+        return False
+    if switch is not None or parameters.get("clientID", "").strip():
+        return False
+    objects, error = _objects_or_error(parameters)
+    return error is None and not all(each.entry_vault.client_id for each in objects)
+
+
 def token_audiences(parameters: Mapping[str, str]) -> frozenset[str]:
     """Return the audiences of the service-account tokens that the identity mode needs.
 

@@ -182,6 +182,19 @@ def parse_mount(
     return MountParams(distinct, objects)
 
 
+def needs_credentials(parameters: Mapping[str, str], product: Product) -> bool:
+    """Return whether the auth method needs a Secret with credentials.
+
+    False for malformed parameters.
+
+    Args:
+        parameters: of the SecretProviderClass.
+        product: product that the provider is for.
+    """
+    method = AUTH_METHODS.get(ProductParams(parameters, product).get("AuthMethod") or "kubernetes")
+    return method is not None and method.from_secret
+
+
 def token_audiences(parameters: Mapping[str, str], product: Product) -> frozenset[str]:
     """Return the audience of the service-account token that the auth method needs.
 
