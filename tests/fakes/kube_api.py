@@ -58,7 +58,9 @@ class KubeApiServer:
         over_quota: requests that a ResourceQuota rejects, as `VERB plural`.
         refusals: the errors of further requests, by `VERB plural`.
         absent: plurals whose CRD does not exist.
-        missed: number of requests for them.
+        serves_sync_groups: whether the API knows the groups of SecretSyncs. Without them, it still
+            answers 403 to clients without the permission.
+        missed: number of requests for absent plurals.
         token_requests: the specs of the token requests that were answered.
         token_status: the status of their answers; `ISSUED` for a token.
         upstream_crds: the CRD of pod statuses lacks the fields that Keyferry adds.
@@ -81,6 +83,7 @@ class KubeApiServer:
         self.over_quota: set[str] = set()
         self.refusals: dict[str, StatusError] = {}
         self.absent: set[str] = set()
+        self.serves_sync_groups = True
         self.missed = 0
         self.token_requests: list[Mapping[str, Any]] = []
         self.token_status: object = ISSUED
@@ -160,6 +163,8 @@ class KubeApiServer:
             match = _OBJECTS.fullmatch(request.path)
             if request.path == f"/openapi/v3/apis/{CUSTOM_API_VERSION}":
                 return json_response(self._openapi())
+            if self._is_sync_group(request.path):
+                return json_response({"openapi": "3.0.0"})
             if match is None:
                 raise StatusError(404, "NotFound")
             if request.headers.get("Authorization") != "Bearer canary-token":
@@ -222,6 +227,11 @@ class KubeApiServer:
         schema = {"type": "object", "properties": {"status": status}}
         name = "io.x-k8s.csi.secrets-store.v1.SecretProviderClassPodStatus"
         return {"openapi": "3.0.0", "components": {"schemas": {name: schema}}}
+
+    def _is_sync_group(self, path: str) -> bool:
+        """Return whether a path is the OpenAPI document of a group of SecretSyncs with a CRD."""
+        served = WITH_STATUS - self.absent if self.serves_sync_groups else set()
+        return path in {f"/openapi/v3/apis/{API_VERSIONS[plural]}" for plural in served}
 
     async def _wait_for_patches(self) -> None:
         """Wait until patches are allowed."""

@@ -55,7 +55,7 @@ def print_list(
     if output is not OutputFormat.TABLE:
         print_document(rows, output)
     elif rows:
-        cells = [[_cell(row.get(key)) for key in columns.values()] for row in rows]
+        cells = [[table_cell(row.get(key)) for key in columns.values()] for row in rows]
         click.echo(format_table([list(columns), *cells]))
     else:
         click.echo(empty, err=True)
@@ -71,7 +71,7 @@ def print_details(details: Mapping[str, object], output: OutputFormat) -> None:
     if output is not OutputFormat.TABLE:
         print_document(details, output)
         return
-    cells = ((_words(key), _cell(value)) for key, value in details.items())
+    cells = ((_words(key), table_cell(value)) for key, value in details.items())
     click.echo(format_table([row for row in cells if row[1] != _NOTHING]))
 
 
@@ -95,6 +95,23 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def table_cell(value: object) -> str:
+    """Return a value as a table shows it, on one line."""
+    match value:
+        case None | "":
+            return _NOTHING
+        case bool():
+            return str(value).lower()
+        case Mapping():
+            return ",".join(f"{key}={table_cell(item)}" for key, item in value.items()) or _NOTHING
+        case str():
+            return "".join(char if char.isprintable() else "?" for char in value)
+        case Sequence():
+            return ",".join(table_cell(item) for item in value) or _NOTHING
+        case _:
+            return str(value)
+
+
 def counted(number: int, singular: str, plural: str = "") -> str:
     """Return `number` with its noun: `1 secret`, `2 secrets`."""
     return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
@@ -102,22 +119,6 @@ def counted(number: int, singular: str, plural: str = "") -> str:
 
 def _words(key: str) -> str:
     return re.sub("(?<=[a-z])(?=[A-Z])", " ", key).lower()
-
-
-def _cell(value: object) -> str:
-    match value:
-        case None | "":
-            return _NOTHING
-        case bool():
-            return str(value).lower()
-        case Mapping():
-            return ",".join(f"{key}={_cell(item)}" for key, item in value.items()) or _NOTHING
-        case str():
-            return "".join(char if char.isprintable() else "?" for char in value)
-        case Sequence():
-            return ",".join(_cell(item) for item in value) or _NOTHING
-        case _:
-            return str(value)
 
 
 def _plain(value: object) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError
 from keyferry.formats.fields import Field, FieldTypeError
-from keyferry.inventory.users import environment_secrets, parse_time
+from keyferry.inventory.users import CURRENT, OLD, environment_secrets, parse_time
 from keyferry.kubernetes.class_codec import parse_class
 from keyferry.kubernetes.live_secret import FETCHED_AT_ANNOTATION
 from keyferry.kubernetes.object_codec import parse_pod_status
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from keyferry.kubernetes.object_codec import Manifest
     from keyferry.kubernetes.objects import PodStatus, SecretProviderClass
-
-CURRENT = "current"
-OLD = "old"
 
 
 @dataclass(frozen=True, slots=True)

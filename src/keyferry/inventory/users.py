@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 ENVIRONMENT = "environment"
+CURRENT = "current"
+OLD = "old"
+"""Of an environment: whether its container started after the last change of the Secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def secret_users(
         *_users("ServiceAccount", service_accounts, _account_uses),
         *_users("Ingress", ingresses, _ingress_uses),
     }
-    return sorted(found, key=lambda user: (user.namespace, user.secret, user.kind, user.name))
+    return sorted(found, key=astuple)
 
 
 def environment_secrets(pod: Manifest) -> dict[str, datetime | None]:

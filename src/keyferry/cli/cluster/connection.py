@@ -96,5 +96,20 @@ async def open_cluster(options: ClusterOptions) -> AsyncIterator[Cluster]:
     named = next(filter(None, os.environ.get("KUBECONFIG", "").split(os.pathsep)), None)
     path = options.kubeconfig or (Path(named) if named else None)
     config = load_config(path, context=options.context)
-    async with open_api(config) as api:
+    async with open_api(config, rbac_remedy=user_rbac_remedy) as api:
         yield Cluster(api, options.namespace or config.namespace or "default")
+
+
+def user_rbac_remedy(verb: str, resource: str, name: str) -> str:
+    """Return how to grant a permission that the user of a command lacks.
+
+    Args:
+        verb: of RBAC.
+        resource: the plural with its group.
+        name: the object, or the namespaces of a list.
+    """
+    where = "Role in that namespace" if "/" in name else "ClusterRole"
+    return (
+        f"Ask for the verb {verb} on {resource} with a {where} and its binding, or choose another"
+        " --context."
+    )

@@ -1,26 +1,21 @@
-"""`keyferry status`: which workload has which version of an object."""
+"""`keyferry status`: which pod and which SecretSync has which version of an object."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from keyferry.cli.cluster.connection import ClusterOptions, cluster_options
+from keyferry.cli.cluster.tables import Table, object_table, secret_table, sync_table
+from keyferry.cli.cluster.targets import Target, TargetKind, parse_target
 from keyferry.cli.commands import command, option
 from keyferry.cli.console import console
-from keyferry.cli.output import OutputFormat, print_document, print_list
+from keyferry.cli.output import OutputFormat, print_document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-    from keyferry.cli.cluster.connection import Cluster
-    from keyferry.inventory.objects import ClusterObjects, ObjectRow
-    from keyferry.inventory.users import SecretUser
-    from keyferry.kubernetes.api.resources import Resource
-    from keyferry.kubernetes.object_codec import Manifest
+    from keyferry.cli.cluster.reader import ClusterReader
+    from keyferry.kubernetes.syncs.objects import SecretSync
 
 _SECONDS = 2.0
 """Between two reads of --watch."""
@@ -32,11 +27,13 @@ _WIDE = "wide"
         "keyferry status",
         "keyferry status -A -o wide",
         "keyferry status web-6d4cf56db6-abcde",
+        "keyferry status secretsync/web",
         "# who would miss a Secret",
         "keyferry status --by secret",
+        "keyferry status --by secret secretsync/web",
     )
 )
-@click.argument("pod", required=False)
+@click.argument("target", metavar="[POD|TYPE/NAME]", required=False)
 @cluster_options
 @option("-A", "--all-namespaces", is_flag=True, section="Cluster", help="In all namespaces.")
 @option(
@@ -45,7 +42,7 @@ _WIDE = "wide"
     default="pod",
     show_default=True,
     section="Output",
-    help="List the objects of pods, or the users of synced Secrets.",
+    help="List objects of pods and SecretSyncs, or users of synced Secrets.",
 )
 @option("--watch", is_flag=True, section="Output", help="Print the table again when it changes.")
 @option(
@@ -59,56 +56,68 @@ _WIDE = "wide"
 )
 def status(
     options: ClusterOptions,
-    pod: str | None,
+    target: str | None,
     all_namespaces: bool,
     by: str,
     watch: bool,
     output: str,
 ) -> None:
-    """Show which pod has which version of an object, in its files and its environment.
+    """Show which pod and which SecretSync has which version of an object.
 
-    The environment of a container is `old` if its Secret changed after it started. Only names and
-    versions are read; nothing shows a value.
+    TYPE is pod, secretsync, secretproviderclass or, with --by secret, secret. The environment of a
+    container is `old` if its Secret changed after it started. Only names and versions are read;
+    nothing shows a value.
     """
     import asyncio
 
     if watch and output not in (OutputFormat.TABLE, _WIDE):
         raise click.UsageError(f"-o {output} and --watch exclude each other")
-    if pod and by == "secret":
-        raise click.UsageError("--by secret takes no POD")
     if all_namespaces and options.namespace:
         raise click.UsageError("--namespace and --all-namespaces exclude each other")
+    by_secret = by == "secret"
+    named = _parse_target(target, by_secret=by_secret) if target else None
     console().configure_logs()
-    view = _View(pod or "", by == "secret", all_namespaces, output)
+    view = _View(named, by_secret, all_namespaces, output)
     asyncio.run(view.show(options, watch=watch))
+
+
+def _parse_target(text: str, *, by_secret: bool) -> Target:
+    if by_secret:
+        return parse_target(text, TargetKind.SECRET, TargetKind.SYNC, TargetKind.CLASS)
+    return parse_target(text, TargetKind.POD, TargetKind.SYNC, TargetKind.CLASS)
 
 
 class _View:
     """What the command shows.
 
     Args:
-        pod: only this one; "" for all.
-        by_secret: show users of Secrets instead of objects of pods.
+        target: only this; None for all.
+        by_secret: show users of Secrets instead of objects of pods and SecretSyncs.
         all_namespaces: whether to read all namespaces.
         output: an `OutputFormat` or `wide`.
     """
 
-    def __init__(self, pod: str, by_secret: bool, all_namespaces: bool, output: str) -> None:
-        self._pod = pod
+    def __init__(
+        self, target: Target | None, by_secret: bool, all_namespaces: bool, output: str
+    ) -> None:
+        self._target = target
         self._by_secret = by_secret
         self._all_namespaces = all_namespaces
         self._output = output
+        self._knows_syncs = True
 
     async def show(self, options: ClusterOptions, *, watch: bool) -> None:
         """Print once, or with `watch` whenever something changes."""
         import asyncio
 
         from keyferry.cli.cluster.connection import open_cluster
+        from keyferry.cli.cluster.reader import ClusterReader
 
         async with open_cluster(options) as cluster:
-            shown: object = None
+            reader = ClusterReader(cluster, all_namespaces=self._all_namespaces)
+            shown: list[Table] | None = None
             while True:
-                found = await self._read(cluster)
+                found = await self._read(reader)
                 if found != shown:
                     self._print(found, again=shown is not None)
                     shown = found
@@ -116,190 +125,102 @@ class _View:
                     return
                 await asyncio.sleep(_SECONDS)
 
-    async def _read(self, cluster: Cluster) -> list[dict[str, object]]:
-        from keyferry.inventory.objects import object_rows
+    async def _read(self, reader: ClusterReader) -> list[Table]:
+        if self._by_secret:
+            return [await self._secrets(reader)]
+        syncs = None if self._names(TargetKind.POD) else await reader.syncs()
+        self._knows_syncs = syncs is not None
+        tables = [] if self._names(TargetKind.SYNC) else [await self._objects(reader, syncs)]
+        return [*tables, self._syncs(syncs)] if syncs is not None else tables
+
+    async def _objects(self, reader: ClusterReader, syncs: list[SecretSync] | None) -> Table:
+        from keyferry.inventory.objects import ClusterObjects, object_rows
+
+        objects = ClusterObjects(
+            await reader.pod_statuses(syncs),
+            await reader.classes(),
+            await reader.pods(),
+            await reader.driver_secrets(),
+        )
+        return object_table(
+            row
+            for row in object_rows(objects)
+            if self._shows(TargetKind.POD, row.pod) or self._shows(TargetKind.CLASS, row.class_name)
+        )
+
+    def _syncs(self, syncs: list[SecretSync]) -> Table:
+        from keyferry.inventory.syncs import sync_rows
+
+        return sync_table(
+            row
+            for row in sync_rows(syncs)
+            if self._shows(TargetKind.SYNC, row.sync)
+            or self._shows(TargetKind.CLASS, row.class_name)
+        )
+
+    async def _secrets(self, reader: ClusterReader) -> Table:
+        from keyferry.inventory.secrets import managed_secrets, secret_rows
         from keyferry.inventory.users import secret_users
 
-        reader = _Reader(cluster, all_namespaces=self._all_namespaces)
-        if self._by_secret:
-            managed = await reader.secrets()
-            names = {_key(secret) for secret in managed or ()}
-            users = secret_users(
-                await reader.pods(), await reader.service_accounts(), await reader.ingresses()
-            )
-            used = [user for user in users if (user.namespace, user.secret) in names]
-            unused = names - {(user.namespace, user.secret) for user in used}
-            return [_user(user) for user in used] + [
-                {"namespace": namespace, "secret": name, "kind": "", "name": "", "usage": "unused"}
-                for namespace, name in sorted(unused)
-            ]
-        rows = object_rows(await reader.objects())
-        return [_object(row) for row in rows if self._pod in ("", row.pod)]
+        found = managed_secrets(await reader.all_secrets())
+        pods = await reader.pods()
+        users = secret_users(pods, await reader.service_accounts(), await reader.ingresses())
+        secrets = [
+            each
+            for each in found
+            if self._shows(TargetKind.SECRET, each.name)
+            or self._shows(_DEFINING[each.kind], each.source)
+        ]
+        return secret_table(secret_rows(secrets, users, pods))
 
-    def _print(self, rows: list[dict[str, object]], *, again: bool) -> None:
+    def _names(self, kind: TargetKind) -> bool:
+        """Return whether the command names an object of this kind."""
+        return self._target is not None and self._target.kind is kind
+
+    def _shows(self, kind: TargetKind, name: str) -> bool:
+        """Return whether an object is to be shown."""
+        return self._target is None or self._target == Target(kind, name)
+
+    def _print(self, tables: list[Table], *, again: bool) -> None:
         if self._output not in (OutputFormat.TABLE, _WIDE):
+            rows = [row for table in tables for row in table.rows]
             print_document(rows, OutputFormat(self._output))
             return
         if again:
             click.echo()
-        columns = _SECRET_COLUMNS if self._by_secret else _OBJECT_COLUMNS
-        if not self._all_namespaces:
-            columns = {title: key for title, key in columns.items() if key != "namespace"}
-        if self._output != _WIDE:
-            columns = {title: key for title, key in columns.items() if key != "node"}
-        cells = [{**row, **_ages(row)} for row in rows]
-        print_list(cells, columns, OutputFormat.TABLE, empty=self._empty())
+        wide = self._output == _WIDE
+        texts = [
+            table.text(wide=wide, namespaces=self._all_namespaces) for table in tables if table.rows
+        ]
+        if texts:
+            click.echo("\n\n".join(texts))
+        else:
+            click.echo(self._empty(), err=True)
 
     def _empty(self) -> str:
-        if self._pod:
-            return f"pod {self._pod} has no volume of the driver, or does not exist"
-        return "no synced Secrets" if self._by_secret else "no pod has a volume of the driver"
+        if self._by_secret:
+            return self._no_secret()
+        if self._target is None:
+            pods = "no pod has a volume of the driver"
+            return f"{pods}, and there are no SecretSyncs" if self._knows_syncs else pods
+        name = self._target.name
+        match self._target.kind:
+            case TargetKind.POD:
+                return f"pod {name} has no volume of the driver, or does not exist"
+            case TargetKind.SYNC if self._knows_syncs:
+                return f"there is no SecretSync {name}"
+            case TargetKind.SYNC:
+                return "the cluster has no SecretSyncs: their CRD is not installed"
+            case _:
+                users = "no pod and no SecretSync uses" if self._knows_syncs else "no pod uses"
+                return f"{users} SecretProviderClass {name}, or it does not exist"
+
+    def _no_secret(self) -> str:
+        if self._target is None:
+            return "no synced Secrets"
+        if self._names(TargetKind.SECRET):
+            return f"there is no synced Secret {self._target.name}"
+        return f"no synced Secret is defined by {self._target}"
 
 
-_OBJECT_COLUMNS = {
-    "NAMESPACE": "namespace",
-    "POD": "pod",
-    "CLASS": "secretProviderClass",
-    "OBJECT": "object",
-    "VERSION": "version",
-    "ENVIRONMENT": "environment",
-    "REFRESHED": "refreshed",
-    "NODE": "node",
-    "PROBLEM": "problem",
-}
-_SECRET_COLUMNS = {
-    "NAMESPACE": "namespace",
-    "SECRET": "secret",
-    "USAGE": "usage",
-    "KIND": "kind",
-    "NAME": "name",
-}
-
-
-class _Reader:
-    """Reads objects of one namespace or all. What may not be read is reported once and missing."""
-
-    def __init__(self, cluster: Cluster, *, all_namespaces: bool) -> None:
-        self._api = cluster.api
-        self._namespace = "*" if all_namespaces else cluster.namespace
-
-    async def objects(self) -> ClusterObjects:
-        """Return what the rows of objects are made from.
-
-        Raises:
-            StoreError: the pod statuses cannot be read.
-        """
-        from keyferry.inventory.objects import ClusterObjects
-        from keyferry.kubernetes.api.resources import PodStatusResource, SecretProviderClassResource
-
-        return ClusterObjects(
-            await self._list(PodStatusResource),
-            await self._list(SecretProviderClassResource, required=False),
-            await self.pods(),
-            await self.secrets(),
-        )
-
-    async def pods(self) -> tuple[Manifest, ...]:
-        """Return the pods."""
-        from keyferry.kubernetes.api.resources import PodResource
-
-        return await self._list(PodResource, required=False)
-
-    async def secrets(self) -> tuple[Manifest, ...] | None:
-        """Return the metadata of the synced Secrets."""
-        from keyferry.kubernetes.api.resources import SecretResource
-        from keyferry.kubernetes.markings import MANAGED_LABEL
-
-        return await self._list(
-            SecretResource, required=False, labels={MANAGED_LABEL: "true"}, metadata_only=True
-        )
-
-    async def service_accounts(self) -> tuple[Manifest, ...]:
-        """Return the service accounts."""
-        from keyferry.kubernetes.api.resources import ServiceAccountResource
-
-        return await self._list(ServiceAccountResource, required=False)
-
-    async def ingresses(self) -> tuple[Manifest, ...]:
-        """Return the ingresses."""
-        from keyferry.kubernetes.api.resources import IngressResource
-
-        return await self._list(IngressResource, required=False)
-
-    async def _list(
-        self,
-        kind: type[Resource],
-        *,
-        required: bool = True,
-        labels: dict[str, str] | None = None,
-        metadata_only: bool = False,
-    ) -> tuple[Manifest, ...]:
-        from keyferry.errors import StorePermissionError
-        from keyferry.kubernetes.api.client import ListOptions
-        from keyferry.kubernetes.api.resources import resource_name
-
-        selection = ListOptions(kind, self._namespace, labels or {}, metadata_only=metadata_only)
-        try:
-            return await self._api.list(selection)
-        except StorePermissionError:
-            if required:
-                raise
-            console().warn(
-                f"{resource_name(kind)} cannot be read, so what depends on them is empty"
-            )
-            return ()
-
-
-def _key(manifest: Manifest) -> tuple[str, str]:
-    from keyferry.inventory.users import get, text
-
-    return (
-        text(get(manifest, "metadata", "namespace")),
-        text(get(manifest, "metadata", "name")),
-    )
-
-
-def _object(row: ObjectRow) -> dict[str, object]:
-    environment = row.environment
-    return {
-        "namespace": row.namespace,
-        "pod": row.pod,
-        "secretProviderClass": row.class_name,
-        "object": row.object,
-        "version": row.version,
-        "environment": environment,
-        "environmentOldSince": _iso(row.changed_at),
-        "refreshedAt": _iso(row.refreshed_at),
-        "node": row.node,
-        "problem": row.problem,
-    }
-
-
-def _user(user: SecretUser) -> dict[str, object]:
-    return asdict(user)
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat(timespec="seconds") if moment else None
-
-
-def _ages(row: Mapping[str, object]) -> dict[str, object]:
-    """Return the cells of the table that show how long ago something was."""
-    since = _age(row.get("environmentOldSince"))
-    return {
-        "refreshed": _age(row.get("refreshedAt")),
-        "environment": f"old for {since}" if since else row.get("environment", ""),
-    }
-
-
-def _age(moment: object) -> str:
-    """Return how long ago a time was, as kubectl prints ages: `5s`, `3m`, `2h`, `4d`."""
-    from datetime import UTC, datetime
-
-    if not isinstance(moment, str):
-        return ""
-    seconds = max((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds(), 0)
-    for limit, unit, size in ((120, "s", 1), (7200, "m", 60), (172_800, "h", 3600)):
-        if seconds < limit:
-            return f"{int(seconds // size)}{unit}"
-    return f"{int(seconds // 86_400)}d"
+_DEFINING = {"SecretSync": TargetKind.SYNC, "SecretProviderClass": TargetKind.CLASS}
