@@ -29,6 +29,7 @@ _RESOURCES = {
     "Event": ("/api/v1", "events"),
     "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
     "Namespace": ("/api/v1", "namespaces"),
+    "Pod": ("/api/v1", "pods"),
     "Role": (_RBAC, "roles"),
     "RoleBinding": (_RBAC, "rolebindings"),
     "Secret": ("/api/v1", "secrets"),
