@@ -95,7 +95,7 @@ def secret_rows(
     Args:
         secrets: of one or all namespaces.
         users: of any Secrets, sorted.
-        pods: tell when containers started.
+        pods: say when containers started.
     """
     used: dict[tuple[str, str], list[SecretUser]] = {}
     for user in users:

@@ -40,6 +40,7 @@ OWN = (
     "test_sync_identities",
     "test_sync_replicas",
     "test_sync_policies",
+    "test_sync_installation",
     "test_secret_sync_crd",
     "test_cluster",
     "test_vault_load",

@@ -1,0 +1,284 @@
+"""The SecretSync controller, installed with Helm on a real cluster, without the driver."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from tests.e2e.cluster.cluster import Cluster, running_cluster
+from tests.e2e.cluster.cluster_auth import enable_cluster_auth, kubernetes_role
+from tests.e2e.cluster.keyferry_image import write_keyferry_archive
+from tests.e2e.cluster.kubectl import Document, Kubectl
+from tests.e2e.cluster.manifests import secret_provider_class
+from tests.e2e.cluster.waiting import eventually
+from tests.e2e.vault.classes import entry
+from tests.e2e.vault.engines import enable_kv, put_kv
+from tests.e2e.vault.server import VaultServer, running_server
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+
+NAMESPACE = "keyferry"
+SHOP = "shop"
+CHART = Path(__file__).parents[3] / "charts" / "keyferry"
+ACCOUNT = "system:serviceaccount:keyferry:keyferry-sync"
+_HELM_SECONDS = 120
+
+
+@dataclass
+class Installed:
+    """A cluster on which only the controller is installed, and an OpenBao server."""
+
+    cluster: Cluster
+    openbao: VaultServer
+
+    @property
+    def kubectl(self) -> Kubectl:
+        return self.cluster.kubectl
+
+    async def helm(self, *arguments: str) -> None:
+        command = [
+            str(self.cluster.programs.helm),
+            f"--kubeconfig={self.cluster.kubeconfig}",
+            f"--namespace={NAMESPACE}",
+            *arguments,
+        ]
+        run = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, timeout=_HELM_SECONDS
+        )
+        assert 0 == run.returncode, f"helm {' '.join(arguments)}: {run.stderr}"
+
+    async def install(self, folder: Path, **sync: object) -> None:
+        """Install or upgrade the chart, and wait for both replicas."""
+        path = folder / "values.yaml"
+        path.write_text(yaml.safe_dump(_values(self.openbao, sync)))
+        await self.helm(
+            "upgrade", "--install", "keyferry", str(CHART), f"--values={path}", "--create-namespace"
+        )
+        await self.kubectl(
+            *("rollout", "status", "deployment/keyferry-sync", f"--namespace={NAMESPACE}"),
+            "--timeout=180s",
+        )
+
+    async def ready(self, name: str, namespace: str = SHOP) -> None:
+        await self.kubectl(
+            *("wait", "--for=condition=Ready", f"secretsync/{name}", f"--namespace={namespace}"),
+            "--timeout=60s",
+        )
+
+    async def condition(self, name: str, namespace: str, said: str) -> None:
+        """Wait until the message of Ready contains a text."""
+
+        async def found() -> bool | None:
+            sync = await self.kubectl.get("secretsync", name, f"--namespace={namespace}")
+            messages = [each["message"] for each in sync["status"]["conditions"]]
+            return any(said in message for message in messages) or None
+
+        await eventually(found, f"SecretSync {name} to say {said!r}")
+
+    async def secret(self, name: str) -> Document:
+        return await self.kubectl.get("secret", name, f"--namespace={SHOP}")
+
+
+def _values(openbao: VaultServer, sync: dict[str, object]) -> dict[str, object]:
+    image = {"repository": "keyferry.test/keyferry", "tag": "1", "pullPolicy": "Never"}
+    ca = {"name": "VAULT_CACERT_BYTES", "value": openbao.ca.read_text()}
+    return {
+        "driver": {"enabled": False},
+        "linux": {"image": image},
+        "builtinProviders": ["vault"],
+        "vault": {"allowedAddresses": [urlsplit(openbao.address).hostname]},
+        "secretSync": {
+            "enabled": True,
+            "namespaces": [SHOP],
+            "tokenRequests": [{"audience": "vault"}],
+            "extraEnv": [ca],
+            **sync,
+        },
+    }
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def installed() -> AsyncIterator[Installed]:
+    """One cluster for all tests of this module."""
+    with TemporaryDirectory(prefix="keyferry-") as name:
+        folder = Path(name)
+        async with (
+            running_cluster(folder) as cluster,
+            running_server(folder / "bao", host=cluster.network.node) as openbao,
+        ):
+            archive = write_keyferry_archive(folder / "keyferry.tar")
+            await cluster.containerd.load(archive)
+            archive.unlink()
+            found = Installed(cluster, openbao)
+            await enable_cluster_auth(openbao, cluster.server)
+            await enable_kv(openbao, "secret", version=2)
+            await put_kv(openbao, "secret/data/db", password="s3cret")
+            for namespace in (SHOP, "other"):
+                await found.kubectl("create", "namespace", namespace)
+                await found.kubectl("create", "serviceaccount", "web", f"--namespace={namespace}")
+            await kubernetes_role(openbao, "web", "secret/data/db", namespace=SHOP, account="web")
+            parameters = {
+                "vaultAddress": openbao.address,
+                "roleName": "web",
+                "audience": "vault",
+                "objects": yaml.safe_dump([entry("db", "secret/data/db", "password")]),
+            }
+            await found.install(folder)
+            spc = secret_provider_class("web", "vault", parameters)
+            await found.kubectl.apply(spc, namespace=SHOP)
+            await found.kubectl.apply(spc, namespace="other")
+            yield found
+
+
+def secret_sync(name: str, **changes: object) -> Document:
+    return {
+        "apiVersion": "secret-sync.x-k8s.io/v1alpha1",
+        "kind": "SecretSync",
+        "metadata": {"name": name},
+        "spec": {
+            "secretProviderClassName": "web",
+            "serviceAccountName": "web",
+            "secretObject": {
+                "type": "Opaque",
+                "data": [{"sourcePath": "db", "targetKey": "password"}],
+            },
+            **changes,
+        },
+    }
+
+
+async def test_nothing_of_the_driver_is_installed(installed: Installed) -> None:
+    """Two Pods without privileges, so that any other driver stays as it is."""
+    for kind in ("daemonsets", "csidrivers"):
+        found = await installed.kubectl.get(kind, "--all-namespaces")
+        assert [] == found["items"]
+    pods = await installed.kubectl.get("pods", f"--namespace={NAMESPACE}")
+    assert 2 == len(pods["items"])
+    for pod in pods["items"]:
+        assert "hostPath" not in yaml.safe_dump(pod["spec"]["volumes"])
+        context = pod["spec"]["containers"][0]["securityContext"]
+        assert {"drop": ["ALL"]} == context["capabilities"]
+        assert not context["allowPrivilegeEscalation"]
+
+
+async def test_a_secret_lives_as_long_as_its_secret_sync(installed: Installed) -> None:
+    """Created with the token of its service account, repaired, and deleted with it."""
+    await installed.kubectl.apply(secret_sync("web"), namespace=SHOP)
+    await installed.ready("web")
+    secret = await installed.secret("web")
+    assert {"password": "czNjcmV0"} == secret["data"]
+    (owner,) = secret["metadata"]["ownerReferences"]
+    assert ("SecretSync", "web") == (owner["kind"], owner["name"])
+
+    await installed.kubectl("delete", "secret", "web", f"--namespace={SHOP}")
+    await installed.kubectl(
+        "wait", "--for=create", "secret/web", f"--namespace={SHOP}", "--timeout=30s"
+    )
+    uid = (await installed.secret("web"))["metadata"]["uid"]
+    assert uid != secret["metadata"]["uid"]
+
+    await installed.kubectl("delete", "secretsync", "web", f"--namespace={SHOP}")
+    await installed.kubectl(
+        "wait", "--for=delete", "secret/web", f"--namespace={SHOP}", "--timeout=60s"
+    )
+
+
+async def test_an_orphaned_secret_stays_and_is_taken_again(installed: Installed) -> None:
+    """With --cascade=orphan; another SecretSync of the name owns it later."""
+    await installed.kubectl.apply(secret_sync("orphan"), namespace=SHOP)
+    await installed.ready("orphan")
+    uid = (await installed.secret("orphan"))["metadata"]["uid"]
+    await installed.kubectl(
+        *("delete", "secretsync", "orphan", f"--namespace={SHOP}", "--cascade=orphan")
+    )
+    await installed.kubectl.apply(secret_sync("orphan"), namespace=SHOP)
+    await installed.ready("orphan")
+    secret = await installed.secret("orphan")
+    assert uid == secret["metadata"]["uid"]
+    (owner,) = secret["metadata"]["ownerReferences"]
+    sync = await installed.kubectl.get("secretsync", "orphan", f"--namespace={SHOP}")
+    assert sync["metadata"]["uid"] == owner["uid"]
+
+
+async def test_another_type_recreates_the_secret(installed: Installed) -> None:
+    """The admission policies permit exactly that deletion."""
+    await installed.kubectl.apply(secret_sync("typed"), namespace=SHOP)
+    await installed.ready("typed")
+    basic = {
+        "type": "kubernetes.io/basic-auth",
+        "data": [{"sourcePath": "db", "targetKey": "password"}],
+    }
+    await installed.kubectl.apply(secret_sync("typed", secretObject=basic), namespace=SHOP)
+
+    async def changed() -> bool | None:
+        found = await installed.kubectl(
+            *("get", "secret", "typed", f"--namespace={SHOP}", "--ignore-not-found"),
+            "--output=jsonpath={.type}",
+        )
+        return found == "kubernetes.io/basic-auth" or None
+
+    await eventually(changed, "the Secret to have the new type")
+
+
+async def test_a_namespace_that_is_not_listed_is_named_with_the_remedy(
+    installed: Installed,
+) -> None:
+    """The user never sees a raw Forbidden."""
+    await installed.kubectl.apply(secret_sync("web"), namespace="other")
+    await installed.condition("web", "other", "Add the namespace to secretSync.namespaces")
+    sync = await installed.kubectl.get("secretsync", "web", "--namespace=other")
+    assert "orbidden" not in yaml.safe_dump(sync["status"])
+
+
+async def test_policies_bind_the_service_account_of_the_controller(installed: Installed) -> None:
+    """Even where its Role would permit more."""
+    with pytest.raises(AssertionError, match=r"owner|SecretSync"):
+        await installed.kubectl(
+            *("create", "secret", "generic", "stolen", f"--namespace={SHOP}", f"--as={ACCOUNT}")
+        )
+    with pytest.raises(AssertionError, match=r"audience|600"):
+        await installed.kubectl(
+            *("create", "token", "web", f"--namespace={SHOP}", "--audience=https://example.com"),
+            f"--as={ACCOUNT}",
+        )
+
+
+async def test_the_next_replica_takes_over(installed: Installed) -> None:
+    """A deleted leader releases its Lease, and its successor syncs what changes."""
+    lease = await installed.kubectl.get("lease", "keyferry-sync", f"--namespace={NAMESPACE}")
+    leader = lease["spec"]["holderIdentity"].partition("_")[0]
+    await installed.kubectl("delete", "pod", leader, f"--namespace={NAMESPACE}", "--wait=false")
+    await installed.kubectl.apply(secret_sync("after-takeover"), namespace=SHOP)
+    await installed.ready("after-takeover")
+    lease = await installed.kubectl.get("lease", "keyferry-sync", f"--namespace={NAMESPACE}")
+    assert leader != lease["spec"]["holderIdentity"].partition("_")[0]
+
+
+async def test_service_accounts_must_opt_in(installed: Installed, tmp_path: Path) -> None:
+    """With the value; the label of the service account is enough."""
+    await installed.install(tmp_path, serviceAccountOptIn=True)
+    await installed.kubectl.apply(secret_sync("opted"), namespace=SHOP)
+    await installed.condition("opted", SHOP, "secret-sync.x-k8s.io/allowed")
+    await installed.kubectl(
+        *("label", "serviceaccount", "web", f"--namespace={SHOP}"),
+        "secret-sync.x-k8s.io/allowed=true",
+    )
+    await installed.ready("opted")
+
+
+async def test_an_uninstall_keeps_secrets(installed: Installed) -> None:
+    """Also the SecretSyncs, so that an installation continues where the last one ended."""
+    before = (await installed.secret("orphan"))["metadata"]["uid"]
+    await installed.helm("uninstall", "keyferry", "--wait")
+    assert before == (await installed.secret("orphan"))["metadata"]["uid"]
+    sync = await installed.kubectl.get("secretsync", "orphan", f"--namespace={SHOP}")
+    assert "deletionTimestamp" not in sync["metadata"]
