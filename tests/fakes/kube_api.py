@@ -41,6 +41,11 @@ _OBJECTS = re.compile(
     r"(?:/(?P<subresource>status|token))?"
 )
 ISSUED = object()
+SYNC_FIELDS = {
+    *("observedGeneration", "lastAttemptTime", "objects", "observedForceSynchronization"),
+    *("observedRefresh", "observedClass", "observedSecret"),
+}
+_OPENAPI = "/openapi/v3/apis/"
 KEYFERRY_FIELDS = {"conditions", "lastRefreshTime"}
 
 OVER_QUOTA = "exceeded quota: q, requested: secrets=1, used: secrets=0, limited: secrets=0"
@@ -64,6 +69,7 @@ class KubeApiServer:
         token_requests: the specs of the token requests that were answered.
         token_status: the status of their answers; `ISSUED` for a token.
         upstream_crds: the CRD of pod statuses lacks the fields that Keyferry adds.
+        upstream_sync_crd: the CRD of SecretSyncs lacks the fields that Keyferry adds.
         crds_read: set when a client has read the schemas of the CRDs.
         max_page: the greatest number of objects in a page.
         pages_expire: every further page has expired.
@@ -88,6 +94,7 @@ class KubeApiServer:
         self.token_requests: list[Mapping[str, Any]] = []
         self.token_status: object = ISSUED
         self.upstream_crds = False
+        self.upstream_sync_crd = False
         self.crds_read = asyncio.Event()
         self.max_page = 500
         self.pages_expire = False
@@ -161,10 +168,8 @@ class KubeApiServer:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:
             match = _OBJECTS.fullmatch(request.path)
-            if request.path == f"/openapi/v3/apis/{CUSTOM_API_VERSION}":
-                return json_response(self._openapi())
-            if self._is_sync_group(request.path):
-                return json_response({"openapi": "3.0.0"})
+            if request.path.startswith(_OPENAPI):
+                return json_response(self._openapi(request.path.removeprefix(_OPENAPI)))
             if match is None:
                 raise StatusError(404, "NotFound")
             if request.headers.get("Authorization") != "Bearer canary-token":
@@ -220,13 +225,32 @@ class KubeApiServer:
             "status": {"token": token, "expirationTimestamp": "2030-01-01T12:10:00Z"},
         }
 
-    def _openapi(self) -> Mapping[str, Any]:
-        self.crds_read.set()
-        fields = {"podName", "objects"} | (set() if self.upstream_crds else KEYFERRY_FIELDS)
-        status = {"type": "object", "properties": {field: {} for field in fields}}
-        schema = {"type": "object", "properties": {"status": status}}
-        name = "io.x-k8s.csi.secrets-store.v1.SecretProviderClassPodStatus"
-        return {"openapi": "3.0.0", "components": {"schemas": {name: schema}}}
+    def _openapi(self, api_version: str) -> Mapping[str, Any]:
+        kinds = {
+            plural: kind
+            for plural, kind in CUSTOM_RESOURCES.items()
+            if API_VERSIONS[plural] == api_version and plural not in self.absent
+        }
+        if not kinds:
+            raise StatusError(404, "NotFound")
+        if api_version == CUSTOM_API_VERSION:
+            self.crds_read.set()
+        group, _, version = api_version.partition("/")
+        prefix = ".".join([*reversed(group.split(".")), version])
+        schemas = {f"{prefix}.{kind}": self._schema(kind) for kind in kinds.values()}
+        return {"openapi": "3.0.0", "components": {"schemas": schemas}}
+
+    def _schema(self, kind: str) -> Mapping[str, Any]:
+        """Return the schema of a custom resource, as far as a client looks at it."""
+        if kind == "SecretSync":
+            fields = {"conditions", "syncHash", "lastSuccessfulSyncTime"}
+            added, lacks = SYNC_FIELDS, self.upstream_sync_crd
+        else:
+            fields = {"podName", "objects"}
+            added, lacks = KEYFERRY_FIELDS, self.upstream_crds
+        fields = fields if lacks else fields | added
+        status = {"type": "object", "properties": {field: {} for field in sorted(fields)}}
+        return {"type": "object", "properties": {"status": status}}
 
     def _is_sync_group(self, path: str) -> bool:
         """Return whether a path is the OpenAPI document of a group of SecretSyncs with a CRD."""

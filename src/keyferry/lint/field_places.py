@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from keyferry.lint.finding import Place
-
 if TYPE_CHECKING:
     from keyferry.formats.kubernetes_yaml import FieldPath
     from keyferry.formats.unknown_fields import UnknownField
+    from keyferry.lint.finding import Place
     from keyferry.lint.manifests import Manifest
 
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
@@ -35,7 +34,7 @@ def field_place(manifest: Manifest, field: UnknownField, *, prefix: FieldPath = 
             rest = path[end:]
             index = next((step for step in rest if isinstance(step, int)), None)
             start = manifest.place(*path[:end])
-            return Place(start.file, start.line + _line_in(text, index, field.name))
+            return start.below(_line_in(text, index, field.name))
     return manifest.place(*path, field.name)
 
 

@@ -74,25 +74,32 @@ RULES = _rules(
     Rule("env-file", _ERROR, "The volume of fileKeyRef is an emptyDir."),
     Rule("env-file-on-disk", _WARNING, "The volume of fileKeyRef is in memory."),
     Rule("env-file-key", _WARNING, "A SecretProviderClass writes the variable of fileKeyRef."),
+    Rule("missing-crd", _ERROR, "The cluster has the CRDs of the driver."),
+    Rule("old-crd", _WARNING, "The CRDs of the cluster have all fields of the status."),
 )
 """All rules by id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a file something is.
+    """Where in a file, or in a cluster, something is.
 
     Attributes:
-        file: its path as it was named; `-` for standard input.
-        line: from 1.
+        file: its path as it was named; `-` for standard input. In a cluster `namespace/name`, or
+            the name of a CRD.
+        line: from 1; 0 in a cluster.
     """
 
     file: str
     line: int = 1
 
     def __str__(self) -> str:
-        """Return `file:line`."""
-        return f"{self.file}:{self.line}"
+        """Return `file:line`, or the object of a cluster."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    def below(self, lines: int) -> Place:
+        """Return the place some lines below; the same one in a cluster."""
+        return Place(self.file, self.line + lines) if self.line else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Entry point: reads files and returns what is wrong with them, in the order of files and lines."""
+"""Entry points: return what is wrong with files, or with objects of a cluster, in their order."""
 
 from __future__ import annotations
 
@@ -35,12 +35,33 @@ def lint(
     for name, text in files:
         order[name] = len(order)
         manifests += read_manifests(name, text, default_namespace=default_namespace)
+    kept = _check(manifests, disabled)
+    kept.sort(key=lambda each: (order[each.place.file], each.place.line))
+    return kept, manifests.count
+
+
+def lint_cluster(
+    manifests: Manifests, *, disabled: Collection[str] = ()
+) -> tuple[list[Finding], int]:
+    """Check the objects of a cluster.
+
+    Args:
+        manifests: the objects.
+        disabled: ids of rules that are not checked.
+
+    Returns:
+        The findings by namespace, name and kind, and the number of objects that were checked.
+    """
+    kept = _check(manifests, disabled)
+    kept.sort(key=lambda each: (each.place.file, each.subject))
+    return kept, manifests.count
+
+
+def _check(manifests: Manifests, disabled: Collection[str]) -> list[Finding]:
     found = [
         *manifests.findings,
         *check_classes(manifests.classes),
-        *check_syncs(manifests.syncs, manifests.classes),
-        *check_pods(manifests.pods, manifests.classes, manifests.syncs),
+        *check_syncs(manifests),
+        *check_pods(manifests),
     ]
-    kept = [each for each in found if each.rule.id not in disabled]
-    kept.sort(key=lambda each: (order[each.place.file], each.place.line))
-    return kept, manifests.count
+    return [each for each in found if each.rule.id not in disabled]

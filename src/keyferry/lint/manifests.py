@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.fields import FieldTypeError
@@ -39,12 +39,22 @@ _NO_UID = "none"
 _PARAMETER_LINE = re.compile(r"\bline (\d+) of (\w+)")
 
 
+class Source(Protocol):
+    """Where the fields of an object are written: a document of a file, or a cluster."""
+
+    def line_of(self, path: FieldPath, /) -> int:
+        """Return the line, from 1, of a field or its last existing parent; 0 in a cluster."""
+
+    def text_of(self, path: FieldPath, /) -> str:
+        """Return a scalar as it is written; "" if that is not known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One object of a file.
+    """One object of a file or of a cluster.
 
     Attributes:
-        file: the path of the file.
+        file: the path of the file, see `Place`.
         document: of the file.
         base: the path of the object in the document.
         kind: of the object.
@@ -54,7 +64,7 @@ class Manifest:
     """
 
     file: str
-    document: Document
+    document: Source
     base: FieldPath
     kind: str
     namespace: str
@@ -93,7 +103,7 @@ class LintedClass:
         found = _PARAMETER_LINE.search(message)
         if found and found[2] in parameters:
             start = self.manifest.place("spec", "parameters", found[2])
-            return Place(start.file, start.line + int(found[1]))
+            return start.below(int(found[1]))
         names = {name.casefold(): name for name in parameters}
         words = re.sub(r"[\s:,'\"]+", " ", message).casefold().split()
         named = next((names[word] for word in words if word in names), None)
@@ -134,12 +144,14 @@ class Manifests:
         pods: the pods.
         syncs: the SecretSyncs that can be parsed.
         findings: what cannot be read or parsed.
+        is_complete: whether a SecretProviderClass that is not here does not exist.
     """
 
     classes: tuple[LintedClass, ...] = ()
     pods: tuple[LintedPod, ...] = ()
     syncs: tuple[LintedSync, ...] = ()
     findings: tuple[Finding, ...] = ()
+    is_complete: bool = False
 
     def __add__(self, other: Manifests) -> Manifests:
         """Return the contents of both."""
@@ -148,7 +160,13 @@ class Manifests:
             self.pods + other.pods,
             self.syncs + other.syncs,
             self.findings + other.findings,
+            self.is_complete or other.is_complete,
         )
+
+    @property
+    def knows_classes(self) -> bool:
+        """Whether a SecretProviderClass that is not here is worth a finding."""
+        return self.is_complete or bool(self.classes)
 
     @property
     def count(self) -> int:
@@ -172,7 +190,7 @@ def read_manifests(file: str, text: bytes, *, default_namespace: str = "default"
     result = Manifests()
     for document in documents:
         for manifest in _objects(file, document, document.value, (), default_namespace):
-            result += _read(manifest, default_namespace)
+            result += parse_manifest(manifest)
     return result
 
 
@@ -199,9 +217,10 @@ def _objects(
     )
 
 
-def _read(manifest: Manifest, default_namespace: str) -> Manifests:
+def parse_manifest(manifest: Manifest) -> Manifests:
+    """Return the object, or what is wrong with it; nothing for an object of another kind."""
     if manifest.kind == CLASS_KIND:
-        return _read_class(manifest, default_namespace)
+        return _read_class(manifest)
     if manifest.kind == SYNC_KIND:
         return _read_sync(manifest)
     path = _POD_PATHS.get(manifest.kind)
@@ -217,11 +236,11 @@ def _read(manifest: Manifest, default_namespace: str) -> Manifests:
     )
 
 
-def _read_class(manifest: Manifest, default_namespace: str) -> Manifests:
+def _read_class(manifest: Manifest) -> Manifests:
     try:
         spc = parse_class(
             manifest.value,
-            default_namespace=default_namespace,
+            default_namespace=manifest.namespace,
             spelling=lambda path: manifest.text(*path),
         )
     except ClassInvalidError as error:

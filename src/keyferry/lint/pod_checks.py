@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import SecretProviderClass
     from keyferry.kubernetes.syncs.objects import SecretSync
     from keyferry.lint.finding import Finding, Place
-    from keyferry.lint.manifests import LintedClass, LintedPod, LintedSync
+    from keyferry.lint.manifests import LintedPod, Manifests
 
 DRIVER_NAME = "secrets-store.csi.k8s.io"
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 _ATTRIBUTES = FieldTable((SPC_ATTRIBUTE,), synonyms={"spc": SPC_ATTRIBUTE})
 
 
-def check_pods(
-    pods: Sequence[LintedPod], classes: Sequence[LintedClass], syncs: Sequence[LintedSync] = ()
-) -> Iterator[Finding]:
+def check_pods(manifests: Manifests) -> Iterator[Finding]:
     """Yield what is wrong with pods, in their order."""
-    for pod in pods:
+    for pod in manifests.pods:
         here = {
             linted.spc.name: linted.spc
-            for linted in classes
+            for linted in manifests.classes
             if linted.spc.namespace == pod.manifest.namespace
         }
         synced = [
-            linted.sync for linted in syncs if linted.sync.ref.namespace == pod.manifest.namespace
+            linted.sync
+            for linted in manifests.syncs
+            if linted.sync.ref.namespace == pod.manifest.namespace
         ]
-        yield from _PodCheck(pod, here, synced, knows_classes=bool(classes)).findings()
+        yield from _PodCheck(pod, here, synced, knows_classes=manifests.knows_classes).findings()
 
 
 class _PodCheck:
@@ -48,7 +48,7 @@ class _PodCheck:
         pod: the pod.
         classes: the SecretProviderClasses of its namespace, by name.
         syncs: the SecretSyncs of its namespace.
-        knows_classes: whether any SecretProviderClass is checked.
+        knows_classes: see `Manifests`.
     """
 
     def __init__(

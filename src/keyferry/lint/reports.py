@@ -16,7 +16,7 @@ from keyferry.lint.finding import RULES, Severity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from keyferry.lint.finding import Finding
+    from keyferry.lint.finding import Finding, Place
 
 PAGE = "docs/reference/lint.md"
 """The page that explains the rules."""
@@ -55,7 +55,7 @@ def _plain(found: Finding) -> dict[str, object]:
         "rule": found.rule.id,
         "severity": str(found.rule.severity),
         "file": found.place.file,
-        "line": found.place.line,
+        "line": found.place.line or None,
         "object": found.subject,
         "problem": found.problem,
         "remedy": found.remedy,
@@ -83,14 +83,7 @@ def _sarif(findings: Sequence[Finding]) -> dict[str, Any]:
             "ruleIndex": list(RULES).index(found.rule.id),
             "level": str(found.rule.severity),
             "message": {"text": _sentence(found)},
-            "locations": [
-                {
-                    "physicalLocation": {
-                        "artifactLocation": {"uri": found.place.file},
-                        "region": {"startLine": found.place.line},
-                    }
-                }
-            ],
+            "locations": [_location(found.place)],
         }
         for found in findings
     ]
@@ -102,11 +95,22 @@ def _sarif(findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
+def _location(place: Place) -> dict[str, Any]:
+    if not place.line:
+        return {"logicalLocations": [{"fullyQualifiedName": place.file, "kind": "resource"}]}
+    return {
+        "physicalLocation": {
+            "artifactLocation": {"uri": place.file},
+            "region": {"startLine": place.line},
+        }
+    }
+
+
 def _annotation(found: Finding) -> str:
     level = "error" if found.rule.severity is Severity.ERROR else "warning"
+    place = found.place
     properties = {
-        "file": found.place.file,
-        "line": str(found.place.line),
+        **({"file": place.file, "line": str(place.line)} if place.line else {}),
         "title": f"keyferry lint: {found.rule.id}",
     }
     listed = ",".join(f"{name}={_escaped_property(text)}" for name, text in properties.items())

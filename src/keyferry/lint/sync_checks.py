@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import SecretObject
     from keyferry.lint.class_content import ClassContent
     from keyferry.lint.finding import Finding
-    from keyferry.lint.manifests import LintedClass, LintedSync
+    from keyferry.lint.manifests import LintedClass, LintedSync, Manifests
 
 _FIELD = re.compile(r"spec\.[\w.\[\]]+\w\]?")
 _OWN_ANNOTATION = re.compile(r"\bkeyferry\.dev/[\w-]+")
@@ -36,16 +36,16 @@ _DATA: FieldPath = ("spec", "secretObject", "data")
 _WITHOUT_KEYS = "Opaque"
 
 
-def check_syncs(syncs: Sequence[LintedSync], classes: Sequence[LintedClass]) -> Iterator[Finding]:
+def check_syncs(manifests: Manifests) -> Iterator[Finding]:
     """Yield what is wrong with SecretSyncs, in their order."""
-    yield from _duplicates(syncs)
-    for linted in syncs:
+    yield from _duplicates(manifests.syncs)
+    for linted in manifests.syncs:
         here = {
             each.spc.name: each
-            for each in classes
+            for each in manifests.classes
             if each.spc.namespace == linted.sync.ref.namespace
         }
-        yield from _SyncCheck(linted, here, knows_classes=bool(classes)).findings()
+        yield from _SyncCheck(linted, here, knows_classes=manifests.knows_classes).findings()
 
 
 class _SyncCheck:
@@ -54,7 +54,7 @@ class _SyncCheck:
     Args:
         linted: the SecretSync.
         classes: the SecretProviderClasses of its namespace, by name.
-        knows_classes: whether any SecretProviderClass is checked.
+        knows_classes: see `Manifests`.
     """
 
     def __init__(

@@ -48,6 +48,17 @@ class Cluster:
     namespace: str
 
 
+context_option = option(
+    "--context", metavar="NAME", section=_SECTION, help="Context of the kubeconfig."
+)
+kubeconfig_option = option(
+    "--kubeconfig",
+    metavar="FILE",
+    section=_SECTION,
+    help="File with the address and the credentials of the cluster.",
+)
+
+
 def cluster_options(command: F) -> F:
     """Add the options; their values are the argument `options`, a `ClusterOptions`."""
 
@@ -63,13 +74,8 @@ def cluster_options(command: F) -> F:
         return command(*args, options=ClusterOptions(path, context, namespace), **kwargs)
 
     for add in (
-        option("--context", metavar="NAME", section=_SECTION, help="Context of the kubeconfig."),
-        option(
-            "--kubeconfig",
-            metavar="FILE",
-            section=_SECTION,
-            help="File with the address and the credentials of the cluster.",
-        ),
+        context_option,
+        kubeconfig_option,
         option(
             "-n",
             "--namespace",

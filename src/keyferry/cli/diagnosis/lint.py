@@ -1,4 +1,4 @@
-"""`keyferry lint`: checks manifests without a cluster and without a vault."""
+"""`keyferry lint`: checks manifests, or the objects of a cluster, without a vault."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keyferry.cli.cluster.connection import (
+    ClusterOptions,
+    context_option,
+    kubeconfig_option,
+    open_cluster,
+)
 from keyferry.cli.commands import command, option
 from keyferry.cli.console import console
 from keyferry.cli.exit_codes import ExitCode
@@ -17,7 +23,10 @@ from keyferry.lint.finding import RULES, Severity
 from keyferry.lint.reports import ReportFormat, write_report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
+
+    from keyferry.lint.finding import Finding
+    from keyferry.lint.manifests import Manifests
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _STANDARD_INPUT = "-"
@@ -31,9 +40,14 @@ _UPSTREAM_RULE = "upstream"
         "helm template charts/app | keyferry lint -",
         "# before you return to the upstream driver",
         "keyferry lint manifests/ --target upstream",
+        "keyferry lint --cluster -A",
     )
 )
-@click.argument("paths", metavar="[FILE|DIR|-]...", nargs=-1, required=True)
+@click.argument("paths", metavar="[FILE|DIR|-]...", nargs=-1)
+@option("--cluster", is_flag=True, section="Cluster", help="Check the objects of a cluster.")
+@option("-A", "--all-namespaces", is_flag=True, section="Cluster", help="In all namespaces.")
+@context_option
+@kubeconfig_option
 @option(
     "--target",
     type=click.Choice(["keyferry", _UPSTREAM_RULE]),
@@ -41,7 +55,12 @@ _UPSTREAM_RULE = "upstream"
     show_default=True,
     help="The driver that reads the manifests; upstream also reports what it reads differently.",
 )
-@option("-n", "--namespace", default="default", show_default=True, help="Of objects without one.")
+@option(
+    "-n",
+    "--namespace",
+    metavar="NAME",
+    help="Of objects without one (default: default); with --cluster, the namespace to check.",
+)
 @option("--disable", metavar="RULE", multiple=True, help="Do not check this rule; repeatable.")
 @option("--strict", is_flag=True, help="Exit with 2 for warnings, too.")
 @option(
@@ -55,8 +74,12 @@ _UPSTREAM_RULE = "upstream"
 )
 def lint(
     paths: tuple[str, ...],
+    cluster: bool,
+    all_namespaces: bool,
+    context: str | None,
+    kubeconfig: str | None,
     target: str,
-    namespace: str,
+    namespace: str | None,
     disable: tuple[str, ...],
     strict: bool,
     report: str,
@@ -64,28 +87,65 @@ def lint(
     """Check SecretProviderClasses, and the pods and SecretSyncs that use them.
 
     Folders are searched for YAML files; - is standard input. Objects of other kinds are skipped.
-    The exit code is 2 if there is an error.
+    With --cluster, the objects of a cluster are read, but no Secret. The exit code is 2 if there is
+    an error.
     """
-    from keyferry.lint.linter import lint as run_lint
-
+    if not (paths or cluster):
+        raise click.UsageError("missing argument: name files or folders, or set --cluster")
+    if paths and cluster:
+        raise click.UsageError("--cluster and files exclude each other")
+    if not cluster and (all_namespaces or context or kubeconfig):
+        raise click.UsageError("--all-namespaces, --context and --kubeconfig need --cluster")
+    if all_namespaces and namespace:
+        raise click.UsageError("--namespace and --all-namespaces exclude each other")
     unknown = [rule for rule in disable if rule not in RULES]
     if unknown:
         known = ", ".join(RULES)
         raise click.UsageError(f"there is no rule {unknown[0]!r}; the rules are: {known}")
     disabled = {*disable} | ({_UPSTREAM_RULE} if target != _UPSTREAM_RULE else set())
-    files = [(name, _read(name)) for path in paths for name in _files(path)]
-    findings, checked = run_lint(files, default_namespace=namespace, disabled=disabled)
+    if cluster:
+        options = ClusterOptions(Path(kubeconfig) if kubeconfig else None, context, namespace)
+        findings, checked = _lint_cluster(options, disabled, all_namespaces=all_namespaces)
+    else:
+        findings, checked = _lint_files(paths, namespace or "default", disabled)
     text = write_report(findings, ReportFormat(report))
     if text:
         click.echo(text)
     errors = sum(found.rule.severity is Severity.ERROR for found in findings)
     warnings = len(findings) - errors
-    console().note(
-        f"{counted(len(files), 'file')}, {counted(checked, 'object')} checked:"
-        f" {counted(errors, 'error')}, {counted(warnings, 'warning')}"
-    )
+    console().note(f"{checked} checked: {counted(errors, 'error')}, {counted(warnings, 'warning')}")
     if errors or (strict and warnings):
         sys.exit(ExitCode.INVALID)
+
+
+def _lint_files(
+    paths: Iterable[str], namespace: str, disabled: Collection[str]
+) -> tuple[list[Finding], str]:
+    """Return the findings, and what was checked."""
+    from keyferry.lint.linter import lint as run_lint
+
+    files = [(name, _read(name)) for path in paths for name in _files(path)]
+    findings, checked = run_lint(files, default_namespace=namespace, disabled=disabled)
+    return findings, f"{counted(len(files), 'file')}, {counted(checked, 'object')}"
+
+
+def _lint_cluster(
+    options: ClusterOptions, disabled: Collection[str], *, all_namespaces: bool
+) -> tuple[list[Finding], str]:
+    """Return the findings, and what was checked."""
+    import asyncio
+
+    from keyferry.lint.cluster import ALL_NAMESPACES, read_cluster
+    from keyferry.lint.linter import lint_cluster
+
+    async def read() -> Manifests:
+        async with open_cluster(options) as cluster:
+            namespace = ALL_NAMESPACES if all_namespaces else cluster.namespace
+            return await read_cluster(cluster.api, namespace, warn=console().warn)
+
+    console().configure_logs()
+    findings, checked = lint_cluster(asyncio.run(read()), disabled=disabled)
+    return findings, f"{counted(checked, 'object')} of the cluster"
 
 
 def _files(path: str) -> Iterator[str]:
