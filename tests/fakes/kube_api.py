@@ -229,7 +229,9 @@ class KubeApiServer:
         kinds = {
             plural: kind
             for plural, kind in CUSTOM_RESOURCES.items()
-            if API_VERSIONS[plural] == api_version and plural not in self.absent
+            if API_VERSIONS[plural] == api_version
+            and plural not in self.absent
+            and (self.serves_sync_groups or plural not in WITH_STATUS)
         }
         if not kinds:
             raise StatusError(404, "NotFound")
@@ -251,11 +253,6 @@ class KubeApiServer:
         fields = fields if lacks else fields | added
         status = {"type": "object", "properties": {field: {} for field in sorted(fields)}}
         return {"type": "object", "properties": {"status": status}}
-
-    def _is_sync_group(self, path: str) -> bool:
-        """Return whether a path is the OpenAPI document of a group of SecretSyncs with a CRD."""
-        served = WITH_STATUS - self.absent if self.serves_sync_groups else set()
-        return path in {f"/openapi/v3/apis/{API_VERSIONS[plural]}" for plural in served}
 
     async def _wait_for_patches(self) -> None:
         """Wait until patches are allowed."""

@@ -189,7 +189,7 @@ async def test_a_missing_permission_is_a_warning(api: KubeApiServer, plural: str
     done = await lint(api)
     assert (0, "") == (done.exit_code, done.stdout)
     assert done.stderr.startswith(f"warning: {plural}")
-    assert f"Ask for a Role in namespace shop with list on {plural}" in done.stderr
+    assert f"Ask for the verb list on {plural}" in done.stderr
     assert "\n2 objects" in done.stderr
 
 
@@ -200,7 +200,7 @@ async def test_classes_are_required(api: KubeApiServer) -> None:
     resource = "secretproviderclasses.secrets-store.csi.x-k8s.io"
     assert (1, "") == (done.exit_code, done.stdout)
     assert f"the Kubernetes API refuses to list {resource} of all namespaces" in done.stderr
-    assert f"hint: Ask for a ClusterRole with list on {resource}, or name one" in done.stderr
+    assert f"hint: Ask for the verb list on {resource} with a ClusterRole" in done.stderr
 
 
 @pytest.mark.parametrize(
