@@ -1,0 +1,77 @@
+"""`keyferry lint --cluster` over a real Kubernetes API, as a user who may only list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.cluster.api_server import running_api_server
+from tests.e2e.cluster.waiting import eventually
+from tests.fakes.cli import run_cli
+from tests.fakes.syncs import sync_manifest
+from tests.unit.lint.test_lint import VAULT
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio]
+
+CRDS = Path(__file__).parents[3] / "deploy" / "crds"
+USER = "reader"
+KINDS = ("secretproviderclasses.secrets-store.csi.x-k8s.io", "secretsyncs.secret-sync.x-k8s.io")
+POD: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "web-1", "namespace": "shop"},
+    "spec": {
+        "automountServiceAccountToken": False,
+        "containers": [
+            {"name": "a", "image": "a", "envFrom": [{"secretRef": {"name": "web"}}]},
+            {
+                "name": "b",
+                "image": "b",
+                "env": [
+                    {
+                        "name": "A",
+                        "valueFrom": {"secretKeyRef": {"name": "web", "key": "passwort"}},
+                    }
+                ],
+            },
+        ],
+    },
+}
+
+
+async def test_a_cluster_is_checked(tmp_path: Path) -> None:
+    """Without the CRDs, with them, and what is wrong in it; Secrets may not be read."""
+    async with running_api_server(tmp_path / "api") as server:
+        arguments = ("lint", "--cluster", "-n", "shop", "--kubeconfig", server.kubeconfig_of(USER))
+        role = (f"--resource={kind}" for kind in (*KINDS, "pods"))
+        await server.kubectl("create", "namespace", "shop")
+        refused = await run_cli(*arguments)
+        assert 1 == refused.exit_code
+        assert f"hint: Ask for a Role in namespace shop with list on {KINDS[0]}" in refused.stderr
+
+        for crd in sorted(CRDS.glob("*.yaml")):
+            await server.kubectl("apply", "--server-side", f"--filename={crd}")
+        for name in KINDS:
+            await server.kubectl("wait", "--for=condition=Established", f"crd/{name}")
+        await server.kubectl("create", "clusterrole", USER, "--verb=list", *role)
+        binding = ("create", "clusterrolebinding", USER, f"--clusterrole={USER}", f"--user={USER}")
+        await server.kubectl(*binding)
+        await server.kubectl("create", "serviceaccount", "default", "--namespace=shop")
+        sync = sync_manifest(secretProviderClassName="api")
+        documents = yaml.safe_dump_all([yaml.safe_load(VAULT), sync, POD])
+        await server.kubectl("apply", "--filename=-", stdin=documents)
+
+        async def knows_all() -> bool:  # its description of new CRDs takes a moment
+            done = await run_cli(*arguments)
+            return done.stderr.startswith("3 objects of the cluster checked")
+
+        await eventually(knows_all, "the API server to describe the CRDs")
+        done = await run_cli(*arguments)
+        (line,) = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+        assert line == (
+            "shop/web-1: error: Pod shop/web-1: secret web has no key passwort; its keys are:"
+            " password [secret-key]"
+        )
