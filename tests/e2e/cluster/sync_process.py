@@ -213,7 +213,7 @@ class SyncWorld:
         namespaces: Sequence[str],
         replica: int = 0,
         audiences: Sequence[str] = (EXCHANGE_AUDIENCE,),
-        wait: bool = True,
+        uses_emulator: bool = True,
     ) -> Controller:
         """Start a controller that handles SecretSyncs with `secretSyncControllerName: NAME`.
 
@@ -225,7 +225,7 @@ class SyncWorld:
             namespaces: where it may work; created if necessary.
             replica: distinguishes controllers with the same name.
             audiences: of the tokens that it may request.
-            wait: whether to wait until it is ready.
+            uses_emulator: whether the development vault receives its requests.
         """
         await asyncio.gather(*(self.make_namespace(each) for each in (SYSTEM, *namespaces)))
         account = f"{name}-sync"
@@ -246,7 +246,7 @@ class SyncWorld:
             *("--token-binding=none", f"--provider-volume={self.provider_sockets}"),
             f"--metrics-bind-address={metrics}",
             f"--health-probe-bind-address={health}",
-            f"--dev-vault={self.vault.data.folder}",
+            f"--dev-vault={self.vault.data.folder if uses_emulator else ''}",
             f"--kubeconfig={self._kubeconfig(pod, token.strip())}",
             "-v=10",
             *flags,
@@ -254,8 +254,7 @@ class SyncWorld:
         )
         controller = Controller(name, pod, uid, _token_id(token), child, metrics, health)
         self.controllers.append(controller)
-        if wait:
-            await controller.is_ready()
+        await controller.is_ready()
         return controller
 
     def writes(self, *controllers: Controller, after: int = 0) -> list[Write]:
