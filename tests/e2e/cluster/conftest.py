@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import pytest_asyncio
 
+from tests.compat.upstream import built_upstream
 from tests.e2e.cluster.installation import Installation, running_installation
 from tests.e2e.cluster.keyferry_image import fetch_keyferry_image
 from tests.e2e.cluster.namespace import Namespace, new_namespace
@@ -35,6 +36,9 @@ OWN = (
     "test_documented_installation",
     "test_kube_store",
     "test_sync_api",
+    "test_sync_commands",
+    "test_synced_secrets",
+    "test_lint",
     "test_api_server",
     "test_sync_controller",
     "test_sync_identities",
@@ -42,6 +46,7 @@ OWN = (
     "test_sync_replicas",
     "test_sync_policies",
     "test_sync_installation",
+    "test_sync_beside_upstream",
     "test_secret_sync_crd",
     "test_cluster",
     "test_vault_load",
@@ -70,6 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if _asked_for(config):
         asyncio.run(built_programs())
+        built_upstream()
         server_programs()
         fetch_keyferry_image()
         enter_own_network()
