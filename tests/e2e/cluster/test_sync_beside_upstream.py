@@ -1,6 +1,6 @@
-"""The SecretSync controller on a cluster whose CSI driver is the Go original.
+"""The SecretSync controller on a cluster whose CSI driver is that of upstream.
 
-The original is a process on the node, with kubelet's own registration; its image cannot be pulled.
+The driver is a process on the node, registered with kubelet; its image cannot be pulled.
 """
 
 from __future__ import annotations
@@ -89,14 +89,14 @@ async def test_both_work_and_neither_touches_the_secrets_of_the_other(beside: In
     """Their Secrets have other labels, owners and field managers."""
     await beside.kubectl.apply(secret_sync("web"), namespace=SHOP)
     await beside.ready("web")
-    theirs, ours = await beside.secret("from-driver"), await beside.secret("web")
-    assert {"secrets-store.csi.k8s.io/managed": "true"} == theirs["metadata"]["labels"]
-    assert {"secrets-store.sync.x-k8s.io": ""} == ours["metadata"]["labels"]
+    of_driver, synced = await beside.secret("from-driver"), await beside.secret("web")
+    assert {"secrets-store.csi.k8s.io/managed": "true"} == of_driver["metadata"]["labels"]
+    assert {"secrets-store.sync.x-k8s.io": ""} == synced["metadata"]["labels"]
     await beside.kubectl("delete", "pod", "app", f"--namespace={SHOP}")
     await beside.kubectl(
         "wait", "--for=delete", "secret/from-driver", f"--namespace={SHOP}", "--timeout=120s"
     )
-    assert ours == await beside.secret("web")
+    assert synced == await beside.secret("web")
     await beside.kubectl.apply(pod("app", "by-driver"), namespace=SHOP)
     await beside.kubectl(
         *("wait", "--for=condition=Ready", "pod/app", f"--namespace={SHOP}", "--timeout=180s")
