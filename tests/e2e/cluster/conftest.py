@@ -44,6 +44,7 @@ OWN = (
     "test_sync_identities",
     "test_sync_vault",
     "test_sync_replicas",
+    "test_sync_leaks",
     "test_sync_policies",
     "test_sync_installation",
     "test_sync_beside_upstream",
