@@ -31,7 +31,8 @@ DISTRIBUTIONS = {
 """Imported packages whose distribution has another name."""
 
 FOREIGN_PRIVATE_PARTS = {
-    "keyferry/kubernetes/api/client.py": {"_client", "_api_info"},
+    "keyferry/kubernetes/api/client.py": {"_client"},
+    "keyferry/kubernetes/api/resources.py": {"_api_info"},
     "keyferry_devvault/client.py": {"_wrap_create_connection"},
 }
 """Attributes of other objects that begin with an underscore: docs/adr/0013."""
