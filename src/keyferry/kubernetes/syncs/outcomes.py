@@ -65,12 +65,14 @@ SyncOutcome: TypeAlias = Synced | SyncFailed | Waiting
 
 
 def failure_message(error: KeyferryError) -> str:
-    """Return problem and remedy; the problem is cut first if they are too long.
+    """Return object, problem and remedy; the problem is cut first if they are too long.
 
     Without the detail, which may have times: each text is another write.
     """
     remedy = f" {error.remedy}" if error.remedy else ""
     remedy = truncate_message(remedy, limit=MAX_MESSAGE // 2)
-    problem = f"{error.problem}."
+    about = error.object_name
+    subject = "" if not about or about in error.problem else f"{about}: "
+    problem = f"{subject}{error.problem}."
     room = MAX_MESSAGE - len(remedy)
     return f"{truncate_message(problem, limit=room)}{remedy}"

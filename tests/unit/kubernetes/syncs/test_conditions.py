@@ -302,3 +302,17 @@ def test_message_has_neither_detail_nor_prefix_of_upstream() -> None:
     error.add_detail("attempt 3")
     ready = after(SyncFailed(error, stalled=False))["Ready"]
     assert ready.message == "contoso denies access. Grant get."
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        ("it is not base64", "secret db: it is not base64. Remove objectEncoding."),
+        ("failed to read secret db", "failed to read secret db. Remove objectEncoding."),
+    ],
+)
+def test_message_names_the_object_once(problem: str, message: str) -> None:
+    error = FilesInvalidError(problem, "Remove objectEncoding.")
+    error.object_name = "secret db"
+    ready = after(SyncFailed(error, stalled=False))["Ready"]
+    assert ready.message == message
