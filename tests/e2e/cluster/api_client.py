@@ -22,6 +22,7 @@ from tests.e2e.cluster.kubectl import Document
 AUTHOR = "author"
 """The field manager of the objects that tests apply."""
 
+_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _RESOURCES = {
     "ClusterRole": (_RBAC, "clusterroles"),
@@ -36,9 +37,17 @@ _RESOURCES = {
     "SecretProviderClass": ("/apis/secrets-store.csi.x-k8s.io/v1", "secretproviderclasses"),
     "SecretSync": ("/apis/secret-sync.x-k8s.io/v1alpha1", "secretsyncs"),
     "ServiceAccount": ("/api/v1", "serviceaccounts"),
+    "ValidatingAdmissionPolicy": (_ADMISSION, "validatingadmissionpolicies"),
+    "ValidatingAdmissionPolicyBinding": (_ADMISSION, "validatingadmissionpolicybindings"),
 }
 """Path of the API, and plural, by kind."""
-_CLUSTER_SCOPED = {"ClusterRole", "ClusterRoleBinding", "Namespace"}
+_CLUSTER_SCOPED = {
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Namespace",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
 
 
 class ApiClient:

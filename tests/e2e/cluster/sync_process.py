@@ -5,7 +5,7 @@ async with running_sync_world(folder) as world:
     await world.client.apply(azure_class(...), secret_sync(...), namespace="shop")
     await controller.kill()
 
-Each controller has the service account and the arguments of the chart.
+Each controller has the arguments, the permissions and the admission policies of the chart.
 """
 
 from __future__ import annotations
@@ -32,20 +32,29 @@ from tests.e2e.children import Child, Children, ending_children
 from tests.e2e.cluster.api_client import ApiClient, open_client
 from tests.e2e.cluster.api_recorder import Recorder, recording
 from tests.e2e.cluster.api_server import ApiServer, free_ports, running_api_server
+from tests.e2e.cluster.chart import Manifest, one, render
 from tests.e2e.cluster.kubectl import Document
 from tests.e2e.cluster.manifests import MACHINE, VAULT
 from tests.e2e.cluster.waiting import eventually, must_run
 from tests.fakes.devvault import DevVault, running_devvault
 
-SYSTEM = "keyferry-system"
-"""The namespace of the controllers."""
+SYSTEM = "kube-system"
+"""The namespace of the controllers, into which `render` installs the chart."""
 DEFAULT = "keyferry"
 """The name of the controller that handles SecretSyncs without `secretSyncControllerName`."""
 LEASE = "keyferry-sync"
 CRDS = Path(__file__).parents[3] / "deploy" / "crds"
 
-_RBAC = "rbac.authorization.k8s.io"
-_GROUPS = ["secret-sync.x-k8s.io", "secret-sync.gke.io"]
+_INSTALLED = (
+    "ServiceAccount",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+)
+"""What is used of the chart, beside the arguments of its Deployment."""
 _RECORDED = ("SecretSync", "Secret", "Event", "Lease", "SecretProviderClass")
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
@@ -228,9 +237,9 @@ class SyncWorld:
             uses_emulator: whether the development vault receives its requests.
         """
         await asyncio.gather(*(self.make_namespace(each) for each in (SYSTEM, *namespaces)))
+        chart = await _rendered(name, namespaces, audiences, opts_in=_OPT_IN in flags)
+        await self.client.apply(*(each for each in chart if each["kind"] in _INSTALLED))
         account = f"{name}-sync"
-        opts_in = "--service-account-opt-in=true" in flags
-        await self.client.apply(*chart_rbac(name, namespaces, opts_in=opts_in))
         token = await self.server.kubectl(
             "create", "token", account, f"--namespace={SYSTEM}", "--duration=24h"
         )
@@ -239,11 +248,9 @@ class SyncWorld:
         child = self.children.start(
             pod,
             "keyferry",
-            *("sync-controller", "--leader-elect=true", f"--controller-name={name}"),
-            f"--default-controller={str(name == DEFAULT).lower()}",
-            f"--namespaces={','.join(namespaces)}",
-            f"--token-request-audience={', '.join(audiences)}",
-            *("--token-binding=none", f"--provider-volume={self.provider_sockets}"),
+            *one(chart, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"],
+            # A later flag overrides that of the chart.
+            f"--provider-volume={self.provider_sockets}",
             f"--metrics-bind-address={metrics}",
             f"--health-probe-bind-address={health}",
             f"--dev-vault={self.vault.data.folder if uses_emulator else ''}",
@@ -310,6 +317,7 @@ class SyncWorld:
         return path
 
 
+_OPT_IN = "--service-account-opt-in=true"
 _CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 
 
@@ -327,62 +335,25 @@ def service_account(name: str, *, namespace: str = "", labels: Document | None =
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
 
 
-def chart_rbac(name: str, namespaces: Sequence[str], *, opts_in: bool) -> list[Document]:
-    """Return the service account of a controller, with the permissions that the chart grants.
-
-    Args:
-        name: of the controller.
-        namespaces: where it may write Secrets and request tokens.
-        opts_in: value of secretSync.serviceAccountOptIn.
-    """
-    account = f"{name}-sync"
-    lease = LEASE if name == DEFAULT else f"{LEASE}-{name}"
-    own = [
-        _rule("coordination.k8s.io", "leases", "create"),
-        {**_rule("coordination.k8s.io", "leases", "get", "update"), "resourceNames": [lease]},
-    ]
-    cluster = [
-        {**_rule("", "secretsyncs", "get", "list", "watch"), "apiGroups": _GROUPS},
-        {**_rule("", "secretsyncs/status", "patch", "update"), "apiGroups": _GROUPS},
-        _rule("secrets-store.csi.x-k8s.io", "secretproviderclasses", "get", "list", "watch"),
-        _rule("", "events", "create", "patch"),
-    ]
-    each = [
-        _rule("", "secrets", "get", "list", "watch", "create", "patch", "delete"),
-        _rule("", "serviceaccounts/token", "create"),
-    ]
-    if opts_in:
-        each.append(_rule("", "serviceaccounts", "get", "list", "watch"))
-    documents = [
-        service_account(account, namespace=SYSTEM),
-        *_role("ClusterRole", account, "", cluster),
-        *_role("Role", f"{account}-own", SYSTEM, own, account=account),
-    ]
-    for namespace in namespaces:
-        documents += _role("Role", account, namespace, each)
-    return documents
-
-
-def _rule(group: str, resource: str, *verbs: str) -> Document:
-    return {"apiGroups": [group], "resources": [resource], "verbs": list(verbs)}
-
-
-def _role(
-    kind: str, name: str, namespace: str, rules: list[Document], *, account: str = ""
-) -> list[Document]:
-    """Return a role and its binding to a service account, by default of the same name."""
-    metadata = {"name": name, "namespace": namespace} if namespace else {"name": name}
-    head = {"apiVersion": f"{_RBAC}/v1", "metadata": metadata}
-    subject = {"kind": "ServiceAccount", "name": account or name, "namespace": SYSTEM}
-    return [
-        {**head, "kind": kind, "rules": rules},
-        {
-            **head,
-            "kind": f"{kind}Binding",
-            "roleRef": {"apiGroup": _RBAC, "kind": kind, "name": name},
-            "subjects": [subject],
+async def _rendered(
+    name: str, namespaces: Sequence[str], audiences: Sequence[str], *, opts_in: bool
+) -> list[Manifest]:
+    """Return the objects of the chart for a controller."""
+    values = {
+        "fullnameOverride": name,
+        "driver": {"enabled": False},
+        "leaseDir": "",
+        "secretSync": {
+            "enabled": True,
+            "crd": "skip",
+            "controllerName": name,
+            "defaultController": name == DEFAULT,
+            "namespaces": list(namespaces),
+            "serviceAccountOptIn": opts_in,
+            "tokenRequests": [{"audience": each} for each in audiences],
         },
-    ]
+    }
+    return await render(values)
 
 
 @asynccontextmanager

@@ -410,7 +410,7 @@ async def test_an_optional_object_may_be_missing(shop: SyncNamespace) -> None:
 
 @sync_scenario("adopted")
 async def test_a_secret_of_nobody_is_adopted_on_request(shop: SyncNamespace) -> None:
-    """It keeps its uid and the keys of others."""
+    """Which its owner and the author of the SecretSync give; it keeps uid and keys of others."""
     value = shop.world.set_secret("adopted")
     theirs = {"password": "of the team", "other": "kept"}
     await shop.apply(
@@ -421,6 +421,9 @@ async def test_a_secret_of_nobody_is_adopted_on_request(shop: SyncNamespace) -> 
     await shop.failed("web", "keyferry.dev/adopt", reason="ControllerPatchError")
     before = await shop.secret_has("web", theirs)
     await shop.annotate("SecretSync", "web", adopt="true")
+    await shop.failed("web", "keyferry.dev/adopt=true on both", reason="ControllerPatchError")
+    await shop.annotate("Secret", "web", adopt="true")
+    await shop.annotate("SecretSync", "web", refresh="1")
     after = await shop.secret_has("web", {"password": value, "other": "kept"})
     assert before["metadata"]["uid"] == after["metadata"]["uid"]
     await shop.ready("web")
@@ -433,7 +436,7 @@ async def test_a_secret_of_nobody_is_adopted_on_request(shop: SyncNamespace) -> 
 async def test_a_secret_of_the_driver_is_adopted_once_no_class_names_it(
     shop: SyncNamespace,
 ) -> None:
-    """While `secretObjects` of a class name it, both objects report the conflict."""
+    """While `secretObjects` name it, both objects report the conflict; then as in migrate.md."""
     value = shop.world.set_secret("of-the-driver")
     spc = azure_class("web", {"of-the-driver": "db"})
     of_driver = azure_class(
@@ -452,6 +455,8 @@ async def test_a_secret_of_the_driver_is_adopted_once_no_class_names_it(
     before = await shop.secret_has("web", {"password": "of the driver"})
 
     await shop.apply(azure_class("pods", {"of-the-driver": "db"}))
+    released = {"metadata": {"ownerReferences": None, "annotations": _ADOPT}}
+    await shop.world.client.merge("Secret", shop.name, "web", released)
     await shop.annotate("SecretSync", "web", refresh="1")
     after = await shop.secret_has("web", {"password": value})
     await shop.ready("web")
