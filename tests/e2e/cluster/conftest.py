@@ -42,6 +42,7 @@ OWN = (
     "test_api_server",
     "test_sync_controller",
     "test_sync_identities",
+    "test_sync_upstream_flows",
     "test_sync_vault",
     "test_sync_replicas",
     "test_sync_leaks",

@@ -35,6 +35,7 @@ from tests.e2e.cluster.api_server import ApiServer, free_ports, running_api_serv
 from tests.e2e.cluster.chart import Manifest, one, render
 from tests.e2e.cluster.kubectl import Document
 from tests.e2e.cluster.manifests import MACHINE, VAULT
+from tests.e2e.cluster.programs import built_programs
 from tests.e2e.cluster.waiting import eventually, must_run
 from tests.fakes.devvault import DevVault, running_devvault
 
@@ -208,6 +209,18 @@ class SyncWorld:
         text = self.value(name)
         self.vault.set_secret(vault, name, text)
         return text
+
+    async def start_garbage_collector(self) -> None:
+        """Start the controllers of Kubernetes that delete what has lost its owner."""
+        programs = await built_programs()
+        self.children.start(
+            "kube-controller-manager",
+            programs.of_kubernetes("kube-controller-manager"),
+            f"--kubeconfig={self.server.kubeconfig}",
+            "--controllers=garbage-collector-controller,namespace-controller",
+            "--secure-port=0",
+            "--leader-elect=false",
+        )
 
     async def make_namespace(self, name: str) -> None:
         """Create a namespace with its service account `default`; no-op if it exists."""
