@@ -65,7 +65,7 @@ async def test_values_and_tokens_do_not_leak(sync_world: SyncWorld) -> None:
     await shop.failed("wrong", "AADSTS7000215", reason="ProviderError")
     await shop.failed("unknown-path", "'nothing'", reason="RemoteSecretStoreFetchFailed")
     await shop.failed("tls", "PEM", reason="RemoteSecretStoreFetchFailed")
-    await shop.failed("base64", "base64", reason="ProviderError")
+    await shop.failed("base64", f"secret {NAME}", reason="ProviderError")
     await shop.failed("label", reason="ControllerPatchError")
     for number, fault in enumerate(_FAULTS):
         shop.vault.add_fault("contoso.vault.azure.net", fault, times=None)
