@@ -436,7 +436,7 @@ async def test_a_secret_of_nobody_is_adopted_on_request(shop: SyncNamespace) -> 
 async def test_a_secret_of_the_driver_is_adopted_once_no_class_names_it(
     shop: SyncNamespace,
 ) -> None:
-    """While `secretObjects` name it, both objects report the conflict; then as in migrate.md."""
+    """While `secretObjects` name it, both objects report the conflict; then as documented."""
     value = shop.world.set_secret("of-the-driver")
     spc = azure_class("web", {"of-the-driver": "db"})
     of_driver = azure_class(
