@@ -152,6 +152,10 @@ class SecretDataError(AuthorError):
     stage = Stage.SECRET
 
 
+class SecretTypeRefusedError(SecretDataError):
+    """A Secret of this type is never written."""
+
+
 class MountLimitError(AuthorError):
     """The objects of one volume, or of the concurrent mounts of one tenant, are too large."""
 

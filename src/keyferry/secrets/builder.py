@@ -16,7 +16,13 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from keyferry.content import SecretFile
-from keyferry.errors import ObjectMissingError, ObjectNamesError, SecretDataError, excerpt
+from keyferry.errors import (
+    ObjectMissingError,
+    ObjectNamesError,
+    SecretDataError,
+    SecretTypeRefusedError,
+    excerpt,
+)
 from keyferry.kubernetes.names import object_name_problem
 from keyferry.kubernetes.objects import DesiredSecret, OwnerReference, SecretKeyMapping
 from keyferry.secrets.secret_data import FilePart, KeyedFile, SecretDataRequest
@@ -397,7 +403,7 @@ def _check_fields(secret_object: SecretObject) -> None:
     if not secret_object.type:
         raise SecretDataError(f"secret {name!r} has no type", "Set type, for example to Opaque.")
     if secret_object.type in REFUSED_TYPES:
-        raise SecretDataError(
+        raise SecretTypeRefusedError(
             f"secret {name!r} has type {secret_object.type}: Kubernetes would add a token of a "
             "service account that does not expire",
             "Use type Opaque for content from a vault.",

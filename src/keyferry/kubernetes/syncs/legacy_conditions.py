@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.errors import StorePolicyError
+from keyferry.errors import SecretTypeRefusedError, StorePolicyError
 from keyferry.kubernetes.syncs.objects import ConditionStatus
 from keyferry.kubernetes.syncs.outcomes import SyncChange, Synced, SyncFailed, Waiting
 from keyferry.kubernetes.syncs.reasons import Reason, reason_of
@@ -53,7 +53,7 @@ def legacy_result(outcome: SyncOutcome, *, is_first: bool) -> LegacyResult | Non
     match outcome:
         case Synced():
             status, reason = ConditionStatus.TRUE, _success_reason(outcome, is_first=is_first)
-        case SyncFailed(error=StorePolicyError()):
+        case SyncFailed(error=StorePolicyError() | SecretTypeRefusedError()):
             status, reason = ConditionStatus.FALSE, _POLICY
         case SyncFailed(error=error):
             status, reason = _FAILURES[reason_of(error)]

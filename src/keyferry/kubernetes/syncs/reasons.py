@@ -16,6 +16,7 @@ from keyferry.errors import (
     ProviderNotFoundError,
     ProviderUnreachableError,
     SecretDataError,
+    SecretTypeRefusedError,
     StoreError,
     StoreUnavailableError,
 )
@@ -62,6 +63,7 @@ _REASONS: tuple[tuple[type[KeyferryError], Reason], ...] = (
     (TokenRequestError, Reason.CONTROLLER),
     (CredentialsSecretError, Reason.CONTROLLER),
     (ObjectNamesError, Reason.FETCH_FAILED),
+    (SecretTypeRefusedError, Reason.PATCH),
     (SecretDataError, Reason.FETCH_FAILED),
     (MountLimitError, Reason.PROVIDER),
     (AuthorError, Reason.MISCONFIGURED),
