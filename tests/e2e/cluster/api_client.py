@@ -69,20 +69,20 @@ class ApiClient:
         scope = "" if is_global else f"/namespaces/{namespace}"
         return f"{self._url}{api}{scope}/{plural}{f'/{name}' if name else ''}"
 
-    async def apply(self, *documents: Document, namespace: str = "") -> None:
-        """Apply objects as `kubectl apply --server-side`, all at once.
+    async def apply(self, *documents: Document, namespace: str = "") -> list[Document]:
+        """Apply objects as `kubectl apply --server-side`, all at once; return them.
 
         Args:
             documents: the objects.
             namespace: of those that name none.
         """
-        await asyncio.gather(*(self._apply(each, namespace) for each in documents))
+        return await asyncio.gather(*(self._apply(each, namespace) for each in documents))
 
-    async def _apply(self, document: Document, namespace: str) -> None:
+    async def _apply(self, document: Document, namespace: str) -> Document:
         metadata = document["metadata"]
         where = metadata.get("namespace", namespace)
         url = self.url(document["kind"], where, metadata["name"])
-        await self.call(
+        return await self.call(
             "PATCH",
             f"{url}?fieldManager={AUTHOR}&force=true",
             document,
@@ -96,9 +96,10 @@ class ApiClient:
 
     async def annotate(
         self, kind: str, namespace: str, name: str, annotations: Mapping[str, str | None]
-    ) -> None:
+    ) -> Document:
         """Set annotations of an object; None removes one."""
-        await self.merge(kind, namespace, name, {"metadata": {"annotations": dict(annotations)}})
+        patch = {"metadata": {"annotations": dict(annotations)}}
+        return await self.merge(kind, namespace, name, patch)
 
     async def get(self, kind: str, namespace: str, name: str) -> Document:
         """Return an object."""

@@ -114,6 +114,34 @@ class Recorder:
                     continue
         raise AssertionError(f"timeout after {seconds:.0f} seconds waiting for {what}: {last}")
 
+    async def saw(self, *written: Document) -> None:
+        """Wait until these versions, which a request returned, or later ones are recorded."""
+        known = [each for each in written if each["kind"] in self._kinds]
+        await self.until(lambda: all(map(self._has, known)) or None, "the effect of a request")
+
+    async def saw_deletion(self, kind: str, namespace: str, name: str, *, after: int) -> None:
+        """Wait until the deletion of an object is recorded.
+
+        Args:
+            kind: of the object.
+            namespace: of the object.
+            name: of the object.
+            after: how many versions were recorded before the request.
+        """
+
+        def look() -> bool | None:
+            seen = self.versions(kind, namespace, name)[after:]
+            return any("DELETED" == each.change for each in seen) or None
+
+        if kind in self._kinds:
+            await self.until(look, f"the deletion of {kind} {name}")
+
+    def _has(self, written: Document) -> bool:
+        metadata = written["metadata"]
+        seen = self.versions(written["kind"], metadata["namespace"], metadata["name"])
+        version = int(metadata["resourceVersion"])
+        return any(int(each.object["metadata"]["resourceVersion"]) >= version for each in seen)
+
     # --- recording -------------------------------------------------------------------------------
 
     async def run(self) -> None:

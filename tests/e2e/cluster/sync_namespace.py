@@ -93,25 +93,38 @@ class SyncNamespace:
 
     async def apply(self, *documents: Document) -> None:
         """Apply objects."""
-        await self.world.client.apply(*documents, namespace=self.name)
+        applied = await self.world.client.apply(*documents, namespace=self.name)
+        await self.world.recorder.saw(*applied)
 
     async def annotate(self, kind: str, name: str, **annotations: str) -> None:
         """Set annotations `keyferry.dev/KEY` of an object; `_` in KEY stands for `-`."""
         full = {f"keyferry.dev/{key.replace('_', '-')}": text for key, text in annotations.items()}
-        await self.world.client.annotate(kind, self.name, name, full)
+        await self._written(self.world.client.annotate(kind, self.name, name, full))
 
     async def force(self, name: str, value: str) -> None:
         """Set `spec.forceSynchronization`."""
-        patch = {"spec": {"forceSynchronization": value}}
-        await self.world.client.merge("SecretSync", self.name, name, patch)
+        await self.merge("SecretSync", name, {"spec": {"forceSynchronization": value}})
 
     async def edit(self, secret: str, **data: str) -> None:
         """Set keys of a Secret, as anybody may do."""
-        await self.world.client.merge("Secret", self.name, secret, {"stringData": data})
+        await self.merge("Secret", secret, {"stringData": data})
+
+    async def merge(self, kind: str, name: str, patch: Document) -> Document:
+        """Change an object with a JSON merge patch."""
+        return await self._written(self.world.client.merge(kind, self.name, name, patch))
+
+    async def _written(self, request: Awaitable[Document]) -> Document:
+        """Send a request, and wait until the recorder has seen its effect."""
+        written = await request
+        await self.world.recorder.saw(written)
+        return written
 
     async def delete(self, kind: str, name: str) -> None:
         """Delete an object."""
+        recorder = self.world.recorder
+        after = len(recorder.versions(kind, self.name, name))
         await self.world.client.delete(kind, self.name, name)
+        await recorder.saw_deletion(kind, self.name, name, after=after)
 
     # --- SecretSyncs -----------------------------------------------------------------------------
 

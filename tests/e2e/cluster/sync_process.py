@@ -377,34 +377,44 @@ async def running_sync_world(folder: Path, *flags: str) -> AsyncIterator[SyncWor
         folder: for all files; a short path, because it contains sockets.
         flags: further flags of kube-apiserver.
     """
-    policy, log = folder / "audit-policy.yaml", folder / "audit.log"
-    policy.write_text(yaml.safe_dump(_AUDIT_POLICY))
-    (folder / "providers").mkdir()
-    audit = (
-        f"--audit-policy-file={policy}",
-        f"--audit-log-path={log}",
-        "--audit-log-mode=blocking",
-    )
     async with (
-        running_api_server(folder / "api", *audit, *flags) as server,
+        running_api_server(folder / "api", *audit_flags(folder), *flags) as server,
         running_devvault(folder) as vault,
-        open_client(server) as client,
+        open_sync_world(server, vault, folder) as world,
     ):
-        vault.add_managed_identity(MACHINE)
-        vault.set_secret(VAULT, "unused", "unused")
-        vault.grant(VAULT, MACHINE, "get", "list")
-        await server.kubectl("apply", f"--filename={CRDS}")
-        await server.kubectl(
-            "wait", "--for=condition=Established", "--timeout=60s", f"--filename={CRDS}"
-        )
-        keys = await server.kubectl("get", "--raw", "/openid/v1/jwks")
-        vault.data.identities.add_issuer(server.address.url, keys)
-        async with (
-            recording(client, *_RECORDED) as recorder,
-            ending_children(folder / "controllers") as children,
-        ):
-            world = SyncWorld(server, client, recorder, vault, folder, children)
-            yield world
-        for controller in world.controllers:
-            text = controller.child.text()
-            assert "internal error" not in text, f"{controller.pod}: {text}"
+        yield world
+
+
+def audit_flags(folder: Path) -> tuple[str, ...]:
+    """Return flags of kube-apiserver for an audit log in a folder."""
+    policy = folder / "audit-policy.yaml"
+    policy.write_text(yaml.safe_dump(_AUDIT_POLICY))
+    log = f"--audit-log-path={folder / 'audit.log'}"
+    return f"--audit-policy-file={policy}", log, "--audit-log-mode=blocking"
+
+
+@asynccontextmanager
+async def open_sync_world(
+    server: ApiServer, vault: DevVault, folder: Path
+) -> AsyncIterator[SyncWorld]:
+    """Prepare an API server, which has `audit_flags`, and a development vault."""
+    (folder / "providers").mkdir()
+    vault.add_managed_identity(MACHINE)
+    vault.set_secret(VAULT, "unused", "unused")
+    vault.grant(VAULT, MACHINE, "get", "list")
+    await server.kubectl("apply", f"--filename={CRDS}")
+    await server.kubectl(
+        "wait", "--for=condition=Established", "--timeout=60s", f"--filename={CRDS}"
+    )
+    keys = await server.kubectl("get", "--raw", "/openid/v1/jwks")
+    vault.data.identities.add_issuer(server.address.url, keys)
+    async with (
+        open_client(server) as client,
+        recording(client, *_RECORDED) as recorder,
+        ending_children(folder / "controllers") as children,
+    ):
+        world = SyncWorld(server, client, recorder, vault, folder, children)
+        yield world
+    for controller in world.controllers:
+        text = controller.child.text()
+        assert "internal error" not in text, f"{controller.pod}: {text}"

@@ -178,14 +178,13 @@ async def test_changes_of_others_are_reverted(shop: SyncNamespace) -> None:
     edited = [each for each in shop.versions("Secret", "web") if each.change == "MODIFIED"]
     assert "edited" in {text_data(each.object)["password"] for each in edited}
 
-    client = shop.world.client
     changes: list[Document] = [
         {"data": {"password": None}},
         {"metadata": {"labels": {LABEL: None}}},
         {"metadata": {"ownerReferences": None}},
     ]
     for change in changes:
-        changed = await client.merge("Secret", shop.name, "web", change)
+        changed = await shop.merge("Secret", "web", change)
         assert not _is_whole(changed)
         await shop.world.recorder.until(
             lambda: _is_whole(shop.world.recorder.latest("Secret", shop.name, "web")) or None,
@@ -456,7 +455,7 @@ async def test_a_secret_of_the_driver_is_adopted_once_no_class_names_it(
 
     await shop.apply(azure_class("pods", {"of-the-driver": "db"}))
     released = {"metadata": {"ownerReferences": None, "annotations": _ADOPT}}
-    await shop.world.client.merge("Secret", shop.name, "web", released)
+    await shop.merge("Secret", "web", released)
     await shop.annotate("SecretSync", "web", refresh="1")
     after = await shop.secret_has("web", {"password": value})
     await shop.ready("web")
