@@ -50,7 +50,7 @@ async def test_a_cluster_is_checked(tmp_path: Path) -> None:
         await server.kubectl("create", "namespace", "shop")
         refused = await run_cli(*arguments)
         assert 1 == refused.exit_code
-        assert f"hint: Ask for a Role in namespace shop with list on {KINDS[0]}" in refused.stderr
+        assert f"hint: Ask for the verb list on {KINDS[0]}" in refused.stderr
 
         for crd in sorted(CRDS.glob("*.yaml")):
             await server.kubectl("apply", "--server-side", f"--filename={crd}")
