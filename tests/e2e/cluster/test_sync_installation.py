@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from tests.e2e.cluster.kubectl import Document
 from tests.e2e.cluster.sync_installation import (
     NAMESPACE,
     SHOP,
@@ -129,7 +130,11 @@ async def test_policies_bind_the_service_account_of_the_controller(installed: In
 
 
 async def test_the_next_replica_takes_over(installed: Installed) -> None:
-    """A deleted leader releases its Lease, and its successor syncs what changes."""
+    """A deleted leader releases its Lease, and its successor syncs what changes.
+
+    Both make the versions of objects with the same HMAC key, so nothing looks rotated.
+    """
+    before = await installed.kubectl.get("secretsync", "orphan", f"--namespace={SHOP}")
     lease = await installed.kubectl.get("lease", "keyferry-sync", f"--namespace={NAMESPACE}")
     leader = lease["spec"]["holderIdentity"].partition("_")[0]
     await installed.kubectl("delete", "pod", leader, f"--namespace={NAMESPACE}", "--wait=false")
@@ -137,6 +142,17 @@ async def test_the_next_replica_takes_over(installed: Installed) -> None:
     await installed.ready("after-takeover")
     lease = await installed.kubectl.get("lease", "keyferry-sync", f"--namespace={NAMESPACE}")
     assert leader != lease["spec"]["holderIdentity"].partition("_")[0]
+    await installed.kubectl(
+        *("annotate", "secretsync", "orphan", f"--namespace={SHOP}", "keyferry.dev/refresh=1")
+    )
+
+    async def refreshed() -> Document | None:
+        found = await installed.kubectl.get("secretsync", "orphan", f"--namespace={SHOP}")
+        return found if found["status"].get("observedRefresh") else None
+
+    after = await eventually(refreshed, "the refresh by the next leader")
+    for field in ("syncHash", "objects", "observedSecret"):
+        assert before["status"][field] == after["status"][field]
 
 
 async def test_service_accounts_must_opt_in(installed: Installed, tmp_path: Path) -> None:
