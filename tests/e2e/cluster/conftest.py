@@ -43,6 +43,7 @@ OWN = (
     "test_sync_controller",
     "test_sync_identities",
     "test_sync_upstream_flows",
+    "test_sync_lifecycle",
     "test_sync_vault",
     "test_sync_replicas",
     "test_sync_leaks",
