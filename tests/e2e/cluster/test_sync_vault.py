@@ -18,7 +18,14 @@ from tests.e2e.cluster.sync_namespace import SyncNamespace, secret_sync, text_da
 from tests.e2e.cluster.sync_process import Controller, SyncWorld, service_account
 from tests.e2e.cluster.waiting import eventually
 from tests.e2e.vault.classes import Entry, entry
-from tests.e2e.vault.engines import allow, enable_approle, enable_database, enable_kv, put_kv
+from tests.e2e.vault.engines import (
+    allow,
+    database_role,
+    enable_approle,
+    enable_database,
+    enable_kv,
+    put_kv,
+)
 from tests.e2e.vault.postgres import Postgres, running_postgres
 from tests.e2e.vault.server import VaultServer, running_server
 from tests.fakes.memory_folder import tmpfs_directory
@@ -212,6 +219,33 @@ async def test_a_dynamic_secret_lives_as_long_as_its_secret_sync(
     await shop.delete("SecretSync", "short")
     await bao.users()
     assert 0 == await bao.openbao.leases("database/creds/app")
+
+
+async def test_a_dynamic_secret_is_replaced_before_it_expires(
+    bao: BaoWorld, controller: Controller
+) -> None:
+    """Once it reaches its maximum TTL; the old one is still valid when the Secret changes."""
+    shop = bao.shop
+    await database_role(bao.openbao, "brief", ttl="10s", max_ttl="20s")
+    await bao.role("brief", "database/creds/brief")
+    objects = (
+        entry("username", "database/creds/brief", "username"),
+        entry("password", "database/creds/brief", "password"),
+    )
+    await shop.apply(bao.spc("brief", *objects), bao.sync("brief", LOGIN))
+    await shop.ready("brief")
+    user = await bao.login("brief")
+    assert controller.child.pid
+
+    def replaced() -> bool | None:
+        secret = shop.world.recorder.latest("Secret", shop.name, "brief")
+        return (secret is not None and user != text_data(secret)["username"]) or None
+
+    await shop.world.recorder.until(replaced, "another user in the Secret")
+    assert user in await bao.postgres.made_users(), "the old one expired before"
+    assert user != await bao.login("brief")
+    await shop.delete("SecretSync", "brief")
+    await bao.users()
 
 
 def _status(shop: SyncNamespace, name: str) -> Document:
