@@ -41,6 +41,7 @@ from keyferry.sync_controller.rules.decision import (
     last_sync_of,
 )
 from keyferry.sync_controller.rules.request import target_path_of
+from keyferry.sync_controller.rules.request_times import RequestTimes
 from keyferry.sync_controller.rules.retries import After, after_failure, cluster_backoff
 from keyferry.sync_controller.rules.schedule import interval_of, next_refresh
 from keyferry.sync_controller.rules.status import content_digest, sync_hash
@@ -140,6 +141,7 @@ class SyncReconciler:
         self._settings = settings
         self._clock = clock
         self._records: dict[SyncKey, _Record] = {}
+        self._requests = RequestTimes(clock.monotonic())
         self._key = os.urandom(32)
 
     def is_unchanged(self, key: SyncKey, secret: str) -> bool:
@@ -207,17 +209,22 @@ class SyncReconciler:
         return record
 
     def _facts(self, sync: SecretSync, record: _Record) -> Facts:
-        ref = sync.ref
+        ref, now = sync.ref, self._clock.monotonic()
         holder = sync.status.lease_holder
+        spc = self._class(ref.namespace, sync.class_name)
+        requested_at = now
+        if isinstance(spc, SecretProviderClass):
+            requested_at = self._requests.see(sync, spc, now)
         return Facts(
             sync=sync,
-            spc=self._class(ref.namespace, sync.class_name),
+            spc=spc,
             secret=self._secret_version(ref.namespace, ref.name),
             opt_in=self._view.service_account(ref.namespace, sync.service_account),
             requires_opt_in=self._settings.tokens.requires_opt_in,
             last=record.last,
             lost_lease=record.lost_lease or holder not in ("", self._settings.pod.name),
-            now=self._clock.monotonic(),
+            now=now,
+            requested_at=requested_at,
         )
 
     def _class(self, namespace: str, name: str) -> SecretProviderClass | ClassInvalidError | None:
@@ -244,10 +251,7 @@ class SyncReconciler:
         marks = Marks.of(sync, spc)
         interval = interval_of(sync, spc, self._settings.interval)
         fetched = await self._content.fetch(
-            sync,
-            spc,
-            interval=interval,
-            not_before=facts.now if trigger is Trigger.REQUESTED else None,
+            sync, spc, interval=interval, not_before=facts.requested_at
         )
         versions = fetched.result.versions
         digest = sync_hash(sync.ref.uid, marks, versions)
@@ -412,6 +416,7 @@ class SyncReconciler:
 
     def _forget(self, key: SyncKey, record: _Record) -> None:
         self._records.pop(key, None)
+        self._requests.forget(record.uid)
         self._reporter.forget(key)
         # An earlier process may have left dynamic secrets.
         self._providers.volume_removed(target_path_of(record.uid), unpublished=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from keyferry.content import ObjectVersion
+from keyferry.errors import AccessDeniedError
 from keyferry.kubernetes.markings import SYNC_LABEL
 from keyferry.kubernetes.syncs.objects import GKE_GROUP
 from keyferry.resilience.call_context import Purpose
@@ -131,12 +132,38 @@ async def test_new_version_of_the_same_value_is_recorded(synced: SyncWorld) -> N
     assert [] == synced.take_events()
 
 
+async def test_request_of_a_class_is_shared_by_its_secret_syncs(synced: SyncWorld) -> None:
+    """Content that one of them fetched after the request is new enough for the others."""
+    synced.add_sync(secret_sync("other", uid="other"))
+    await synced.reconcile("other")
+    synced.clock.now = 100
+    synced.add_class(sync_class(refresh_mark="now"))
+    await synced.reconcile()
+    synced.clock.now = 130
+    await synced.reconcile("other")
+    assert [100, 100] == [call.not_before for call in synced.provider.calls[-2:]]
+    synced.add_sync(secret_sync(generation=2, forceSynchronization="x2"))
+    await synced.reconcile()
+    assert 130 == synced.provider.calls[-1].not_before
+
+
+async def test_request_counts_before_the_first_sync(synced: SyncWorld) -> None:
+    """The error that the vault gave before is too old for it."""
+    synced.provider.fails(AccessDeniedError("contoso denies access"))
+    synced.add_sync(secret_sync("other", uid="other"))
+    await synced.reconcile("other")
+    synced.clock.now = 100
+    synced.add_sync(secret_sync("other", uid="other", annotations={"keyferry.dev/refresh": "now"}))
+    await synced.reconcile("other")
+    assert [0, 100] == [call.not_before for call in synced.provider.calls[-2:]]
+
+
 async def test_requested_refresh_reads_the_vault_again(synced: SyncWorld) -> None:
     """Content of the cache is too old for it."""
     synced.clock.now = 100
     synced.add_sync(secret_sync(generation=2, forceSynchronization="x2"))
     await synced.reconcile()
-    assert [None, 100] == [call.not_before for call in synced.provider.calls]
+    assert [0, 100] == [call.not_before for call in synced.provider.calls]
     assert "x2" == synced.status().observed_force
     await synced.reconcile()
     assert 2 == len(synced.provider.calls)

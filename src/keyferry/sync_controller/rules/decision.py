@@ -108,6 +108,7 @@ class Facts:
         last: the last successful sync, or None.
         lost_lease: whether a dynamic secret has to be replaced.
         now: the time.
+        requested_at: when the last request for a refresh was first seen.
     """
 
     sync: SecretSync
@@ -118,6 +119,7 @@ class Facts:
     last: LastSync | None
     lost_lease: bool
     now: float
+    requested_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
