@@ -54,7 +54,7 @@ class ListQuery:
 
 
 def parse_selector(text: str) -> dict[str, str | None]:
-    """Parse a selector; None stands for a label with any value."""
+    """Parse a selector; None means any value of the label."""
     terms = (term.partition("=") for term in text.split(",") if term)
     return {key: value if equals else None for key, equals, value in terms}
 

@@ -97,7 +97,7 @@ class SyncNamespace:
         await self.world.recorder.saw(*applied)
 
     async def annotate(self, kind: str, name: str, **annotations: str) -> None:
-        """Set annotations `keyferry.dev/KEY` of an object; `_` in KEY stands for `-`."""
+        """Set annotations `keyferry.dev/KEY` of an object; `_` in KEY means `-`."""
         full = {f"keyferry.dev/{key.replace('_', '-')}": text for key, text in annotations.items()}
         await self._written(self.world.client.annotate(kind, self.name, name, full))
 

@@ -37,7 +37,7 @@ def key_of(issued: IssuedCertificate) -> bytes:
 
 
 def secret(secret_type: str, **keys: str) -> SecretObject:
-    """A Secret with these files by key; `_` in a key stands for a dot."""
+    """A Secret with these files by key; `_` in a key means a dot."""
     data = tuple(
         SecretKeyMapping(path, key.replace("_", "."))  # tls_crt means tls.crt
         for key, path in keys.items()
