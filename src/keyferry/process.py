@@ -58,6 +58,13 @@ def raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def prepare_daemon() -> None:
+    """Prepare a process that serves until it is stopped, before its first thread."""
+    protect_memory()
+    raise_descriptor_limit()
+    return_freed_memory()
+
+
 def has_capability(number: int) -> bool:
     """Return whether this process has an effective capability.
 

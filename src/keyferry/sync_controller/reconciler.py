@@ -183,7 +183,7 @@ class SyncReconciler:
             case Refuse(error):
                 return await self._fail(sync, record, error, After.CHANGE)
             case UpToDate(next_at):
-                ages = record.last is not None and record.last.next_at is not None
+                ages = self._ages(sync, facts.spc)
                 self._metrics.known(key, self._clock.wall(), ages=ages)
                 return Result(is_done=True, next_at=next_at)
             case Sync(spc, trigger):
@@ -226,6 +226,13 @@ class SyncReconciler:
             now=now,
             requested_at=requested_at,
         )
+
+    def _ages(self, sync: SecretSync, spc: SecretProviderClass | ClassInvalidError | None) -> bool:
+        """Return whether a SecretSync is refreshed in the interval of the controller."""
+        default = self._settings.interval
+        if default is None or not isinstance(spc, SecretProviderClass):
+            return False
+        return interval_of(sync, spc, default) == default
 
     def _class(self, namespace: str, name: str) -> SecretProviderClass | ClassInvalidError | None:
         try:
@@ -284,7 +291,7 @@ class SyncReconciler:
                 marks,
                 digest,
                 _machine_identity_note(spc),
-                ages=interval is not None and interval == self._settings.interval,
+                ages=self._ages(sync, spc),
             ),
             was_deleted=was_deleted,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +13,18 @@ import click
 from keyferry import __version__
 from keyferry.cli.build import commit
 from keyferry.cli.commands import FlagCommand
-from keyferry.cli.console import console
-from keyferry.cli.exit_codes import ExitCode
 from keyferry.cli.flags.audit import AUDIT_FLAGS, audit_settings
+from keyferry.cli.flags.daemons import (
+    DEV_VAULT_FLAG,
+    KUBECONFIG_FLAG,
+    LOG_FLAGS,
+    begin_daemon,
+    read_flags,
+)
 from keyferry.cli.flags.go_flags import (
-    FlagError,
     FlagKind,
     GoFlag,
     completions,
-    help_text,
-    parse_flags,
-    warn_ignored,
 )
 from keyferry.cli.flags.paths import check_data_folder
 from keyferry.cli.flags.providers import (
@@ -45,9 +45,8 @@ from keyferry.driver.settings import DriverSettings, Isolation, VolumeKind
 from keyferry.errors import PlatformError, SettingInvalidError
 from keyferry.net.proxies import Proxies
 from keyferry.net.sockets import parse_endpoint
-from keyferry.process import can_mount, protect_memory, raise_descriptor_limit, return_freed_memory
+from keyferry.process import can_mount
 from keyferry.providers.registry import provider_names
-from keyferry.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,12 +95,7 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
         "",
         "folder of YAML files to use instead of the Kubernetes API",
     ),
-    GoFlag(
-        "kubeconfig",
-        _STRING,
-        "",
-        "kubeconfig file (default: $KUBECONFIG, the service account of the pod, ~/.kube/config)",
-    ),
+    KUBECONFIG_FLAG,
     GoFlag("metrics-addr", _STRING, ":8095", "address of /metrics, /healthz and /readyz"),
     GoFlag("health-addr", _STRING, "", "additional address of /healthz and /readyz, such as :9808"),
     GoFlag(
@@ -161,8 +155,7 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
         "interval of the checks of --provider-health-check",
     ),
     *AUDIT_FLAGS,
-    GoFlag("log-format-json", _BOOL, "false", "log JSON instead of text"),
-    GoFlag("v", _INT, "0", "log verbosity; 2 logs the details of each call"),
+    *LOG_FLAGS,
     GoFlag(
         "volumes",
         _STRING,
@@ -181,12 +174,7 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
         "/var/lib/kubelet",
         "folder of kubelet, hidden from child processes and SecretProviderClasses",
     ),
-    GoFlag(
-        "dev-vault",
-        _STRING,
-        "",
-        "DEVELOPMENT ONLY: data folder of the `keyferry devvault` that receives all requests",
-    ),
+    DEV_VAULT_FLAG,
     GoFlag("version", _BOOL, "false", "print the version as JSON and exit"),
     GoFlag(
         "enable-pprof",
@@ -223,25 +211,12 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def driver(flags: tuple[str, ...]) -> None:
     """Run the node daemon. Accepts the flags of the Secrets Store CSI Driver."""
-    try:
-        parsed = parse_flags(flags, DRIVER_FLAGS)
-    except FlagError as error:
-        console().error(str(error), "Run 'keyferry driver --help' for the flags.")
-        sys.exit(ExitCode.INVALID)
-    if parsed.wants_help:
-        click.echo(f"{_HELP}\nFlags:\n{help_text(DRIVER_FLAGS)}")
-        return
+    parsed = read_flags(flags, DRIVER_FLAGS, command="keyferry driver", usage=_HELP)
     if parsed.values["version"]:
         details = {"BuildVersion": f"v{__version__}", "GitCommit": commit(), "BuildDate": ""}
         print(json.dumps(details))
         return
-    protect_memory()
-    raise_descriptor_limit()
-    return_freed_memory()
-    configure_logs(
-        as_json=bool(parsed.values["log-format-json"]), verbosity=int(parsed.values["v"])
-    )
-    warn_ignored(parsed)
+    begin_daemon(parsed)
     settings = settings_from(parsed)
     _check_start(settings)
     _run(settings)

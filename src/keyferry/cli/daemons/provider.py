@@ -10,7 +10,8 @@ import click
 from keyferry.cli.commands import FlagCommand
 from keyferry.cli.console import console
 from keyferry.cli.exit_codes import ExitCode
-from keyferry.cli.flags.go_flags import FlagError, completions, help_text, parse_flags
+from keyferry.cli.flags.daemons import read_flags
+from keyferry.cli.flags.go_flags import completions
 from keyferry.cli.flags.provider_commands import provider_command
 from keyferry.providers.registry import provider_names
 
@@ -60,20 +61,14 @@ def provider(arguments: tuple[str, ...]) -> None:
         )
         sys.exit(ExitCode.INVALID)
     command = provider_command(name)
-    try:
-        parsed = parse_flags(rest, command.flags)
-    except FlagError as error:
-        console().error(str(error), f"Run 'keyferry provider {name} --help' for the flags.")
-        sys.exit(ExitCode.INVALID)
-    if parsed.wants_help:
-        click.echo(
-            f"Usage: keyferry provider {name} [flags]\n\n"
-            f"Serve the built-in provider {name} on a socket, for the upstream driver.\n\n"
-            "Examples:\n"
-            f"  keyferry provider {name} --endpoint=unix:///provider/{name}.sock\n\n"
-            f"Flags:\n{help_text(command.flags)}"
-        )
-    elif parsed.values["version"]:
+    usage = (
+        f"Usage: keyferry provider {name} [flags]\n\n"
+        f"Serve the built-in provider {name} on a socket, for the upstream driver.\n\n"
+        "Examples:\n"
+        f"  keyferry provider {name} --endpoint=unix:///provider/{name}.sock\n"
+    )
+    parsed = read_flags(rest, command.flags, command=f"keyferry provider {name}", usage=usage)
+    if parsed.values["version"]:
         print(command.version(parsed))
     else:
         from keyferry.cli.daemons.provider_service import serve_provider

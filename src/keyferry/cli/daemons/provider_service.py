@@ -19,7 +19,7 @@ from keyferry.net.proxies import Proxies
 from keyferry.net.sockets import parse_endpoint
 from keyferry.net.status_server import serving_status
 from keyferry.plugins.children import all_jobs, open_emulator, parser_program
-from keyferry.process import protect_memory, raise_descriptor_limit, return_freed_memory
+from keyferry.process import prepare_daemon
 from keyferry.providers.host import ProviderHost
 from keyferry.providers.server import HealthProbe, add_provider
 from keyferry.providers.settings import ProviderDependencies
@@ -47,9 +47,7 @@ def serve_provider(name: str, command: ProviderCommand, flags: ParsedFlags) -> N
     Raises:
         PlatformError: a setting cannot be used.
     """
-    protect_memory()
-    raise_descriptor_limit()
-    return_freed_memory()
+    prepare_daemon()
     # Before the first thread and event loop.
     spawner = Spawner({Role.PARSER: parser_program()})
     try:

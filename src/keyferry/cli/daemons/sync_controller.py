@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +11,18 @@ import click
 
 from keyferry import __version__
 from keyferry.cli.commands import FlagCommand
-from keyferry.cli.console import console
-from keyferry.cli.exit_codes import ExitCode
 from keyferry.cli.flags.audit import AUDIT_FLAGS, audit_settings
+from keyferry.cli.flags.daemons import (
+    DEV_VAULT_FLAG,
+    KUBECONFIG_FLAG,
+    LOG_FLAGS,
+    begin_daemon,
+    read_flags,
+)
 from keyferry.cli.flags.go_flags import (
-    FlagError,
     FlagKind,
     GoFlag,
     completions,
-    help_text,
-    parse_flags,
-    warn_ignored,
 )
 from keyferry.cli.flags.providers import (
     HMAC_FLAGS,
@@ -42,7 +42,6 @@ from keyferry.errors import SettingInvalidError
 from keyferry.kubernetes.names import object_name_problem
 from keyferry.kubernetes.syncs.objects import GKE_GROUP, UPSTREAM_GROUP, SyncGroup
 from keyferry.net.proxies import Proxies
-from keyferry.process import protect_memory, raise_descriptor_limit, return_freed_memory
 from keyferry.providers.registry import provider_names
 from keyferry.sync_controller.settings import (
     DEFAULT_CONTROLLER_NAME,
@@ -51,7 +50,6 @@ from keyferry.sync_controller.settings import (
     SyncControllerSettings,
     TokenSettings,
 )
-from keyferry.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,24 +142,13 @@ SYNC_CONTROLLER_FLAGS: tuple[GoFlag, ...] = (
     AZURE_TENANTS_FLAG,
     *RESILIENCE_FLAGS,
     LEASE_DIR_FLAG,
-    GoFlag(
-        "kubeconfig",
-        _STRING,
-        "",
-        "kubeconfig file (default: $KUBECONFIG, the service account of the pod, ~/.kube/config)",
-    ),
+    KUBECONFIG_FLAG,
     GoFlag("metrics-bind-address", _STRING, ":8085", "address of /metrics"),
     GoFlag("health-probe-bind-address", _STRING, ":8081", "address of /healthz and /readyz"),
     MOUNT_SIZE_FLAG,
     *AUDIT_FLAGS,
-    GoFlag("log-format-json", _BOOL, "false", "log JSON instead of text"),
-    GoFlag("v", _INT, "0", "log verbosity; 2 logs the details of each call"),
-    GoFlag(
-        "dev-vault",
-        _STRING,
-        "",
-        "DEVELOPMENT ONLY: data folder of the `keyferry devvault` that receives all requests",
-    ),
+    *LOG_FLAGS,
+    DEV_VAULT_FLAG,
     GoFlag("version", _BOOL, "false", "print the version and exit"),
     GoFlag("zap-devel", _BOOL, "false", "", _ZAP_IGNORED),
     GoFlag("zap-encoder", _STRING, "json", "", _ZAP_IGNORED),
@@ -181,24 +168,13 @@ SYNC_CONTROLLER_FLAGS: tuple[GoFlag, ...] = (
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def sync_controller(flags: tuple[str, ...]) -> None:
     """Turn SecretSyncs into Kubernetes Secrets, without a pod and a DaemonSet."""
-    try:
-        parsed = parse_flags(flags, SYNC_CONTROLLER_FLAGS)
-    except FlagError as error:
-        console().error(str(error), "Run 'keyferry sync-controller --help' for the flags.")
-        sys.exit(ExitCode.INVALID)
-    if parsed.wants_help:
-        click.echo(f"{_HELP}\nFlags:\n{help_text(SYNC_CONTROLLER_FLAGS)}")
-        return
+    parsed = read_flags(
+        flags, SYNC_CONTROLLER_FLAGS, command="keyferry sync-controller", usage=_HELP
+    )
     if parsed.values["version"]:
         print(f"keyferry {__version__}")
         return
-    protect_memory()
-    raise_descriptor_limit()
-    return_freed_memory()
-    configure_logs(
-        as_json=bool(parsed.values["log-format-json"]), verbosity=int(parsed.values["v"])
-    )
-    warn_ignored(parsed)
+    begin_daemon(parsed)
     _run(settings_from(parsed))
 
 

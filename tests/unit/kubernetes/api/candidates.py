@@ -108,3 +108,12 @@ def overlap(one: Candidate, other: Candidate) -> bool:
         return False
     first, second = sorted((one, other), key=lambda candidate: candidate.writes[0])
     return first.writes[-1] >= second.writes[0]
+
+
+async def leader_and_candidate(leases: Leases) -> tuple[Candidate, Candidate]:
+    """Start two candidates, of which the first leads."""
+    one, two = Candidate(leases, "one"), Candidate(leases, "two")
+    one.start()
+    await until(lambda: one.works)
+    two.start()
+    return one, two

@@ -11,7 +11,7 @@ from keyferry.kubernetes.api.syncs.leader_election import SoleLeader, new_identi
 from tests.fakes.leases import Leases
 from tests.fakes.log import captured_log
 from tests.fakes.virtual_time import virtual_time
-from tests.unit.kubernetes.api.candidates import Candidate, overlap, until
+from tests.unit.kubernetes.api.candidates import Candidate, leader_and_candidate, overlap, until
 
 # --- one leader -----------------------------------------------------------------------------------
 
@@ -58,10 +58,7 @@ async def test_of_racing_candidates_one_leads() -> None:
 async def test_released_lease_is_taken_at_once() -> None:
     """Within the retry period, after the work of the leader has ended."""
     leases = Leases()
-    one, two = Candidate(leases, "one"), Candidate(leases, "two")
-    one.start()
-    await until(lambda: one.works)
-    two.start()
+    one, two = await leader_and_candidate(leases)
     await asyncio.sleep(30)
     one.cleanup = 20.0
     await one.stop()
@@ -137,10 +134,7 @@ async def test_partitioned_leader_stops_before_another_one_starts() -> None:
 async def test_paused_leader_does_not_write_when_it_continues() -> None:
     """The process was stopped for a minute: no task has run, but the clock has."""
     leases = Leases()
-    one, two = Candidate(leases, "one"), Candidate(leases, "two")
-    one.start()
-    await until(lambda: one.works)
-    two.start()
+    one, two = await leader_and_candidate(leases)
     await asyncio.sleep(10)
     writes = len(one.writes)
     one.clock.paused = 60.0
@@ -154,10 +148,7 @@ async def test_paused_leader_does_not_write_when_it_continues() -> None:
 async def test_short_outage_of_the_api_changes_nothing() -> None:
     """Shorter than the renew deadline; the failure is logged once."""
     leases = Leases()
-    one, two = Candidate(leases, "one"), Candidate(leases, "two")
-    one.start()
-    await until(lambda: one.works)
-    two.start()
+    one, two = await leader_and_candidate(leases)
     await asyncio.sleep(20)
     with captured_log() as log:
         for candidate in (one, two):
@@ -177,10 +168,7 @@ async def test_short_outage_of_the_api_changes_nothing() -> None:
 async def test_after_a_long_outage_one_of_them_leads_again() -> None:
     """While the API is unavailable, nobody works."""
     leases = Leases()
-    one, two = Candidate(leases, "one"), Candidate(leases, "two")
-    one.start()
-    await until(lambda: one.works)
-    two.start()
+    one, two = await leader_and_candidate(leases)
     for candidate in (one, two):
         candidate.network.reachable = False
     await asyncio.sleep(300)
@@ -217,10 +205,7 @@ async def test_clocks_that_differ_by_an_hour_do_not_matter() -> None:
 async def test_wall_clock_that_jumps_does_not_matter() -> None:
     """The leader keeps leading, and the candidate keeps waiting."""
     leases = Leases()
-    one, two = Candidate(leases, "one"), Candidate(leases, "two")
-    one.start()
-    await until(lambda: one.works)
-    two.start()
+    one, two = await leader_and_candidate(leases)
     await asyncio.sleep(10)
     for hours in (5, -5):
         one.clock.skew = timedelta(hours=hours)
@@ -297,10 +282,7 @@ async def test_annotated_lease_is_renewed_all_the_same() -> None:
 async def test_deleted_lease_is_created_again_by_its_holder() -> None:
     """A candidate that has seen the holder waits until its Lease would have expired."""
     leases = Leases()
-    one, two = Candidate(leases, "one"), Candidate(leases, "two")
-    one.start()
-    await until(lambda: one.works)
-    two.start()
+    one, two = await leader_and_candidate(leases)
     await asyncio.sleep(10)
     for _ in range(20):
         leases.manifest = None
@@ -388,10 +370,7 @@ async def test_shutdown_during_an_outage_ends() -> None:
 async def test_candidate_that_never_led_releases_nothing() -> None:
     """It must not take the Lease from the leader."""
     leases = Leases()
-    one, two = Candidate(leases, "one"), Candidate(leases, "two")
-    one.start()
-    await until(lambda: one.works)
-    two.start()
+    one, two = await leader_and_candidate(leases)
     await asyncio.sleep(10)
     await two.stop()
     assert leases.holder == "one"
