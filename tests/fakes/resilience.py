@@ -24,6 +24,7 @@ from keyferry.net.retryable import RetryableFailure
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
 from keyferry.resilience.call_context import KEYFERRY, CallContext, Caller, Purpose
 from keyferry.resilience.fetcher import Fetched, Fetcher
+from keyferry.resilience.freshness import Wanted
 from keyferry.resilience.limits.host_limiter import HostLimiter
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.clock import AutojumpClock
@@ -211,6 +212,7 @@ class NumberVault:
         max_age: float | None = None,
         revalidate: bool = False,
         caller: Caller = KEYFERRY,
+        not_before: float | None = None,
     ) -> Fetched[int]:
         """Fetch the content as a mount does."""
         return await self.fetcher.fetch(
@@ -222,6 +224,7 @@ class NumberVault:
             size_of=lambda _: 10,
             revalidate=self.revalidate if revalidate else None,
             volume=volume,
+            wanted=Wanted(not_before=not_before),
         )
 
     async def get(

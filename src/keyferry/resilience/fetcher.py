@@ -134,8 +134,9 @@ class Fetcher:
         The first case that applies decides:
 
         1. The cached value is fresh enough: return it.
-        2. The vault said "not found" or "denied" a moment ago: raise that error again.
-        3. A call for the key is in flight: join it. Otherwise start one.
+        2. The vault said "not found" or "denied" a moment ago, and not before `wanted.not_before`:
+           raise that error again.
+        3. A call for the key is in flight that began no earlier: join it. Otherwise start one.
         4. The call fails because the vault is unavailable, which the pod's SecretProviderClass
            cannot cause, a pod waits to start, and running pods of the same identity use a cached
            value: return that value, however old.
@@ -154,7 +155,7 @@ class Fetcher:
             revalidate: asks the vault whether a value that is too old for a refresh is current.
             volume: the volume that uses the value until `release`; "" for none.
             counted: whether the metrics count an object request.
-            wanted: how fresh a cached value must be for this caller.
+            wanted: how fresh a cached value or error must be for this caller.
 
         Raises:
             KeyferryError: from `load`, from the transport or from the negative cache.
@@ -170,10 +171,10 @@ class Fetcher:
             count = self._counter(key, caller) if counted else _ignore
             revalidate = revalidate if purpose is Purpose.REFRESH else None
             endpoint = endpoint or endpoint_of(key.vault)
-            entry, result = await self._fetch_uncached(
-                Request(key, load, size_of, revalidate, purpose, caller, endpoint, now, count),
-                max_age,
+            request = Request(
+                key, load, size_of, revalidate, purpose, caller, endpoint, now, count, wanted
             )
+            entry, result = await self._fetch_uncached(request, max_age)
         if volume and self._settings.tracks_volumes:
             self._cache.retain(key, volume, validated_at=entry.validated_at)
         age = now - entry.validated_at
@@ -276,7 +277,9 @@ class Fetcher:
         These are cases 2 to 5 of `fetch`. If only the tenant itself has opened its circuit breaker,
         the vault is really asked once before stale content is used.
         """
-        refusal = self._negative_cache.get(request.key, request.started_at)
+        refusal = self._negative_cache.get(
+            request.key, request.started_at, not_before=request.wanted.not_before
+        )
         if refusal is not None:
             request.count("negative_hit")
             cached_error = copy_without_traceback(refusal)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keyferry.aio.single_flight import SharedCall
 from keyferry.errors import KeyferryError
 from keyferry.resilience.call_context import CallContext, Purpose
+from keyferry.resilience.negative_cache import is_refusal
 from keyferry.resilience.response_cache import CacheEntry, ResponseCache
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
     from keyferry.resilience.cache_key import CacheKey
     from keyferry.resilience.call_context import Caller, Endpoint
+    from keyferry.resilience.freshness import Wanted
     from keyferry.resilience.metrics import CacheResult
     from keyferry.resilience.negative_cache import NegativeCache
     from keyferry.resilience.settings import ResilienceSettings
@@ -39,6 +41,7 @@ class Request:
         endpoint: where the vault is.
         started_at: when `fetch` was called, in seconds of the clock.
         count: counts how the value was obtained.
+        wanted: how fresh a cached error, or the call of another mount, must be.
         ignores_circuit: whether the vault is asked even if the tenant's circuit breaker is open.
     """
 
@@ -51,6 +54,7 @@ class Request:
     endpoint: Endpoint
     started_at: float
     count: Callable[[CacheResult], None]
+    wanted: Wanted
     ignores_circuit: bool = False
 
 
@@ -132,6 +136,9 @@ class Loader:
         3. The vault says "not found" or "denied": the error is remembered, and the cached value is
            dropped.
         4. Any other error is raised; the cached value stays.
+
+        A call that a later call has overtaken changes neither cache: a value or an error that the
+        vault was asked for later is newer.
         """
         key, asked_at = request.key, request.started_at
         try:
@@ -144,12 +151,17 @@ class Loader:
             request.count("miss")
             value = await request.load(context)
         except KeyferryError as error:
-            if self._negative_cache.put(key, error, self._clock.monotonic()):
+            if is_refusal(error) and not self._is_overtaken(key, asked_at):
+                now = self._clock.monotonic()
+                self._negative_cache.put(key, error, now, asked_at=asked_at)
                 self._cache.drop(key)
             raise
         entry = CacheEntry(
             value, 0, validated_at=asked_at, fetched_at=asked_at, tenant=context.caller.tenant
         )
+        if self._is_overtaken(key, asked_at):
+            return entry
+        self._negative_cache.drop(key)
         if request.size_of and self._cache_limits.retained_ttl > 0:
             size = request.size_of(value)
             if size is not None:
@@ -158,10 +170,21 @@ class Loader:
                 self._sweeper.schedule_sweep(asked_at + self._cache_limits.unretained_ttl)
         return entry
 
+    def _is_overtaken(self, key: CacheKey, asked_at: float) -> bool:
+        """Return whether a cache has an answer that the vault was asked for after `asked_at`."""
+        cached = self._cache.peek(key)
+        if cached is not None and cached.validated_at > asked_at:
+            return True
+        refused_at = self._negative_cache.asked_at(key)
+        return refused_at is not None and refused_at > asked_at
+
 
 _FlightKey = tuple["CacheKey", str | None, bool]
 """The key of a value, the tenant, and whether the call ignores an open circuit breaker. The tenant
 is None for the refresh that those of other tenants join."""
+
+_Flight = tuple["SharedCall[CacheEntry]", "CallContext", float]
+"""A call, its context, and when it began."""
 
 
 class SingleFlight:
@@ -173,11 +196,12 @@ class SingleFlight:
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
-        self._in_flight: dict[_FlightKey, tuple[SharedCall[CacheEntry], CallContext]] = {}
+        self._in_flight: dict[_FlightKey, _Flight] = {}
 
     async def fetch(self, request: Request) -> CacheEntry:
         """Join a call for this key, or start one. The first case that applies decides:
 
+        0. A call in flight began before `wanted.not_before`: do not join it.
         1. The tenant has a call in flight: join it. A first mount raises the priority of a refresh.
         2. A refresh of another tenant with the same identity is in flight: a refresh joins it, and
            starts its own call only if that fails. No pod waits for a refresh. A first mount never
@@ -187,14 +211,14 @@ class SingleFlight:
         """
         own = (request.key, request.caller.tenant, request.ignores_circuit)
         shared = (request.key, None, request.ignores_circuit)
-        if own in self._in_flight:
+        if self._can_join(own, request):
             request.count("coalesced")
-            call, context = self._in_flight[own]
+            call, context, _ = self._in_flight[own]
             if request.purpose is Purpose.FIRST:
                 context.priority.promote()
             return await call.wait()
-        if request.purpose is Purpose.REFRESH and shared in self._in_flight:
-            call, _ = self._in_flight[shared]
+        if request.purpose is Purpose.REFRESH and self._can_join(shared, request):
+            call, _, _ = self._in_flight[shared]
             try:
                 entry = await call.wait()
             except KeyferryError:
@@ -204,6 +228,13 @@ class SingleFlight:
         if request.purpose is Purpose.REFRESH:
             return await self._start(request, own, shared)
         return await self._start(request, own)
+
+    def _can_join(self, flight: _FlightKey, request: Request) -> bool:
+        if flight not in self._in_flight:
+            return False
+        _, _, asked_at = self._in_flight[flight]
+        not_before = request.wanted.not_before
+        return not_before is None or asked_at >= not_before
 
     async def _start(self, request: Request, *flights: _FlightKey) -> CacheEntry:
         context = CallContext.new(
@@ -217,7 +248,7 @@ class SingleFlight:
             self._loader.fetch(request, context), lambda: self._finished(flights, call)
         )
         for flight in flights:
-            self._in_flight[flight] = (call, context)
+            self._in_flight[flight] = (call, context, request.started_at)
         return await call.wait()
 
     def _finished(self, flights: Iterable[_FlightKey], call: SharedCall[CacheEntry]) -> None:

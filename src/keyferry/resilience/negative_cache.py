@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError
 from keyferry.formats.bounded_dict import BoundedDict
@@ -23,24 +23,47 @@ class NegativeCache:
 
     def __init__(self, ttl: float) -> None:
         self._ttl = ttl
-        self._entries: BoundedDict[CacheKey, tuple[KeyferryError, float]] = BoundedDict(
-            _MAX_ENTRIES
-        )
+        self._entries: BoundedDict[CacheKey, _Refusal] = BoundedDict(_MAX_ENTRIES)
 
-    def get(self, key: CacheKey, now: float) -> KeyferryError | None:
-        """Return the cached error, or None without one or if it has expired."""
-        error, since = self._entries.get(key, (None, 0.0))
-        if error is not None and now - since < self._ttl:
-            return error
+    def get(
+        self, key: CacheKey, now: float, *, not_before: float | None = None
+    ) -> KeyferryError | None:
+        """Return the cached error, or None without one or if it has expired.
+
+        Args:
+            key: the object and the identity.
+            now: the time.
+            not_before: an error of a request before this time is too old; None without a bound.
+        """
+        refusal = self._entries.get(key)
+        if refusal is None:
+            return None
+        if now - refusal.since >= self._ttl:
+            self.drop(key)
+            return None
+        is_too_old = not_before is not None and refusal.asked_at < not_before
+        return None if is_too_old else refusal.error
+
+    def put(self, key: CacheKey, error: KeyferryError, now: float, *, asked_at: float) -> None:
+        """Cache an error that says "not found" or "denied"; `asked_at` is when it was requested."""
+        self._entries[key] = _Refusal(error.with_traceback(None), now, asked_at)
+
+    def asked_at(self, key: CacheKey) -> float | None:
+        """Return when the vault was asked for the cached error; None without one."""
+        refusal = self._entries.get(key)
+        return None if refusal is None else refusal.asked_at
+
+    def drop(self, key: CacheKey) -> None:
+        """Remove an error."""
         self._entries.pop(key, None)
-        return None
 
-    def put(self, key: CacheKey, error: KeyferryError, now: float) -> bool:
-        """Cache `error` if it says "not found" or "denied", and return whether it does."""
-        if not is_refusal(error):
-            return False
-        self._entries[key] = (error.with_traceback(None), now)
-        return True
+
+class _Refusal(NamedTuple):
+    """A cached error, when it was cached, and when the vault was asked."""
+
+    error: KeyferryError
+    since: float
+    asked_at: float
 
 
 def is_refusal(error: KeyferryError) -> bool:

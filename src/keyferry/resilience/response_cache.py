@@ -93,6 +93,10 @@ class ResponseCache:
             self._shares[entry.tenant].keys.move_to_end(key)
         return entry
 
+    def peek(self, key: CacheKey) -> CacheEntry | None:
+        """Return the entry, however old, without a use of it."""
+        return self._entries.get(key)
+
     def put(self, key: CacheKey, entry: CacheEntry) -> None:
         """Cache an entry, unless it alone is larger than the cache."""
         self.drop(key)

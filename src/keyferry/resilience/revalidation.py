@@ -16,6 +16,7 @@ from keyferry.errors import (
 )
 from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.resilience.call_context import Purpose
+from keyferry.resilience.freshness import Wanted
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -97,7 +98,9 @@ class BulkRevalidator:
         self._fetcher = fetcher
         self._known_limits: BoundedDict[CacheKey, ListLimit] = BoundedDict(_MAX_KNOWN_LIMITS)
 
-    async def revalidate(self, listing: RevalidationList, context: CallContext) -> bool:
+    async def revalidate(
+        self, listing: RevalidationList, context: CallContext, *, not_before: float | None = None
+    ) -> bool:
         """Return whether the value cached as `listing.key` is current.
 
         The list revalidates all other values that it covers, too.
@@ -105,6 +108,7 @@ class BulkRevalidator:
         Args:
             listing: the value and the list that covers it.
             context: of the refresh that needs the value.
+            not_before: a list that was requested before this time is too old; None without a bound.
 
         Raises:
             IdentityError: the identity gets no token.
@@ -120,6 +124,7 @@ class BulkRevalidator:
             max_age=_LIST_MAX_AGE_SECONDS,
             size_of=lambda keys: _KEY_BYTES * (1 + len(keys)),
             counted=False,
+            wanted=Wanted(not_before=not_before),
         )
         return listing.key in unchanged.value
 

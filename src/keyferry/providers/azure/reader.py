@@ -212,7 +212,9 @@ class CachedKeyVault:
         self, listing: CollectionListing, _: TimestampedContent, context: CallContext
     ) -> bool:
         assert self._revalidator is not None
-        return await self._revalidator.revalidate(listing, context)
+        return await self._revalidator.revalidate(
+            listing, context, not_before=self._wanted.not_before
+        )
 
     def _cache_key(self, verb: str, ref: ObjectRef, *extra: str) -> CacheKey:
         resource = (verb, ref.type.value, ref.name, *extra)

@@ -260,7 +260,8 @@ class VaultReader:
             return False
         client = partial(VaultClient, self._services.transport, self._session)
         key = self._cache_key(request, per_pod=False)
-        return await revalidator.revalidate(KvListing(client, key, secret), context)
+        listing = KvListing(client, key, secret)
+        return await revalidator.revalidate(listing, context, not_before=self._wanted.not_before)
 
     async def _read_leased(self, request: ReadRequest) -> tuple[VaultResponse, CacheResult]:
         result: CacheResult = "hit"
