@@ -38,6 +38,7 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
     ),
     "aiohttp": (
         "keyferry.net",
+        "keyferry.kubernetes.api.streams",
         "keyferry.kubernetes.api.transport",
         "keyferry.providers.azure.auth.token_errors",
         "keyferry.providers.azure.auth.token_http",

@@ -13,8 +13,12 @@ from keyferry.cli.commands import option
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from lightkube.config.kubeconfig import SingleConfig
 
     from keyferry.kubernetes.api.client import KubeApi
+    from keyferry.kubernetes.api.streams import PodStreams
 
 F = TypeVar("F", bound="Callable[..., Any]")
 _SECTION = "Cluster"
@@ -42,10 +46,12 @@ class Cluster:
     Attributes:
         api: sends requests.
         namespace: the namespace of the command.
+        config: the address and the credentials, for further connections.
     """
 
     api: KubeApi
     namespace: str
+    config: SingleConfig
 
 
 context_option = option(
@@ -103,7 +109,18 @@ async def open_cluster(options: ClusterOptions) -> AsyncIterator[Cluster]:
     path = options.kubeconfig or (Path(named) if named else None)
     config = load_config(path, context=options.context)
     async with open_api(config, rbac_remedy=user_rbac_remedy) as api:
-        yield Cluster(api, options.namespace or config.namespace or "default")
+        yield Cluster(api, options.namespace or config.namespace or "default", config)
+
+
+def pod_streams(cluster: Cluster) -> AbstractAsyncContextManager[PodStreams]:
+    """Return streams to the pods of a cluster; leaving the block closes them.
+
+    Raises:
+        StoreError: a certificate of the kubeconfig cannot be used.
+    """
+    from keyferry.kubernetes.api.streams import open_streams
+
+    return open_streams(cluster.config, rbac_remedy=user_rbac_remedy)
 
 
 def user_rbac_remedy(verb: str, resource: str, name: str) -> str:
