@@ -21,7 +21,7 @@ OPERATIONS = DOCS / "operations"
 PAGES = (*ROOT.glob("*.md"), *DOCS.rglob("*.md"))
 MONITORING = (DOCS / "reference" / "metrics-and-events.md").read_text()
 _SERIES = re.compile(
-    r"\b(Counter|Gauge|Histogram|GaugeMetricFamily|_by_vault)\(\s*(?:limiters,\s*)?\"(\w+)\""
+    r"\b(Counter|CounterMetricFamily|Gauge|Histogram|GaugeMetricFamily|_by_vault)\(\s*(?:limiters,\s*)?\"(\w+)\""
 )
 
 
@@ -30,7 +30,7 @@ def series() -> set[str]:
     found = set()
     for module in (ROOT / "src" / "keyferry").rglob("*.py"):
         for kind, name in _SERIES.findall(module.read_text()):
-            found.add(f"{name}_total" if kind == "Counter" else name)
+            found.add(f"{name}_total" if kind.startswith("Counter") else name)
     return found
 
 

@@ -28,7 +28,7 @@ from keyferry.driver.status.stale_content_reporter import StaleContentReporter
 from keyferry.driver.status.unknown_field_reporter import UnknownFieldReporter
 from keyferry.driver.volumes.operations import VolumeOperations
 from keyferry.driver.volumes.volume_events import VolumeEvents, VolumeRemoved
-from keyferry.driver.volumes.volume_table import VolumeTable
+from keyferry.driver.volumes.volume_table import VolumeTable, pod_of
 from keyferry.errors import KeyferryError
 from keyferry.telemetry.audit import NullAuditLog
 from keyferry.telemetry.logs import get_logger
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.mounter import Mounter
     from keyferry.driver.volumes.volume_events import VolumeEvent
     from keyferry.kubernetes import ObjectStore
+    from keyferry.kubernetes.cluster import ClusterView
     from keyferry.plugins.providers import Providers
     from keyferry.telemetry.audit import AuditLog
     from keyferry.telemetry.metrics import Metrics
@@ -134,7 +135,7 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
         rotator=rotator,
         requests=requests,
     )
-    _watch_metrics(deps, volumes, secret_controller, status_writer)
+    _watch_metrics(deps, volumes, secret_controller, status_writer, schedule=schedule)
     async with AsyncExitStack() as stack:
         stack.callback(operations.close)
         await restore_leases(deps.providers, operations)
@@ -231,6 +232,8 @@ def _watch_metrics(
     volumes: VolumeTable,
     secret_controller: SecretController,
     status_writer: PodStatusWriter,
+    *,
+    schedule: RefreshSchedule | None,
 ) -> None:
     """Register the gauges that are computed when metrics are read."""
     secrets = deps.metrics.secrets
@@ -241,8 +244,19 @@ def _watch_metrics(
     secrets.watch_pending("event", lambda: deps.store.pending_events)
     deps.metrics.volumes.watch(
         oldest_content_age=lambda: volumes.oldest_content_age(deps.clock.wall()),
+        overdue=lambda: _count_overdue(volumes, deps.store.cluster, schedule),
         versions=volumes.version_counts,
     )
+
+
+def _count_overdue(
+    volumes: VolumeTable, cluster: ClusterView, schedule: RefreshSchedule | None
+) -> int:
+    """Count volumes with old content; completed and terminating pods are not refreshed."""
+    if schedule is None:
+        return 0
+    overdue = [pod_of(volume, cluster) for volume in volumes if schedule.is_overdue(volume)]
+    return sum(pod is None or not (pod.completed or pod.terminating) for pod in overdue)
 
 
 async def _restore(

@@ -61,6 +61,12 @@ def near_expiry_warnings(expiries: Iterable[Expiry], now: float) -> tuple[str, .
     )
 
 
+def near_expiry_states(expiries: Iterable[Expiry], now: float) -> tuple[str, ...]:
+    """Return `soon` or `expired` for each object to which that applies at `now` (Unix seconds)."""
+    states = (expiry.state(now) for expiry in expiries)
+    return tuple(state.value for state in states if state in NEAR_EXPIRY_STATES)
+
+
 @dataclass(frozen=True, slots=True)
 class ExpiringLease:
     """A secret of one volume that expires soon and that only a refresh of the volume can replace.

@@ -241,6 +241,16 @@ class Fetcher:
         return self._cache.total_bytes
 
     @property
+    def cache_max_bytes(self) -> int:
+        """The limit of the size of the response cache."""
+        return self._cache.max_bytes
+
+    @property
+    def cache_evictions(self) -> int:
+        """How many responses were dropped, or not cached, because of that limit."""
+        return self._cache.evictions
+
+    @property
     def oldest_content_age(self) -> float | None:
         """Seconds since the oldest value that a volume uses was validated; None without one."""
         oldest = self._cache.oldest_retained()

@@ -6,7 +6,7 @@ from collections import Counter as Counts
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
@@ -134,6 +134,10 @@ class LimiterState(Protocol):
         """The number of requests that wait for a permit."""
 
     @property
+    def queue_wait_seconds(self) -> float:
+        """Seconds that the request waits that has waited longest for a permit."""
+
+    @property
     def rate_limit_tokens(self) -> float:
         """The number of requests that the rate limit allows now."""
 
@@ -161,6 +165,14 @@ class FetcherState(Protocol):
         """The size of the response cache."""
 
     @property
+    def cache_max_bytes(self) -> int:
+        """The limit of the size of the response cache."""
+
+    @property
+    def cache_evictions(self) -> int:
+        """How many responses were dropped, or not cached, because of that limit."""
+
+    @property
     def oldest_content_age(self) -> float | None:
         """The age in seconds of the oldest entry that a volume uses."""
 
@@ -183,6 +195,12 @@ class _StateCollector(Collector):
             "keyferry_vault_queue_depth",
             "Requests that wait for the rate or concurrency limit",
             [float(limiter.queue_depth) for limiter in limiters],
+        )
+        yield _by_vault(
+            limiters,
+            "keyferry_vault_queue_wait_seconds",
+            "Time that the request has waited that waits longest for the rate or concurrency limit",
+            [limiter.queue_wait_seconds for limiter in limiters],
         )
         yield _by_vault(
             limiters,
@@ -210,6 +228,16 @@ class _StateCollector(Collector):
         )
         yield GaugeMetricFamily(
             "keyferry_cache_bytes", "Size of cached content", value=self._fetcher.cache_bytes
+        )
+        yield GaugeMetricFamily(
+            "keyferry_cache_max_bytes",
+            "Limit of the size of cached content",
+            value=self._fetcher.cache_max_bytes,
+        )
+        yield CounterMetricFamily(
+            "keyferry_cache_evictions",
+            "Objects that were dropped from the cache, or not cached, because of its limit",
+            value=self._fetcher.cache_evictions,
         )
         age = self._fetcher.oldest_content_age
         if age is not None:

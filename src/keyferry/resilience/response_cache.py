@@ -71,15 +71,24 @@ class ResponseCache:
 
     Args:
         limits: time and size.
+
+    Attributes:
+        evictions: how many responses were dropped, or not cached, because of the limit of the size.
     """
 
     def __init__(self, limits: CacheLimits) -> None:
         self._limits = limits
+        self.evictions = 0
         self._entries: dict[CacheKey, CacheEntry] = {}
         self._shares: dict[str, _TenantShare] = {}
         self._bytes = 0
         self._volumes: dict[CacheKey, set[str]] = {}
         self._retained: dict[str, dict[CacheKey, float]] = {}
+
+    @property
+    def max_bytes(self) -> int:
+        """The limit of the size of all cached responses."""
+        return self._limits.max_bytes
 
     @property
     def total_bytes(self) -> int:
@@ -101,6 +110,7 @@ class ResponseCache:
         """Cache an entry, unless it alone is larger than the cache."""
         self.drop(key)
         if entry.size > self._limits.max_bytes:
+            self.evictions += 1
             return
         self._entries[key] = entry
         self._bytes += entry.size
@@ -110,6 +120,7 @@ class ResponseCache:
         while self._bytes > self._limits.max_bytes:
             largest = max(self._shares.values(), key=lambda share: share.bytes)
             self.drop(next(iter(largest.keys)))
+            self.evictions += 1
 
     def mark_validated(self, key: CacheKey, *, validated_at: float) -> None:
         """Record that the vault was asked at `validated_at` and the value is current."""

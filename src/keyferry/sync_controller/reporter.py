@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from keyferry.content import MISSING_VERSION, ObjectVersion
@@ -22,7 +23,7 @@ from keyferry.kubernetes.pod_status import version_changes
 from keyferry.kubernetes.syncs.conditions import READY
 from keyferry.kubernetes.syncs.objects import ConditionStatus
 from keyferry.kubernetes.syncs.outcomes import SyncChange, Synced, SyncFailed
-from keyferry.providers.expiry import near_expiry_warnings
+from keyferry.providers.expiry import near_expiry_states, near_expiry_warnings
 from keyferry.sync_controller.rules import events
 from keyferry.sync_controller.rules.status import failed_status, synced_status
 from keyferry.telemetry.logs import ObjectName, get_logger
@@ -171,6 +172,7 @@ class SyncReporter:
         now = self._clock.wall().timestamp()
         if warnings := near_expiry_warnings(result.expiries, now):
             self._events.record(events.near_expiry(sync, warnings))
+        self._metrics.watch_expiries(sync.ref.key, partial(near_expiry_states, result.expiries))
 
     async def failed(self, sync: SecretSync, error: KeyferryError, *, is_stalled: bool) -> bool:
         """Report a failure, unless the status says the same already.

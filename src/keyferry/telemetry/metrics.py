@@ -144,6 +144,12 @@ class VolumeMetrics:
             ["os_type"],
             registry=registry,
         )
+        self._overdue = Gauge(
+            "keyferry_overdue_volumes",
+            "Volumes whose content is older than two of their refresh intervals and a minute",
+            ["os_type"],
+            registry=registry,
+        )
 
     def pod_status_failed(self, error: KeyferryError) -> None:
         """Count a rejected pod status write."""
@@ -160,16 +166,19 @@ class VolumeMetrics:
         self,
         *,
         oldest_content_age: Callable[[], float],
+        overdue: Callable[[], float],
         versions: Callable[[], Mapping[tuple[str, str, str, str], int]],
     ) -> None:
         """Register callables that each scrape of the metrics calls.
 
         Args:
             oldest_content_age: returns the age in seconds of the least recently refreshed content.
+            overdue: returns the number of volumes whose refreshes fail or are late.
             versions: returns the number of volumes by (namespace, SecretProviderClass, object,
                 version).
         """
         self._oldest.labels(self._os_type).set_function(oldest_content_age)
+        self._overdue.labels(self._os_type).set_function(overdue)
         self._registry.register(_ObjectVersionVolumes(self._os_type, versions))
 
 
@@ -270,6 +279,12 @@ class Metrics:
         self._publish_error = Counter(
             "node_publish_error", "Publish calls that failed", failed, registry=registry
         )
+        self._mount_errors = Counter(
+            "keyferry_mount_errors",
+            "Publish calls that failed for kubelet; failed refreshes do not count",
+            failed,
+            registry=registry,
+        )
         self._unpublish = Counter(
             "node_unpublish", "Volumes unpublished", ["os_type"], registry=registry
         )
@@ -330,6 +345,7 @@ class Metrics:
             yield labels
         except Exception as error:
             self._publish_error.labels(OS_TYPE, labels.provider, reason_of(error)).inc()
+            self._mount_errors.labels(OS_TYPE, labels.provider, reason_of(error)).inc()
             raise
         self._publish.labels(OS_TYPE, labels.provider).inc()
 

@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from prometheus_client import CollectorRegistry
@@ -45,6 +45,7 @@ class SyncMetrics:
     def __init__(self, registry: CollectorRegistry, now: Callable[[], datetime]) -> None:
         self._time = now
         self._states: dict[SyncKey, _State] = {}
+        self._expiries: dict[SyncKey, Callable[[float], Iterable[str]]] = {}
         self._syncs = Counter(
             "keyferry_secretsync",
             "Attempts to sync a SecretSync, by what they did to its Secret",
@@ -80,7 +81,7 @@ class SyncMetrics:
             "1 if this replica is the leader, else 0",
             registry=registry,
         )
-        registry.register(_ReadyCollector(self))
+        registry.register(_NamespaceCollector(self))
 
     def watch_queue(self, length: Callable[[], float]) -> None:
         """Register a callable that each scrape of the metrics calls."""
@@ -91,6 +92,7 @@ class SyncMetrics:
         self._leader.set(int(is_leader))
         if not is_leader:
             self._states.clear()
+            self._expiries.clear()
 
     def known(self, key: SyncKey, at: datetime, *, ages: bool) -> None:
         """Note that a SecretSync is ready, as an earlier process left it.
@@ -129,6 +131,16 @@ class SyncMetrics:
         state = self._states.setdefault(key, _State(False, synced_at))
         state.is_ready = False
 
+    def watch_expiries(self, key: SyncKey, states: Callable[[float], Iterable[str]]) -> None:
+        """Register a callable that each scrape of the metrics calls, instead of an earlier one.
+
+        Args:
+            key: the SecretSync.
+            states: returns a state for each of its objects that expires soon or has expired, at a
+                time in seconds since 1970.
+        """
+        self._expiries[key] = states
+
     def first_synced(self, seconds: float) -> None:
         """Record how long a SecretSync waited for its first success."""
         self._first.observe(seconds)
@@ -136,10 +148,18 @@ class SyncMetrics:
     def forget(self, key: SyncKey) -> None:
         """Forget a SecretSync that is not handled any more."""
         self._states.pop(key, None)
+        self._expiries.pop(key, None)
 
     def ready_counts(self) -> CountBy[tuple[str, bool]]:
         """Return how many SecretSyncs of each namespace are ready, and how many are not."""
         return CountBy((key[1], state.is_ready) for key, state in self._states.items())
+
+    def near_expiry_counts(self) -> CountBy[tuple[str, str]]:
+        """Return how many objects of each namespace expire soon or have expired, by state."""
+        now = self._time().timestamp()
+        return CountBy(
+            (key[1], state) for key, states in self._expiries.items() for state in states(now)
+        )
 
     def _oldest(self) -> float:
         now = self._time().timestamp()
@@ -151,8 +171,8 @@ class SyncMetrics:
         return max(0.0, now - min(times)) if times else 0.0
 
 
-class _ReadyCollector(Collector):
-    """Counts SecretSyncs when the metrics are read.
+class _NamespaceCollector(Collector):
+    """Counts SecretSyncs, and their objects, by namespace when the metrics are read.
 
     Args:
         metrics: knows them.
@@ -162,7 +182,7 @@ class _ReadyCollector(Collector):
         self._metrics = metrics
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the number of SecretSyncs by namespace and readiness."""
+        """Yield SecretSyncs by readiness, and objects that expire by state."""
         family = GaugeMetricFamily(
             "keyferry_secretsync_ready",
             "SecretSyncs by whether their Secret is right",
@@ -171,3 +191,11 @@ class _ReadyCollector(Collector):
         for (namespace, is_ready), count in sorted(self._metrics.ready_counts().items()):
             family.add_metric([namespace, str(is_ready).lower()], count)
         yield family
+        expiring = GaugeMetricFamily(
+            "keyferry_secretsync_objects_near_expiry",
+            "Objects of SecretSyncs that are within their expiry warning period or expired",
+            labels=["namespace", "state"],
+        )
+        for labels, count in sorted(self._metrics.near_expiry_counts().items()):
+            expiring.add_metric(labels, count)
+        yield expiring

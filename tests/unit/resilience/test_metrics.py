@@ -48,6 +48,8 @@ async def test_scrape_reports_requests_and_the_state_of_the_fetcher() -> None:
     assert 1.0 == sample(metrics, "keyferry_object_requests_total", result="hit", **labels)
     assert 4.0 == sample(metrics, "keyferry_vault_rate_limit_tokens", vault=HOST)
     assert 6.0 == sample(metrics, "keyferry_cache_bytes")
+    assert LIMITS.cache_max_bytes == sample(metrics, "keyferry_cache_max_bytes")
+    assert 0.0 == sample(metrics, "keyferry_cache_evictions_total")
     await asyncio.sleep(7.0)
     assert 7.0 == sample(metrics, "keyferry_oldest_content_age_seconds")
 
@@ -63,6 +65,33 @@ async def test_scrape_reports_requests_and_the_state_of_the_fetcher() -> None:
     await asyncio.wait(waiting)
     await fetcher.close()
     assert b"canary" not in generate_latest(metrics.registry)
+
+
+@virtual_time
+async def test_wait_of_the_oldest_queued_request_is_reported() -> None:
+    """It shows that permits starve before requests reach their deadline."""
+    metrics = ResilienceMetrics()
+    limits = ResilienceSettings(qps=0.0, max_concurrency=1)
+    fetcher = Fetcher(limits, LoopClock(), metrics, max_jitter)
+
+    async def answer(seconds: float) -> str:
+        await asyncio.sleep(20.0)
+        return "x"
+
+    def request() -> asyncio.Task[str]:
+        return asyncio.create_task(fetcher.transport.send(answer, CallContext.new(HOST)))
+
+    requests = [request()]
+    await asyncio.sleep(1.0)
+    assert 0.0 == sample(metrics, "keyferry_vault_queue_wait_seconds", vault=HOST)
+    requests.append(request())
+    await asyncio.sleep(5.0)
+    requests.append(request())
+    await asyncio.sleep(2.0)
+    assert 7.0 == sample(metrics, "keyferry_vault_queue_wait_seconds", vault=HOST)
+    await asyncio.gather(*requests)
+    assert 0.0 == sample(metrics, "keyferry_vault_queue_wait_seconds", vault=HOST)
+    await fetcher.close()
 
 
 @virtual_time

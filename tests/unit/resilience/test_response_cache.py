@@ -56,6 +56,20 @@ def test_tenant_with_many_responses_evicts_only_its_own() -> None:
     assert cache.get(key("large")) is None
 
 
+def test_responses_that_the_limit_drops_are_counted() -> None:
+    """Also one that is larger than the cache. Those that expire are not."""
+    cache = ResponseCache(LIMITS)
+    cache.put(key("a"), entry(size=60))
+    cache.put(key("b"), entry(size=40))
+    cache.sweep(1000.0)
+    assert 0 == cache.evictions
+    cache.put(key("c"), entry(size=60))
+    cache.put(key("d"), entry(size=60))
+    assert (1, 60) == (cache.evictions, cache.total_bytes)
+    cache.put(key("e"), entry(size=101))
+    assert (2, 60, 100) == (cache.evictions, cache.total_bytes, cache.max_bytes)
+
+
 def test_tenants_share_the_cache_equally_when_both_need_it() -> None:
     """A tenant alone may use all of it."""
     cache = ResponseCache(LIMITS)

@@ -156,3 +156,22 @@ def test_queue_and_first_syncs_are_measured(
     assert 0 == value(registry, "first_sync_seconds_bucket", le="1.0")
     assert 1 == value(registry, "first_sync_seconds_bucket", le="2.0")
     assert 1.5 == value(registry, "first_sync_seconds_sum")
+
+
+def test_objects_that_expire_are_counted_by_namespace(
+    registry: CollectorRegistry, metrics: SyncMetrics
+) -> None:
+    """At the time of the scrape; those of a SecretSync that is forgotten do not count."""
+    name = "objects_near_expiry"
+    now = START.timestamp()
+    metrics.watch_expiries(A, lambda at: ["soon", "expired"] if at == now else [])
+    metrics.watch_expiries(B, lambda _: ["soon"])
+    assert 2 == value(registry, name, namespace="shop", state="soon")
+    assert 1 == value(registry, name, namespace="shop", state="expired")
+    metrics.watch_expiries(A, lambda _: [])
+    assert value(registry, name, namespace="shop", state="expired") is None
+    metrics.forget(B)
+    assert value(registry, name, namespace="shop", state="soon") is None
+    metrics.watch_expiries(C, lambda _: ["soon"])
+    metrics.leads(False)
+    assert value(registry, name, namespace="bank", state="soon") is None

@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
     from keyferry.driver.volumes.volume_table import Volume
 
+OVERDUE_INTERVALS = 2
+"""How many of its refresh intervals the content of a volume may miss before it is overdue."""
+OVERDUE_GRACE_SECONDS = 60.0
+_KUBELET_SECONDS = 60.0
+"""About how often kubelet calls for a volume."""
+
 
 class RefreshSchedule:
     """The refresh schedule, used by kubelet's calls and by the rotator.
@@ -26,6 +32,7 @@ class RefreshSchedule:
         self._interval = interval
         self._node = node
         self._clock = clock
+        self._started_at = clock.wall()
 
     def is_due(self, volume: Volume, *, last_attempt: float = 0.0) -> bool:
         """Return whether a refresh slot passed since the last fetch and since `last_attempt`.
@@ -37,11 +44,9 @@ class RefreshSchedule:
             last_attempt: monotonic seconds of the last refresh attempt; 0 for none.
         """
         now = self._clock.monotonic()
-        interval = self._interval
-        if volume.refresh_interval is not None:
-            interval = volume.refresh_interval
-            if not interval:
-                return False  # the volume keeps the content with which it was mounted
+        interval = self._interval_of(volume)
+        if interval is None:
+            return False
         if volume.fetched_monotonic is not None:
             if volume.refresh_slots:
                 return is_refresh_due(
@@ -53,3 +58,22 @@ class RefreshSchedule:
             last_attempt = max(last_attempt, volume.fetched_monotonic)
         phase = phase_of(self._node, volume.target_path)
         return slot_passed(last_attempt, now, interval=interval, phase=phase)
+
+    def is_overdue(self, volume: Volume) -> bool:
+        """Return whether the refreshes of a volume fail or are late.
+
+        The recorded age of content that an earlier process fetched may be an hour too high, so only
+        the time of this process counts.
+        """
+        interval = self._interval_of(volume)
+        if interval is None:
+            return False
+        limit = OVERDUE_INTERVALS * (interval or _KUBELET_SECONDS) + OVERDUE_GRACE_SECONDS
+        since = max(volume.fetched_at, self._started_at)
+        return (self._clock.wall() - since).total_seconds() > limit
+
+    def _interval_of(self, volume: Volume) -> float | None:
+        """Return the refresh interval; None if the volume keeps the content of its mount."""
+        if volume.refresh_interval is None:
+            return self._interval
+        return volume.refresh_interval or None

@@ -217,6 +217,11 @@ class HostLimiter:
         return len(self.scheduler) + sum(map(len, self._probe_waiters.values()))
 
     @property
+    def queue_wait_seconds(self) -> float:
+        """Seconds that the request waits that has waited longest for a permit; 0 without one."""
+        return self.scheduler.longest_wait(self.clock.monotonic())
+
+    @property
     def rate_limit_tokens(self) -> float:
         """The number of requests that the tenant with the fewest limits may send now."""
         now = self.clock.monotonic()

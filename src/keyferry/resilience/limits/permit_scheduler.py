@@ -99,6 +99,10 @@ class PermitScheduler:
         """Return the number of waiting requests."""
         return len(self._queue)
 
+    def longest_wait(self, now: float) -> float:
+        """Return how long the oldest waiting request has waited, in seconds; 0 without one."""
+        return max((now - entry.arrived_at for entry in self._queue), default=0.0)
+
     def acquire(self, tenant: str, now: float) -> bool:
         """Take a permit, if one is available and no request waits that should have it."""
         if self._queue.has_turns or self._queue.depth(tenant):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from keyferry.driver.publish.schedule import RefreshSchedule
 from keyferry.driver.volumes.volume_table import Volume
 from keyferry.kubernetes.objects import PodRef
 from keyferry.resilience.freshness import RefreshSlot, phase_of
-from tests.fakes.clock import ManualClock
+from tests.fakes.clock import START, ManualClock
 
 INTERVAL = 120.0
 TARGET = "/pods/1/mount"
@@ -96,3 +97,39 @@ def test_interval_zero_refreshes_with_every_call_of_kubelet() -> None:
     found = schedule(ManualClock(), interval=0.0)
     assert found.is_due(volume())
     assert found.is_due(volume(0.0, TARGET, SLOT))
+
+
+def test_content_is_overdue_after_two_intervals_of_its_volume() -> None:
+    """And a minute. A volume that keeps the content of its mount never is."""
+    clock = ManualClock()
+    found = schedule(clock)
+    fetched = replace(volume(), fetched_at=clock.wall())
+    slow = replace(fetched, refresh_interval=10 * INTERVAL)
+    kept = replace(fetched, refresh_interval=0.0)
+    clock.now = 2 * INTERVAL + 60
+    assert not found.is_overdue(fetched)
+    clock.now += 1
+    assert [True, False, False] == [found.is_overdue(one) for one in (fetched, slow, kept)]
+    clock.now = 20 * INTERVAL + 61
+    assert [True, True, False] == [found.is_overdue(one) for one in (fetched, slow, kept)]
+
+
+def test_content_of_an_earlier_process_is_overdue_only_by_the_time_of_this_one() -> None:
+    """A pod status may record a time that is an hour too early."""
+    clock = ManualClock()
+    clock.now = 3600.0
+    restored = replace(volume(None), fetched_at=START)
+    found = schedule(clock)
+    assert not found.is_overdue(restored)
+    clock.now += 2 * INTERVAL + 61
+    assert found.is_overdue(restored)
+
+
+def test_content_is_overdue_when_kubelet_does_not_call() -> None:
+    """With the interval 0, each of its calls refreshes, about once a minute."""
+    clock = ManualClock()
+    found, fetched = schedule(clock, interval=0.0), replace(volume(), fetched_at=clock.wall())
+    clock.now = 180.0
+    assert not found.is_overdue(fetched)
+    clock.now = 181.0
+    assert found.is_overdue(fetched)
