@@ -26,6 +26,7 @@ from keyferry.net.status_server import serving_status
 from keyferry.plugins.providers import Providers
 from keyferry.process import can_mount
 from keyferry.telemetry.audit import open_audit_log
+from keyferry.telemetry.help_links import HelpLinks
 from keyferry.telemetry.logs import get_logger
 from keyferry.telemetry.metrics import Metrics
 
@@ -217,13 +218,16 @@ def choose_mounter(kind: VolumeKind, max_bytes: int = DEFAULT_MAX_RECEIVE_BYTES)
 @asynccontextmanager
 async def _open_store(settings: DriverSettings, clock: Clock) -> AsyncIterator[ObjectStore]:
     """Open the manifests store if a folder is set, else the Kubernetes API."""
+    links = HelpLinks(settings.help_url)
     if settings.manifests is not None:
-        yield ManifestsStore(settings.manifests, settings.manifests, clock=clock)
+        yield ManifestsStore(settings.manifests, settings.manifests, clock=clock, links=links)
         return
     # Imported on use: the client library takes 20 MiB, which the manifests store does not need.
     from keyferry.kubernetes.api.store import open_kube_store
 
-    async with open_kube_store(settings.kubeconfig, node=settings.node_id, clock=clock) as store:
+    async with open_kube_store(
+        settings.kubeconfig, node=settings.node_id, clock=clock, links=links
+    ) as store:
         yield store
 
 

@@ -50,6 +50,8 @@ class DriverSettings:
     """The name of the CSI driver."""
     node_id: str = ""
     """The Kubernetes name of this node."""
+    help_url: str = ""
+    """The page that events of problems link to; "" for no links."""
     manifests: Path | None = None
     """The folder of the manifests store; None for the Kubernetes API.
 

@@ -20,10 +20,12 @@ from keyferry.kubernetes.class_fields import ANNOTATION_PREFIX, REFRESH_ANNOTATI
 from keyferry.kubernetes.live_secret import parse_live_secret
 from keyferry.kubernetes.markings import DRIVER_MARKING
 from keyferry.kubernetes.objects import (
+    MAX_MESSAGE,
     ClassRef,
     CsiVolume,
     DesiredSecret,
     Event,
+    EventType,
     ObjectRef,
     OwnerReference,
     Pod,
@@ -33,11 +35,13 @@ from keyferry.kubernetes.objects import (
     RefreshMarks,
 )
 from keyferry.kubernetes.secret_plan import desired_annotations, desired_data
+from keyferry.telemetry.help_links import NO_LINKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from keyferry.kubernetes.live_secret import LiveSecret
+    from keyferry.telemetry.help_links import HelpLinks
     from keyferry.kubernetes.markings import Marking
 
 Manifest = dict[str, Value]
@@ -235,7 +239,9 @@ def parse_pod_status(manifest: Value) -> PodStatus:
 # --- events ---------------------------------------------------------------------------------------
 
 
-def event_manifest(event: Event, name: str, *, now: datetime, previous: Value) -> Manifest:
+def event_manifest(
+    event: Event, name: str, *, now: datetime, previous: Value, links: HelpLinks = NO_LINKS
+) -> Manifest:
     """Return the manifest of an event, with a count higher by one than in `previous`.
 
     Args:
@@ -243,7 +249,11 @@ def event_manifest(event: Event, name: str, *, now: datetime, previous: Value) -
         name: of the event object.
         now: with a time zone.
         previous: the last written manifest; None for the first occurrence.
+        links: add a link to the message of a warning.
     """
+    message = event.message
+    if event.type is EventType.WARNING:
+        message = links.linked(message, reason=event.reason, limit=MAX_MESSAGE)
     stamp = _format_time(now)
     about = event.involved_object
     if isinstance(about, ObjectRef):
@@ -263,7 +273,7 @@ def event_manifest(event: Event, name: str, *, now: datetime, previous: Value) -
         },
         "type": event.type.value,
         "reason": event.reason,
-        "message": event.message,
+        "message": message,
         "source": {"component": EVENT_COMPONENT},
         "count": Field(previous)["count"].number() + 1,
         "firstTimestamp": Field(previous)["firstTimestamp"].text() or stamp,

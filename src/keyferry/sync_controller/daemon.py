@@ -44,6 +44,7 @@ from keyferry.sync_controller.reconciler import SyncReconciler
 from keyferry.sync_controller.reporter import SyncReporter
 from keyferry.sync_controller.tokens import ServiceAccountTokens
 from keyferry.telemetry.audit import open_audit_log
+from keyferry.telemetry.help_links import HelpLinks
 from keyferry.telemetry.logs import get_logger
 from keyferry.telemetry.metrics import Metrics, ProviderMetrics
 from keyferry.telemetry.sync_metrics import SyncMetrics
@@ -83,7 +84,7 @@ async def run_sync_controller(settings: SyncControllerSettings, *, spawner: Spaw
     clock, metrics = SystemClock(), Metrics()
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(_open_api(settings))
-        recorder = EventRecorder(api, clock=clock)
+        recorder = EventRecorder(api, clock=clock, links=HelpLinks(settings.help_url))
         spawn_until_exit(stack, recorder.run(), name="event recorder")
         audit_log = stack.enter_context(open_audit_log(settings.audit, metrics))
         supervisor = ChildSupervisor(spawner, Role.PARSER, metrics, clock)

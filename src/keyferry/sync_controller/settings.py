@@ -88,6 +88,8 @@ class SyncControllerSettings:
     """The namespace of the Lease; "" for that of the pod."""
     interval: float | None = DEFAULT_INTERVAL
     """Seconds between two refreshes of a SecretSync; None for no refreshes."""
+    help_url: str = ""
+    """The page that events of problems link to; "" for no links."""
     legacy_conditions: bool = False
     """Whether the conditions of upstream's v0.0.4 are written, too."""
     kubeconfig: Path | None = None

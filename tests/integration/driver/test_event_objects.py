@@ -12,6 +12,7 @@ import pytest
 from keyferry.kubernetes.api.event_budget import NAMESPACE_BURST, REPEAT_BURST, REPEAT_SECONDS
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
 from keyferry.kubernetes.objects import Event, EventType, PodRef
+from keyferry.telemetry.help_links import HelpLinks
 from tests.fakes.clock import ManualClock
 from tests.fakes.kube_api import KubeApiServer, running_api
 from tests.fakes.log import captured_log
@@ -98,3 +99,22 @@ async def record_many(api: KubeApiServer) -> None:
             await store.record_event(replace(FAILED, subject=f"s-{number}"))
         await store.drain(20.0)
         assert NAMESPACE_BURST == writes(api)
+
+
+async def test_problem_links_to_its_symptom_when_it_is_created_and_repeated(
+    api: KubeApiServer,
+) -> None:
+    """Another page is no other event."""
+    failed = replace(FAILED, reason="MountRotationFailed")
+    for page in ("https://example.com/old", "https://example.com/new"):
+        links = HelpLinks(page)
+        async with open_kube_store(
+            api.kubeconfig, node="n", clock=ManualClock(), links=links
+        ) as store:
+            await store.wait_synced()
+            await record(store, failed)
+            (event,) = api.all_of("events")
+            assert f"no answer. See {page}#the-content-is-old" == event["message"]
+            await record(store, replace(failed, message="denied"))
+            (event,) = api.all_of("events")
+            assert f"denied. See {page}#the-content-is-old" == event["message"]

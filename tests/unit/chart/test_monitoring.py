@@ -127,4 +127,3 @@ def test_every_expression_of_the_dashboard_can_be_filtered() -> None:
         assert all(
             'node=~"$node"' in each for each in selectors if "label_values" not in expression
         )
-

@@ -16,9 +16,11 @@ from keyferry.cli.commands import FlagCommand
 from keyferry.cli.flags.audit import AUDIT_FLAGS, audit_settings
 from keyferry.cli.flags.daemons import (
     DEV_VAULT_FLAG,
+    HELP_URL_FLAG,
     KUBECONFIG_FLAG,
     LOG_FLAGS,
     begin_daemon,
+    help_url,
     read_flags,
 )
 from keyferry.cli.flags.go_flags import (
@@ -155,6 +157,7 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
         "interval of the checks of --provider-health-check",
     ),
     *AUDIT_FLAGS,
+    HELP_URL_FLAG,
     *LOG_FLAGS,
     GoFlag(
         "volumes",
@@ -283,6 +286,7 @@ def settings_from(flags: ParsedFlags) -> DriverSettings:
         endpoint=str(values["endpoint"]),
         driver_name=str(values["drivername"]),
         node_id=str(values["nodeid"]),
+        help_url=help_url(flags),
         manifests=_optional_path(values["manifests"]),
         kubeconfig=_optional_path(values["kubeconfig"] or os.environ.get("KUBECONFIG", "")),
         provider_folders=_provider_folders(

@@ -14,9 +14,11 @@ from keyferry.cli.commands import FlagCommand
 from keyferry.cli.flags.audit import AUDIT_FLAGS, audit_settings
 from keyferry.cli.flags.daemons import (
     DEV_VAULT_FLAG,
+    HELP_URL_FLAG,
     KUBECONFIG_FLAG,
     LOG_FLAGS,
     begin_daemon,
+    help_url,
     read_flags,
 )
 from keyferry.cli.flags.go_flags import (
@@ -147,6 +149,7 @@ SYNC_CONTROLLER_FLAGS: tuple[GoFlag, ...] = (
     GoFlag("health-probe-bind-address", _STRING, ":8081", "address of /healthz and /readyz"),
     MOUNT_SIZE_FLAG,
     *AUDIT_FLAGS,
+    HELP_URL_FLAG,
     *LOG_FLAGS,
     DEV_VAULT_FLAG,
     GoFlag("version", _BOOL, "false", "print the version and exit"),
@@ -244,6 +247,7 @@ def settings_from(flags: ParsedFlags) -> SyncControllerSettings:
         elects_leader=bool(values["leader-elect"]),
         election_namespace=election_namespace,
         interval=interval or None,
+        help_url=help_url(flags),
         legacy_conditions=bool(values["legacy-conditions"]),
         kubeconfig=_optional_path(values["kubeconfig"] or os.environ.get("KUBECONFIG", "")),
         provider_folders=tuple(Path(each) for each in _split(values["provider-volume"])),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from keyferry import __version__
 from keyferry.cli.console import console
 from keyferry.cli.exit_codes import ExitCode
 from keyferry.cli.flags.go_flags import (
@@ -17,7 +19,9 @@ from keyferry.cli.flags.go_flags import (
     parse_flags,
     warn_ignored,
 )
+from keyferry.errors import SettingInvalidError
 from keyferry.process import prepare_daemon
+from keyferry.telemetry.help_links import DEFAULT_HELP_URL
 from keyferry.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
@@ -34,6 +38,13 @@ KUBECONFIG_FLAG = GoFlag(
 LOG_FLAGS = (
     GoFlag("log-format-json", FlagKind.BOOL, "false", "log JSON instead of text"),
     GoFlag("v", FlagKind.INT, "0", "log verbosity; 2 logs the details of each call"),
+)
+HELP_URL_FLAG = GoFlag(
+    "help-url",
+    FlagKind.STRING,
+    DEFAULT_HELP_URL,
+    "page that events of problems link to, with an anchor; {version} is that of Keyferry; empty: no"
+    " links",
 )
 DEV_VAULT_FLAG = GoFlag(
     "dev-vault",
@@ -63,6 +74,21 @@ def read_flags(
         click.echo(f"{usage}\nFlags:\n{help_text(flags)}")
         sys.exit(ExitCode.DONE)
     return parsed
+
+
+def help_url(flags: ParsedFlags) -> str:
+    """Return the value of `HELP_URL_FLAG`.
+
+    Raises:
+        SettingInvalidError: it is not the address of a page.
+    """
+    url = str(flags.values["help-url"])
+    if url and not re.fullmatch(r"https?://[^\s#]+", url):
+        raise SettingInvalidError(
+            "--help-url is not the address of a page",
+            "Set it to an address that begins with https://, without an anchor, or to nothing.",
+        )
+    return url.replace("{version}", __version__)
 
 
 def begin_daemon(flags: ParsedFlags) -> None:

@@ -26,6 +26,7 @@ from keyferry.kubernetes.api.resources import EventResource
 from keyferry.kubernetes.names import MAX_SUBDOMAIN, shortened
 from keyferry.kubernetes.object_codec import event_manifest
 from keyferry.kubernetes.objects import EventType
+from keyferry.telemetry.help_links import NO_LINKS
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.object_codec import Manifest
     from keyferry.kubernetes.objects import Event
     from keyferry.resilience.limits.token_bucket import TokenBucket
+    from keyferry.telemetry.help_links import HelpLinks
 
 MAX_PENDING_EVENTS = 1000
 MAX_REMEMBERED_EVENTS = 1000
@@ -69,6 +71,7 @@ class EventRecorder:
         api: the Kubernetes API.
         clock: reads the time.
         backoff: returns the seconds to wait after `n` consecutive failures.
+        links: add links to the messages of warnings.
     """
 
     def __init__(
@@ -77,8 +80,10 @@ class EventRecorder:
         *,
         clock: Clock,
         backoff: Callable[[int], float] = api_backoff,
+        links: HelpLinks = NO_LINKS,
     ) -> None:
         self._api = api
+        self._links = links
         self._clock = clock
         self._queue: asyncio.Queue[_EventObject] = asyncio.Queue(MAX_PENDING_EVENTS)
         self._objects: BoundedDict[tuple[object, ...], _EventObject] = BoundedDict(
@@ -167,7 +172,7 @@ class EventRecorder:
                 await self._update(event, found.count)
                 return
             found.count = 1
-        manifest = event_manifest(event, _event_name(event), now=self._clock.wall(), previous=None)
+        manifest = self._manifest(event, _event_name(event))
         try:
             await self._api.create(
                 EventResource,
@@ -178,10 +183,14 @@ class EventRecorder:
             found.count += await self._update(event, None)
         found.is_written = True
 
+    def _manifest(self, event: Event, name: str) -> Manifest:
+        now = self._clock.wall()
+        return event_manifest(event, name, now=now, previous=None, links=self._links)
+
     async def _update(self, event: Event, count: int | None) -> int:
         """Update the object of an event; return the count that the cluster has."""
         name = _event_name(event)
-        manifest = event_manifest(event, name, now=self._clock.wall(), previous=None)
+        manifest = self._manifest(event, name)
         patch: Manifest = {name: manifest[name] for name in ("lastTimestamp", "message")}
         if count is not None:
             patch["count"] = count

@@ -40,6 +40,7 @@ from keyferry.kubernetes.object_codec import (
     refresh_status_manifest,
 )
 from keyferry.kubernetes.objects import ApplyResult, OwnerReference
+from keyferry.telemetry.help_links import NO_LINKS
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         RefreshCondition,
         SecretProviderClass,
     )
+    from keyferry.telemetry.help_links import HelpLinks
 
 SECRET_ATTEMPTS = 5
 """Attempts to write a Secret that changes between read and write."""
@@ -74,6 +76,7 @@ async def open_kube_store(
     node: str,
     clock: Clock,
     backoff: Callable[[int], float] = api_backoff,
+    links: HelpLinks = NO_LINKS,
 ) -> AsyncIterator[KubeStore]:
     """Open the store of the Kubernetes API; its reflectors run while the block does.
 
@@ -82,13 +85,14 @@ async def open_kube_store(
         node: the name of this node, whose pods and pod statuses are cached.
         clock: reads the time for events.
         backoff: returns the seconds to wait after `n` consecutive failures.
+        links: add links to the messages of events.
 
     Raises:
         StoreError: no API is configured, or the credentials are invalid. An unavailable API is
             not an error.
     """
     async with open_api(load_config(kubeconfig)) as api:
-        events = EventRecorder(api, clock=clock, backoff=backoff)
+        events = EventRecorder(api, clock=clock, backoff=backoff, links=links)
         cluster = ClusterCache(api, node=node, backoff=backoff)
         tasks = [
             spawn(events.run(), name="event recorder"),

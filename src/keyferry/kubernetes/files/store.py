@@ -38,6 +38,7 @@ from keyferry.kubernetes.object_codec import (
     with_refresh_status,
 )
 from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult
+from keyferry.telemetry.help_links import NO_LINKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         RefreshCondition,
         SecretProviderClass,
     )
+    from keyferry.telemetry.help_links import HelpLinks
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -68,6 +70,7 @@ class ManifestsStore:
         default_namespace: of SecretProviderClasses without one.
         clock: reads the time for events.
         content: YAML to use in place of `classes`, which then is only a name; None to read files.
+        links: add links to the messages of warnings.
     """
 
     def __init__(
@@ -78,10 +81,12 @@ class ManifestsStore:
         clock: Clock,
         default_namespace: str = "default",
         content: bytes | None = None,
+        links: HelpLinks = NO_LINKS,
     ) -> None:
         self._classes = ClassFiles(classes, default_namespace=default_namespace, content=content)
         self._directory = None if output is None else ManifestDirectory(output)
         self._clock = clock
+        self._links = links
         # Waiting writers occupy no threads. The lock of the directory makes writes safe.
         self._write_lock = asyncio.Lock()
         self._cluster = NullCluster()
@@ -169,7 +174,8 @@ class ManifestsStore:
         """Write an event or increase its count; an event that cannot be written is dropped."""
         if self._directory is not None:
             with contextlib.suppress(KeyferryError):
-                await self._write(_write_event, self._directory, event, self._clock.wall())
+                now = self._clock.wall()
+                await self._write(_write_event, self._directory, event, now, self._links)
 
     @property
     def pending_events(self) -> int:
@@ -228,7 +234,9 @@ def _write_refresh_condition(
             directory.write(ManifestKind.POD_STATUS, namespace, name, updated)
 
 
-def _write_event(directory: ManifestDirectory, event: Event, now: datetime) -> None:
+def _write_event(
+    directory: ManifestDirectory, event: Event, now: datetime, links: HelpLinks
+) -> None:
     pod = event.involved_object
     identity = "\n".join((pod.name, pod.uid, *map(str, event.key[1:])))
     digest = hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]
@@ -238,9 +246,9 @@ def _write_event(directory: ManifestDirectory, event: Event, now: datetime) -> N
     with directory.locked():
         earlier = directory.read(ManifestKind.EVENT, event.involved_object.namespace, name)
         try:
-            manifest = event_manifest(event, name, now=now, previous=earlier)
+            manifest = event_manifest(event, name, now=now, previous=earlier, links=links)
         except FieldTypeError:
-            manifest = event_manifest(event, name, now=now, previous=None)
+            manifest = event_manifest(event, name, now=now, previous=None, links=links)
         directory.write(ManifestKind.EVENT, event.involved_object.namespace, name, manifest)
 
 

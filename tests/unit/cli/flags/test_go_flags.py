@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from keyferry import __version__
+from keyferry.cli.daemons import sync_controller
 from keyferry.cli.daemons.driver import DRIVER_FLAGS, settings_from
 from keyferry.cli.flags.go_flags import (
     FlagError,
@@ -108,6 +110,30 @@ def test_arguments_are_parsed_like_go_programs_do(
 ) -> None:
     """One dash or two, with or without '='; the last of a repeated flag counts."""
     assert expected == values(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "page"),
+    [
+        (
+            [],
+            f"https://github.com/keyferry/keyferry/blob/v{__version__}/docs/operations/"
+            "troubleshooting.md",
+        ),
+        (["--help-url="], ""),
+        (
+            ["--help-url=https://example.com/{version}/help"],
+            f"https://example.com/{__version__}/help",
+        ),
+    ],
+)
+def test_events_link_to_the_page_of_this_version(arguments: list[str], page: str) -> None:
+    """Or to another one, or to none. The SecretSync controller has the same flag."""
+    assert page == settings_from(parse_flags(arguments, DRIVER_FLAGS)).help_url
+    controller = sync_controller.settings_from(
+        parse_flags(arguments, sync_controller.SYNC_CONTROLLER_FLAGS)
+    )
+    assert page == controller.help_url
 
 
 @pytest.mark.parametrize(
@@ -223,6 +249,8 @@ def test_grace_period_of_secrets_survives_a_restart(arguments: list[str], second
     [
         (["--metrics-backend=statsd"], "unsupported metrics backend 'statsd'"),
         (["--max-call-recv-msg-size=0"], "--max-call-recv-msg-size is 0"),
+        (["--help-url=troubleshooting.md"], "--help-url is not the address of a page"),
+        (["--help-url=https://example.com/#anchor"], "without an anchor"),
         (["--volumes=disk"], "Set it to tmpfs or folder"),
         (["--secret-grace-period=-1s"], "--secret-grace-period must not be negative"),
         (

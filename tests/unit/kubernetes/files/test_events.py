@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from keyferry.kubernetes.files.store import ManifestsStore
+from keyferry.telemetry.help_links import HelpLinks
+from tests.fakes.clock import ManualClock
 from tests.unit.kubernetes.files.folder import POD, event, everything, read
 
 
@@ -41,6 +43,17 @@ class TestEvents:
             "lastTimestamp": "2030-01-01T12:00:00Z",
         } == read(path)
         assert path.name.startswith("web-0.")
+
+    async def test_of_a_problem_links_to_its_symptom(self, out: Path, folder: Path) -> None:
+        """With the page of `--help-url`."""
+        links = HelpLinks("https://example.com/help")
+        store = ManifestsStore(out, out, clock=ManualClock(), links=links)
+        await store.record_event(event())
+        (path,) = folder.iterdir()
+        manifest = read(path)
+        assert isinstance(manifest, dict)
+        link = "https://example.com/help#the-secret-is-missing"
+        assert f"it failed. See {link}" == manifest["message"]
 
     async def test_is_counted_when_it_comes_again(
         self, store: ManifestsStore, folder: Path
