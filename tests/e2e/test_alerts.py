@@ -52,7 +52,7 @@ def rendered(*settings: str) -> list[dict[str, Any]]:
 def test_alerts_fire_when_they_should(promtool: str, tmp_path: Path) -> None:
     """Each alert with its texts, and none on a healthy node."""
     text = CASES.read_text().replace("ALERTS_FOLDER", str(CHART / "alerts"))
-    cases = yaml.load(text, yaml.BaseLoader)  # noqa: S506 - only texts: 0x30 is no number
+    cases = yaml.load(text, yaml.BaseLoader)  # only texts: 0x30 is no number
     fired = set()
     for case in (each for test in cases["tests"] for each in test.get("alert_rule_test", ())):
         for alert in case["exp_alerts"]:

@@ -106,20 +106,3 @@ def said() -> str:
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
     return "\n".join(texts)
-
-
-def test_every_message_that_the_first_page_of_troubleshooting_quotes_is_said() -> None:
-    """Words in capitals and dots stand for what differs."""
-    tables = (OPERATIONS / "troubleshooting.md").read_text().partition("\n## A new version")[0]
-    rows = re.findall(r"^\| (`.+?) \|", tables, re.MULTILINE)
-    messages = [message for row in rows for message in re.findall(r"`([^`]{20,})`", row)]
-    parts = {
-        part.strip()
-        for message in messages
-        if "registered CSI drivers" not in message  # kubelet says it
-        for part in re.split(r"\b[A-Z_]{4,}\b|\.\.\.|[/':()]", message)
-        if len(part.strip()) > 8
-    }
-    assert len(parts) > 15
-    corpus = said()
-    assert [] == [part for part in sorted(parts) if part not in corpus]

@@ -20,6 +20,7 @@ from keyferry.cli.flags.go_flags import (
 )
 from keyferry.driver.settings import VolumeKind
 from keyferry.errors import PlatformError
+from keyferry.telemetry.help_links import DEFAULT_HELP_URL
 from tests.fakes.log import captured_log
 
 TABLE = (
@@ -115,11 +116,7 @@ def test_arguments_are_parsed_like_go_programs_do(
 @pytest.mark.parametrize(
     ("arguments", "page"),
     [
-        (
-            [],
-            f"https://github.com/keyferry/keyferry/blob/v{__version__}/docs/operations/"
-            "troubleshooting.md",
-        ),
+        ([], DEFAULT_HELP_URL.replace("{version}", __version__)),
         (["--help-url="], ""),
         (
             ["--help-url=https://example.com/{version}/help"],
