@@ -1,4 +1,4 @@
-"""Makes docs/operations/troubleshooting.md of the error tree, `errors.yaml` and `template.md`.
+"""Makes docs/operations/troubleshooting.md of the error tree, a table of messages and a template.
 
 The template has the sections, in the order of what a person sees. Each has a marker for the errors
 that are seen there, which are grouped by stage.

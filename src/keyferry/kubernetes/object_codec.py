@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from keyferry.kubernetes.live_secret import LiveSecret
-    from keyferry.telemetry.help_links import HelpLinks
     from keyferry.kubernetes.markings import Marking
+    from keyferry.telemetry.help_links import HelpLinks
 
 Manifest = dict[str, Value]
 

@@ -132,6 +132,12 @@ class VolumeMetrics:
             ["os_type", "provider"],
             registry=registry,
         )
+        self._mount_errors = Counter(
+            "keyferry_mount_errors",
+            "Publish calls that failed for kubelet; failed refreshes do not count",
+            ["os_type", "provider", "error_type"],
+            registry=registry,
+        )
         self._pod_status_errors = Counter(
             "keyferry_pod_status_errors",
             "Pod status writes that the Kubernetes API rejected",
@@ -150,6 +156,10 @@ class VolumeMetrics:
             ["os_type"],
             registry=registry,
         )
+
+    def mount_failed(self, provider: str, reason: str) -> None:
+        """Count a publish call that failed for kubelet."""
+        self._mount_errors.labels(self._os_type, provider, reason).inc()
 
     def pod_status_failed(self, error: KeyferryError) -> None:
         """Count a rejected pod status write."""
@@ -279,12 +289,6 @@ class Metrics:
         self._publish_error = Counter(
             "node_publish_error", "Publish calls that failed", failed, registry=registry
         )
-        self._mount_errors = Counter(
-            "keyferry_mount_errors",
-            "Publish calls that failed for kubelet; failed refreshes do not count",
-            failed,
-            registry=registry,
-        )
         self._unpublish = Counter(
             "node_unpublish", "Volumes unpublished", ["os_type"], registry=registry
         )
@@ -345,7 +349,7 @@ class Metrics:
             yield labels
         except Exception as error:
             self._publish_error.labels(OS_TYPE, labels.provider, reason_of(error)).inc()
-            self._mount_errors.labels(OS_TYPE, labels.provider, reason_of(error)).inc()
+            self.volumes.mount_failed(labels.provider, reason_of(error))
             raise
         self._publish.labels(OS_TYPE, labels.provider).inc()
 
