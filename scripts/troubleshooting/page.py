@@ -174,12 +174,12 @@ def _errors_of(symptom: Symptom, known: tuple[Entry, ...]) -> Iterator[str]:
 
 
 def _messages(described: list[Entry]) -> Iterator[str]:
-    yield "| message | cause | what to do | error |"
-    yield "|---|---|---|---|"
+    yield "| message, error | cause | what to do |"
+    yield "|---|---|---|"
     for entry in described:
         for row in entry.rows:
             quoted = ", ".join(f"`{message}`" for message in row.messages)
-            yield f"| {cell(quoted)} | {cell(row.cause)} | {cell(row.fix)} | {entry.name} |"
+            yield f"| {cell(quoted)}<br>{entry.name} | {cell(row.cause)} | {cell(row.fix)} |"
     yield ""
 
 

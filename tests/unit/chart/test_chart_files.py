@@ -123,7 +123,7 @@ def test_crds_have_columns_and_short_names() -> None:
             assert part == "metadata" or field in schema[part]["properties"]
     assert {
         ("spc",): ["Provider", "Age"],
-        ("spcps",): ["Pod", "SecretProviderClass", "Refreshed", "Reason", "Age"],
+        ("spcps",): ["Pod", "SecretProviderClass", "Refreshed", "Last Refresh", "Reason", "Age"],
         ("ssync",): ["Class", "Secret Type", "Ready", "Reason", "Synced", "Age"],
     } == found
 
