@@ -5,7 +5,7 @@ Invalid objects, which only somebody else can have written, are skipped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError
@@ -17,7 +17,7 @@ from keyferry.kubernetes.object_codec import parse_pod_status
 from keyferry.providers.registry import files_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from keyferry.kubernetes.object_codec import Manifest
@@ -71,37 +71,61 @@ class ClusterObjects:
     secrets: tuple[Manifest, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the rows of a volume need in addition to its pod status, by namespace and name.
+
+    Attributes:
+        classes: the SecretProviderClasses.
+        pods: the pods.
+        changed: when the Secrets changed.
+    """
+
+    classes: Mapping[tuple[str, str], SecretProviderClass] = field(default_factory=dict)
+    pods: Mapping[tuple[str, str], Manifest] = field(default_factory=dict)
+    changed: Mapping[tuple[str, str], datetime | None] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        classes: Iterable[Manifest],
+        pods: Iterable[Manifest],
+        secrets: Iterable[Manifest] | None,
+    ) -> Surroundings:
+        """Return what these objects say; see `ClusterObjects`."""
+        return cls(
+            _classes(classes),
+            {_key(pod): pod for pod in pods},
+            {_key(secret): _changed_at(secret) for secret in secrets or ()},
+        )
+
+
 def object_rows(objects: ClusterObjects) -> list[ObjectRow]:
     """Return a row for each object of each volume, sorted by namespace, pod, class and object."""
-    classes = _classes(objects.classes)
-    pods = {_key(pod): pod for pod in objects.pods}
-    changed = {_key(secret): _changed_at(secret) for secret in objects.secrets or ()}
-    rows = [
-        row
-        for manifest in objects.pod_statuses
-        for row in _volume_rows(manifest, classes, pods, changed)
-    ]
+    known = Surroundings.of(objects.classes, objects.pods, objects.secrets)
+    rows = [row for manifest in objects.pod_statuses for row in volume_rows(manifest, known)]
     return sorted(rows, key=lambda row: (row.namespace, row.pod, row.class_name, row.object))
 
 
-def _volume_rows(
-    manifest: Manifest,
-    classes: Mapping[tuple[str, str], SecretProviderClass],
-    pods: Mapping[tuple[str, str], Manifest],
-    changed: Mapping[tuple[str, str], datetime | None],
-) -> Iterable[ObjectRow]:
+def volume_rows(manifest: Manifest, known: Surroundings) -> Iterator[ObjectRow]:
+    """Yield a row for each object of one volume.
+
+    Args:
+        manifest: the pod status.
+        known: what it refers to.
+    """
     try:
         status = parse_pod_status(manifest)
         refreshed_at, problem = _refresh(Field(manifest)["status"])
     except FieldTypeError:
         return
-    pod = pods.get((status.namespace, status.pod.name))
-    spc = classes.get((status.namespace, status.class_name))
+    pod = known.pods.get((status.namespace, status.pod.name))
+    spc = known.classes.get((status.namespace, status.class_name))
     started = environment_secrets(pod) if pod is not None else {}
-    sources = _secrets_by_object(spc) if spc is not None else {}
+    sources = _secrets_by_object(spc) if spc is not None and started else {}
     for version in status.objects:
         names = next((sources[key] for key in sources if _is_object(version.id, key)), frozenset())
-        environment, changed_at = _environment(status, names, started, changed)
+        environment, changed_at = _environment(status, names, started, known.changed)
         yield ObjectRow(
             status.namespace,
             status.pod.name,

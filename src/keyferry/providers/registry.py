@@ -43,6 +43,8 @@ class ProviderRow:
             wrong.
         needs_credentials: returns whether the parameters of a SecretProviderClass require a Secret
             with credentials. It is pure and never raises.
+        vault_hosts: returns the vaults that the parameters of a SecretProviderClass name, as
+            metrics name them. It is pure and never raises.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ProviderRow:
     build_privileges: Callable[[ProviderDependencies], Privileges]
     token_audiences: Callable[[Mapping[str, str]], frozenset[str]]
     needs_credentials: Callable[[Mapping[str, str]], bool]
+    vault_hosts: Callable[[Mapping[str, str]], tuple[str, ...]]
 
 
 def _build_azure(deps: ProviderDependencies) -> Provider:
@@ -219,6 +222,26 @@ def _openbao_needs_credentials(parameters: Mapping[str, str]) -> bool:
     return needs_credentials(parameters, OPENBAO)
 
 
+def _azure_hosts(parameters: Mapping[str, str]) -> tuple[str, ...]:
+    from keyferry.providers.azure.params import vault_hosts
+
+    return vault_hosts(parameters)
+
+
+def _vault_hosts(parameters: Mapping[str, str]) -> tuple[str, ...]:
+    from keyferry.providers.vault.params import vault_hosts
+    from keyferry.providers.vault.product import VAULT
+
+    return vault_hosts(parameters, VAULT)
+
+
+def _openbao_hosts(parameters: Mapping[str, str]) -> tuple[str, ...]:
+    from keyferry.providers.vault.params import vault_hosts
+    from keyferry.providers.vault.product import OPENBAO
+
+    return vault_hosts(parameters, OPENBAO)
+
+
 def _azure_privileges(deps: ProviderDependencies) -> Privileges:
     from keyferry.providers.azure.auth.machine import AzurePrivileges
 
@@ -250,6 +273,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         build_privileges=_azure_privileges,
         token_audiences=_azure_audiences,
         needs_credentials=_azure_needs_credentials,
+        vault_hosts=_azure_hosts,
     ),
     ProviderRow(
         name="vault",
@@ -263,6 +287,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         build_privileges=_vault_privileges,
         token_audiences=_vault_audiences,
         needs_credentials=_vault_needs_credentials,
+        vault_hosts=_vault_hosts,
     ),
     ProviderRow(
         name="openbao",
@@ -276,6 +301,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         build_privileges=_openbao_privileges,
         token_audiences=_openbao_audiences,
         needs_credentials=_openbao_needs_credentials,
+        vault_hosts=_openbao_hosts,
     ),
 )
 
@@ -346,6 +372,16 @@ def needs_credentials(spc: SecretProviderClass) -> bool:
     """
     rows = (row for row in PROVIDERS if row.name == spc.provider)
     return any(row.needs_credentials(spc.parameters) for row in rows)
+
+
+def vault_hosts(spc: SecretProviderClass) -> tuple[str, ...]:
+    """Return the vaults that a class names, as metrics name them; none if they are not known.
+
+    Args:
+        spc: the SecretProviderClass.
+    """
+    rows = (row for row in PROVIDERS if row.name == spc.provider)
+    return next((row.vault_hosts(spc.parameters) for row in rows), ())
 
 
 def unknown_fields(

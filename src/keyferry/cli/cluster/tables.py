@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keyferry.cli.output import format_table, table_cell
+from keyferry.inventory.ages import format_age
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -161,7 +162,7 @@ def _ages(row: Mapping[str, object]) -> dict[str, object]:
 
 def _age(moment: object) -> str:
     """Return how long ago a time was; "" without one."""
-    return _duration(-_seconds_until(moment)) if isinstance(moment, str) else ""
+    return format_age(-_seconds_until(moment)) if isinstance(moment, str) else ""
 
 
 def _remaining(moment: object) -> str:
@@ -169,17 +170,8 @@ def _remaining(moment: object) -> str:
     if not isinstance(moment, str):
         return ""
     seconds = _seconds_until(moment)
-    return f"in {_duration(seconds)}" if seconds > 0 else "expired"
+    return f"in {format_age(seconds)}" if seconds > 0 else "expired"
 
 
 def _seconds_until(moment: str) -> float:
     return (datetime.fromisoformat(moment) - datetime.now(UTC)).total_seconds()
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration as kubectl prints ages: `5s`, `3m`, `2h`, `4d`."""
-    seconds = max(seconds, 0)
-    for limit, unit, size in ((120, "s", 1), (7200, "m", 60), (172_800, "h", 3600)):
-        if seconds < limit:
-            return f"{int(seconds // size)}{unit}"
-    return f"{int(seconds // 86_400)}d"

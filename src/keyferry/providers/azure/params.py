@@ -177,6 +177,31 @@ def needs_credentials(parameters: Mapping[str, str]) -> bool:
     return error is None and not all(each.entry_vault.client_id for each in objects)
 
 
+def vault_hosts(parameters: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the hosts of the vaults, sorted; none for malformed parameters.
+
+    Args:
+        parameters: of the SecretProviderClass.
+    """
+    entry_vaults: tuple[EntryVault, ...] = (INHERITED,)
+    if "keyvault" in parameters.get("objects", ""):
+        entry_vaults = tuple(each.entry_vault for each in _objects_or_error(parameters)[0])
+    get = _Getter(parameters)
+    found = set()
+    try:
+        cloud = find_cloud(get("cloudName"), get("cloudEnvFileName"))
+        for entry_vault in entry_vaults:
+            name, url = get("keyvaultName"), get("keyvaultURL")
+            if entry_vault.name or entry_vault.url:
+                name, url = entry_vault.name, entry_vault.url
+            address = parse_vault_address(name, url)
+            if isinstance(cloud, AzureCloud):
+                found.add(address.netloc_in(cloud))
+    except ClassInvalidError:
+        return ()
+    return tuple(sorted(found))
+
+
 def token_audiences(parameters: Mapping[str, str]) -> frozenset[str]:
     """Return the audiences of the service-account tokens that the identity mode needs.
 

@@ -195,6 +195,31 @@ def needs_credentials(parameters: Mapping[str, str], product: Product) -> bool:
     return method is not None and method.from_secret
 
 
+def vault_hosts(parameters: Mapping[str, str], product: Product) -> tuple[str, ...]:
+    """Return the addresses that a SecretProviderClass names, without their scheme, sorted.
+
+    None for malformed parameters, and for a class that names no address.
+
+    Args:
+        parameters: of the SecretProviderClass.
+        product: product that the provider is for.
+    """
+    given = {ProductParams(parameters, product).get("Address")}
+    if "Address" in (text := parameters.get("objects", "")):
+        try:
+            objects = parse_objects(text, product=product)
+        except ClassInvalidError:
+            return ()
+        given = {
+            ProductParams(each.entry_vault.applied_to(parameters, product), product).get("Address")
+            for each in objects
+        }
+    try:
+        return tuple(sorted(parse_address(each).host for each in given if each))
+    except ValueError:
+        return ()
+
+
 def token_audiences(parameters: Mapping[str, str], product: Product) -> frozenset[str]:
     """Return the audience of the service-account token that the auth method needs.
 

@@ -1,0 +1,1 @@
+"""The status page: which workload has which version, as HTML."""

@@ -1,0 +1,1 @@
+"""The pages of the status page, and what they have in common."""
