@@ -20,8 +20,8 @@ NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 CONTOSO, PARTNER = "contoso.vault.azure.net", "partner.vault.azure.net"
 BAO = "bao.internal.example:8200"
 DENIED = (
-    "stage object: contoso.vault.azure.net denied access to secret stripe-key (403 ForbiddenByRbac)."
-    " Assign the role Key Vault Secrets User on the vault to the identity"
+    "stage object: contoso.vault.azure.net denied access to secret stripe-key"
+    " (403 ForbiddenByRbac). Assign the role Key Vault Secrets User on the vault to the identity"
     " 7d0d9e7c-52f1-4a0b-9b7f-3f6f0a5f9a11, and wait up to 10 minutes."
 )
 
@@ -143,17 +143,19 @@ def example_facts() -> ClusterFacts:
 
 def exposition(vault: str = CONTOSO, *, opened: int = 0, throttled: int = 0) -> str:
     """Return the metrics of a driver."""
+    requests = f'keyferry_vault_requests_total{{vault="{vault}",identity="workload"'
+    objects = f'keyferry_object_requests_total{{vault="{vault}",identity="workload"'
     return f"""\
 # HELP keyferry_vault_requests_total Requests
 # TYPE keyferry_vault_requests_total counter
-keyferry_vault_requests_total{{vault="{vault}",identity="workload",outcome="answered"}} 412.0
-keyferry_vault_requests_total{{vault="{vault}",identity="workload",outcome="throttled"}} {throttled}.0
-keyferry_vault_requests_total{{vault="{vault}",identity="workload",outcome="failed"}} {opened * 9}.0
+{requests},outcome="answered"}} 412.0
+{requests},outcome="throttled"}} {throttled}.0
+{requests},outcome="failed"}} {opened * 9}.0
 # TYPE keyferry_object_requests_total counter
-keyferry_object_requests_total{{vault="{vault}",identity="workload",result="miss"}} 380.0
-keyferry_object_requests_total{{vault="{vault}",identity="workload",result="hit"}} 3100.0
-keyferry_object_requests_total{{vault="{vault}",identity="workload",result="revalidated"}} 5900.0
-keyferry_object_requests_total{{vault="{vault}",identity="workload",result="stale"}} 3.0
+{objects},result="miss"}} 380.0
+{objects},result="hit"}} 3100.0
+{objects},result="revalidated"}} 5900.0
+{objects},result="stale"}} 3.0
 # TYPE keyferry_vault_queue_depth gauge
 keyferry_vault_queue_depth{{vault="{vault}"}} {opened * 4}.0
 # TYPE keyferry_vault_rate_limit_tokens gauge

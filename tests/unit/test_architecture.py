@@ -43,6 +43,7 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
         "keyferry.providers.azure.auth.token_errors",
         "keyferry.providers.azure.auth.token_http",
         "keyferry.providers.vault.http.client",
+        "keyferry.status_page.server",
         "keyferry_devvault.client",
         "keyferry_devvault.gateway",
         "keyferry_devvault.server",

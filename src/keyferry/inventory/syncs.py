@@ -1,4 +1,4 @@
-"""The versions that the Secrets of SecretSyncs have, from the statuses of the SecretSyncs.
+"""The versions that the Secrets of SecretSyncs have, from the statuses of the SecretSyncs. [pure]
 
 Invalid objects, which only somebody else can have written, are skipped.
 """

@@ -1,4 +1,4 @@
-"""Who uses a Secret: pods, service accounts and ingresses."""
+"""Who uses a Secret: pods, service accounts and ingresses. [pure]"""
 
 from __future__ import annotations
 

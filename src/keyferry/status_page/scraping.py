@@ -105,7 +105,7 @@ def _metrics_port(spec: Field) -> int:
     for container in spec["containers"].items():
         for port in container["ports"].items():
             if port["name"].text() == "metrics":
-                return port["containerPort"].whole()
+                return port["containerPort"].number()
     return 0
 
 

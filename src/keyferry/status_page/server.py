@@ -14,7 +14,6 @@ One request:
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from keyferry import __version__
-from keyferry.errors import KeyferryError, PlatformError, SettingInvalidError, Stage
+from keyferry.errors import KeyferryError, PlatformError, Stage
 from keyferry.status_page.query import parse_query
 from keyferry.status_page.site import (
     ICON_PATH,
@@ -91,37 +90,6 @@ async def serving_page(
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()
-
-
-def parse_loopback(text: str, flag: str) -> tuple[str, int]:
-    """Return host and port of a loopback address.
-
-    Args:
-        text: such as `127.0.0.1:8090`.
-        flag: that has the value, for messages.
-
-    Raises:
-        SettingInvalidError: it is not one.
-    """
-    host, colon, port = text.rpartition(":")
-    remedy = "Use an address such as 127.0.0.1:8090; kubectl keyferry ui forwards a port to it."
-    if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        raise SettingInvalidError(f"invalid address {text[:80]!r} for {flag}", remedy)
-    name = host.removeprefix("[").removesuffix("]")
-    if name != "localhost" and not _is_loopback(name):
-        raise SettingInvalidError(
-            f"{flag}: {text[:80]!r} is not a loopback address; the page shows names and has no"
-            " login",
-            remedy,
-        )
-    return name, int(port)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Pages:

@@ -113,6 +113,7 @@ async def run_sync_controller(settings: SyncControllerSettings, *, spawner: Spaw
             clock=clock,
         )
         web = await _serve_status_pages(stack, settings, metrics, cache, spawner)
+        await _serve_status_page(stack, settings, api, cache, metrics=metrics, clock=clock)
         _log.info("ready", metrics=web, version=__version__, providers=",".join(settings.built_in))
         await _run_until(stop, leadership, leader)
         _log.info("stopping")
@@ -188,6 +189,43 @@ async def _serve_status_pages(
             flag="--metrics-bind-address",
         )
     )
+
+
+async def _serve_status_page(
+    stack: AsyncExitStack,
+    settings: SyncControllerSettings,
+    api: KubeApi,
+    cache: SyncCache,
+    *,
+    metrics: Metrics,
+    clock: Clock,
+) -> None:
+    """Serve the status page, if it is enabled."""
+    if settings.status_page is None:
+        return
+    # Only now: most controllers do without the page.
+    from keyferry.status_page.server import serving_page
+    from keyferry.sync_controller.status_source import ControllerSource
+
+    source = ControllerSource(
+        api,
+        cache=cache,
+        metrics=metrics,
+        namespace=settings.pod.namespace,
+        pod=settings.pod.name,
+        clock=clock,
+    )
+    await stack.enter_async_context(source)
+    port = await stack.enter_async_context(
+        serving_page(
+            settings.status_page,
+            source,
+            server=settings.pod.name or "sync-controller",
+            clock=clock,
+            flag="--status-page-addr",
+        )
+    )
+    _log.info("status page", port=port)
 
 
 @dataclass(slots=True)

@@ -110,6 +110,8 @@ class SyncControllerSettings:
     """The address of /metrics."""
     health_address: str = ":8081"
     """The address of /healthz and /readyz."""
+    status_page: tuple[str, int] | None = None
+    """Host and port of the status page, a loopback address; None for no page."""
     audit: AuditSettings = field(default_factory=AuditSettings)
     """Where the accesses to vaults are recorded."""
     dev_vault: Path | None = None

@@ -147,6 +147,12 @@ SYNC_CONTROLLER_FLAGS: tuple[GoFlag, ...] = (
     KUBECONFIG_FLAG,
     GoFlag("metrics-bind-address", _STRING, ":8085", "address of /metrics"),
     GoFlag("health-probe-bind-address", _STRING, ":8081", "address of /healthz and /readyz"),
+    GoFlag(
+        "status-page-addr",
+        _STRING,
+        "",
+        "loopback address of the status page, such as 127.0.0.1:8090; empty: no page",
+    ),
     MOUNT_SIZE_FLAG,
     *AUDIT_FLAGS,
     HELP_URL_FLAG,
@@ -264,9 +270,18 @@ def settings_from(flags: ParsedFlags) -> SyncControllerSettings:
         max_receive_bytes=max_mount_bytes(values),
         metrics_address=str(values["metrics-bind-address"]),
         health_address=str(values["health-probe-bind-address"]),
+        status_page=_status_page(str(values["status-page-addr"])),
         audit=audit_settings(values),
         dev_vault=_optional_path(values["dev-vault"]),
     )
+
+
+def _status_page(text: str) -> tuple[str, int] | None:
+    if not text:
+        return None
+    from keyferry.status_page.address import parse_loopback
+
+    return parse_loopback(text, "--status-page-addr")
 
 
 def _scope(values: Mapping[str, FlagValue]) -> Scope:

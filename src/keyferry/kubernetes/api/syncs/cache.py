@@ -62,7 +62,7 @@ _log = get_logger("syncs")
 
 
 @dataclass(frozen=True, slots=True)
-class _CachedClass:
+class CachedClass:
     """A SecretProviderClass, or why it is invalid."""
 
     namespace: str
@@ -117,7 +117,7 @@ class SyncCache:
             )
             for group in groups
         }
-        self._classes: Reflector[_CachedClass] = self._new_reflector(
+        self._classes: Reflector[CachedClass] = self._new_reflector(
             ListOptions(SecretProviderClassResource), _parse_class, CLASSES
         )
         scopes = ["*"] if namespaces is None else sorted(namespaces)
@@ -211,6 +211,10 @@ class SyncCache:
             if found.namespace == namespace and found.valid is not None
         )
 
+    def all_classes(self) -> tuple[CachedClass, ...]:
+        """Return all SecretProviderClasses of the cluster."""
+        return tuple(self._classes.items())
+
     def secret_version(self, namespace: str, name: str) -> str | None:
         """Return `uid/resourceVersion` of a Secret with the label of the controller, or None.
 
@@ -289,7 +293,7 @@ class SyncCache:
     def _notify_sync(self, before: SecretSync | None, after: SecretSync | None) -> None:
         self._notify(SyncChanged(before, after))
 
-    def _notify_class(self, before: _CachedClass | None, after: _CachedClass | None) -> None:
+    def _notify_class(self, before: CachedClass | None, after: CachedClass | None) -> None:
         found = after or before
         assert found is not None
         self._notify(
@@ -347,14 +351,14 @@ def _sync_parser(group: SyncGroup) -> Callable[[Manifest], SecretSync | None]:
     return parse
 
 
-def _parse_class(manifest: Manifest) -> _CachedClass | None:
+def _parse_class(manifest: Manifest) -> CachedClass | None:
     namespace, name = _text(manifest, "namespace"), _text(manifest, "name")
     if not namespace or not name:
         return None
     found = class_or_error(manifest)
     if isinstance(found, ClassInvalidError):
-        return _CachedClass(namespace, name, None, found.problem, found.remedy)
-    return _CachedClass(namespace, name, found)
+        return CachedClass(namespace, name, None, found.problem, found.remedy)
+    return CachedClass(namespace, name, found)
 
 
 def _parse_secret(manifest: Manifest) -> _SecretVersion:
