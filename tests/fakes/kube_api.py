@@ -32,6 +32,7 @@ from tests.fakes.kube_objects import (
     qualified,
     unflatten,
 )
+from tests.fakes.kube_pods import POD_PATH, serve_pod
 from tests.fakes.kube_selection import ListQuery
 
 _OBJECTS = re.compile(
@@ -170,10 +171,14 @@ class KubeApiServer:
             match = _OBJECTS.fullmatch(request.path)
             if request.path.startswith(_OPENAPI):
                 return json_response(self._openapi(request.path.removeprefix(_OPENAPI)))
-            if match is None:
+            to_pod = POD_PATH.fullmatch(request.path)
+            if match is None and to_pod is None:
                 raise StatusError(404, "NotFound")
             if request.headers.get("Authorization") != "Bearer canary-token":
                 raise StatusError(401, "Unauthorized")
+            if to_pod is not None:
+                return await self._connect_to_pod(request, to_pod)
+            assert match is not None
             plural = match["plural"]
             if match["group"] == API_VERSIONS[GKE_SYNCS]:
                 plural = GKE_SYNCS
@@ -183,6 +188,15 @@ class KubeApiServer:
             return await self._respond(request, plural, match)
         except StatusError as refusal:
             return json_response(refusal.status, refusal.code)
+
+    async def _connect_to_pod(
+        self, request: web.Request, match: re.Match[str]
+    ) -> web.StreamResponse:
+        action = f"get pods/{match['forward'] or 'proxy'}"
+        self.requests.append(action)
+        if action in self.forbidden:
+            raise permission_error("get", "pods", match["namespace"], match["pod"])
+        return await serve_pod(request, match)
 
     async def _respond(
         self, request: web.Request, plural: str, match: re.Match[str]

@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     ),
     "refresh": ("keyferry.cli.cluster.refresh", "Ask the drivers of a cluster to refresh volumes."),
     "status": ("keyferry.cli.cluster.status", "Show which pod has which version of an object."),
+    "ui": ("keyferry.cli.cluster.ui", "Show the status page of a cluster in the browser."),
     "version": ("keyferry.cli.version", "Print the version, the commit and the protocol."),
     "completion": ("keyferry.cli.completion", "Print a script that completes command lines."),
     "driver": ("keyferry.cli.daemons.driver", "Run the node daemon (CSI driver)."),
@@ -121,7 +122,7 @@ class _PluginGroup(_LazyGroup):
         return super().get_command(ctx, cmd_name) if cmd_name in _PLUGIN_COMMANDS else None
 
 
-_PLUGIN_COMMANDS: Final = ("lint", "refresh", "status", "version")
+_PLUGIN_COMMANDS: Final = ("lint", "refresh", "status", "ui", "version")
 
 
 @click.group(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from keyferry.cli.console import console
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from keyferry.cli.cluster.connection import Cluster
     from keyferry.kubernetes.api.client import ListOptions
@@ -26,12 +26,19 @@ class ClusterReader:
         cluster: has the objects.
         all_namespaces: whether to read all namespaces.
         missing: what a warning says of SecretSyncs and volumes that may not be read.
+        report: called with each warning; None prints it.
     """
 
     def __init__(
-        self, cluster: Cluster, *, all_namespaces: bool = False, missing: str = "are not shown"
+        self,
+        cluster: Cluster,
+        *,
+        all_namespaces: bool = False,
+        missing: str = "are not shown",
+        report: Callable[[str], None] | None = None,
     ) -> None:
         self._api = cluster.api
+        self._warn = report or console().warn
         self._missing = missing
         self._namespace = "*" if all_namespaces else cluster.namespace
         self._reported: set[str] = set()
@@ -195,7 +202,7 @@ class ClusterReader:
         name = resource_name(kind)
         if name not in self._reported:
             self._reported.add(name)
-            console().warn(f"{name} cannot be listed (permission denied): {effect}")
+            self._warn(f"{name} cannot be listed (permission denied): {effect}")
 
 
 def _groups() -> tuple[SyncGroup, ...]:

@@ -394,6 +394,25 @@ class KubeApi:
             page = msgspec.json.decode(response.content, type=_Page)
         return len(page.items or ()) + page.metadata.remaining
 
+    async def pod_page(
+        self, namespace: str, pod: str, port: int, path: str, *, max_bytes: int
+    ) -> bytes:
+        """Return a page that a pod serves over HTTP; the API server connects to the pod.
+
+        Raises:
+            StoreError: the API refuses, the pod does not respond, or the page is larger.
+        """
+        url = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/{path}"
+        with self._translated("get", "pods/proxy", f"{namespace}/{pod}"):
+            async with self._client._client._client.stream("GET", url) as response:
+                response.raise_for_status()
+                page = bytearray()
+                async for chunk in response.aiter_bytes():
+                    page += chunk
+                    if len(page) > max_bytes:
+                        raise StoreError(f"/{path} of pod {pod} is larger than {max_bytes} bytes")
+        return bytes(page)
+
     async def openapi(self, api_version: str) -> object:
         """Return the OpenAPI document of an API group and version; every client may read it."""
         with self._translated("get", "openapi", api_version):
