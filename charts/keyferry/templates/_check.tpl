@@ -81,6 +81,10 @@ rejected unknown names before. */ -}}
 {{- if and $sync.admissionPolicies.enabled (not $sync.admissionPolicies.allowedSecretTypes) }}
 - "secretSync.admissionPolicies.allowedSecretTypes: without a type, every Secret is refused: list types, such as Opaque, or set secretSync.admissionPolicies.enabled=false."
 {{- end }}
+{{- $port := include "keyferry.statusPagePort" . | trim }}
+{{- if has $port (list "8081" "8085") }}
+- {{ printf "secretSync.statusPage.port: the controller already uses the port %s for probes or metrics: set another one, such as 8090." $port | quote }}
+{{- end }}
 {{- range $sync.providerContainer }}
 {{- $mounted := false }}
 {{- range .volumeMounts }}{{ if eq (toString .name) "providervol" }}{{ $mounted = true }}{{ end }}{{ end }}

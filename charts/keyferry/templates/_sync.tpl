@@ -46,6 +46,9 @@ admissionPolicies:
     - kubernetes.io/dockercfg
     - kubernetes.io/ssh-auth
     - kubernetes.io/tls
+statusPage:
+  enabled: false
+  port: 8090
 crd: auto
 gkeCrd: false
 providerContainer: []
@@ -87,6 +90,15 @@ not set. */ -}}
 {{- if and (hasKey ($.Values.validatingAdmissionPolicies | default dict) $name) (not (kindIs "invalid" $value)) }}{{ $_ := set $set $name $value }}{{ end }}
 {{- end }}
 {{- toYaml $set -}}
+{{- end -}}
+
+{{- /* Port of the status page, or empty. */ -}}
+{{- define "keyferry.statusPagePort" -}}
+{{- if include "keyferry.syncEnabled" . }}
+{{- with (include "keyferry.sync" . | fromYaml).statusPage }}
+{{- if .enabled }}{{ int (default 8090 .port) }}{{ end }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- /* true, or empty. */ -}}

@@ -140,6 +140,8 @@ WRONG: list[tuple[str, Values]] = [
     ("/driver/enabled", {"driver": {"enabled": "no"}}),
     ("/secretSync", {"secretSync": True}),
     ("/secretSync/namespaces/0", {"secretSync": {"namespaces": ["*"]}}),
+    ("/secretSync/statusPage/port", {"secretSync": {"statusPage": {"port": 0}}}),
+    ("/secretSync/statusPage", {"secretSync": {"statusPage": True}}),
     ("/secretSync/replicas", {"secretSync": {"replicas": "two"}}),
     ("/secretSync/controllerName", {"secretSync": {"controllerName": "A Name"}}),
     ("/secretSync/rotationPollInterval", {"secretSync": {"rotationPollInterval": "hourly"}}),
