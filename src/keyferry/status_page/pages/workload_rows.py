@@ -17,7 +17,7 @@ from keyferry.status_page.pages.cells import (
     version,
 )
 from keyferry.status_page.pages.layout import CLASSES, WORKLOADS, filters, page
-from keyferry.status_page.workloads import Kind, count_states
+from keyferry.status_page.workloads import count_states
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -103,17 +103,15 @@ def _row(workload: Workload, query: Query, now: datetime) -> Markup:
         h("td", badge(workload.state)),
         h("th", name, place, scope="row", class_="name-cell"),
         h("td", link(workload.class_name, of_class, CLASSES), class_="name-cell"),
-        h("td", item_list([_item(each, workload) for each in workload.items])),
+        h("td", item_list([_item(each) for each in workload.items])),
         h("td", age(workload.updated_at, now)),
         h("td", remaining(workload.expires_at, now)),
         h("td", long_text(workload.problem) if workload.problem else _notes(workload)),
     )
 
 
-def _item(item: Item, workload: Workload) -> Markup:
-    mark = h("span", f" {item.note}", class_="note") if item.note else None
-    own = mark if workload.kind is Kind.SYNC else None
-    return join(h("span", item.id, class_="id"), " ", version(item.version), own)
+def _item(item: Item) -> Markup:
+    return join(h("span", item.id, class_="id"), " ", version(item.version))
 
 
 def _notes(workload: Workload) -> Markup:
