@@ -14,7 +14,7 @@ LOWEST_VENV := .venv-lowest
 TOOLS_VENV := .venv-tools
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test test-lowest test-pythons docs fuzz check fix proto lock image sbom audit workflows recording dist release-check publish-image publish-chart publish-python publish-github lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench bench-syncs soak clean
+.PHONY: help demo test test-lowest test-pythons docs fuzz check fix proto lock image sbom audit workflows recording pictures dist release-check publish-image publish-chart publish-python publish-github lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench bench-syncs soak clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -71,6 +71,9 @@ workflows: $(TOOLS_VENV)/.tools ## Check the workflows in .github with actionlin
 
 recording: $(VENV)/.runtime $(TOOLS_VENV)/.tools ## Record the demo as docs/images/demo.svg.
 	@$(TOOLS_VENV)/bin/python scripts/recording.py
+
+pictures: $(VENV)/.dev ## Take the pictures of the status page in docs/images. Needs Debian's Chromium, which it installs as root.
+	@$(BIN)/python -m scripts.status_page_pictures
 
 dist: $(VENV)/.runtime ## Build wheel and sdist of keyferry and keyferry-devvault in dist/.
 	@rm -rf dist && $(BIN)/hatchling build -d dist

@@ -86,7 +86,18 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 }
 """Phrases in which a retired word has its ordinary, standard meaning."""
 
-SKIPPED = (".lock", ".svg", ".png", ".json", "_pb2.py", "_pb2.pyi", ".proto", "go.sum", "go.mod")
+SKIPPED = (
+    ".lock",
+    ".svg",
+    ".png",
+    ".webp",
+    ".json",
+    "_pb2.py",
+    "_pb2.pyi",
+    ".proto",
+    "go.sum",
+    "go.mod",
+)
 EXEMPT = (
     "scripts/words.py",
     "tests/unit/test_words.py",

@@ -58,7 +58,7 @@ def test_processes_say_what_they_hold() -> None:
 
 
 def test_infinite_limits_and_foreign_series_are_skipped() -> None:
-    """A rate limit of 0 is none; a process may have any series."""
+    """A rate limit of 0 means no limit; a process may have any series."""
     text = (
         f'keyferry_vault_rate_limit_tokens{{vault="{CONTOSO}"}} +Inf\n'
         f'keyferry_vault_queue_depth{{vault="{CONTOSO}"}} NaN\n'

@@ -86,7 +86,7 @@ async def _show(options: ClusterOptions, *, local: bool, port: int | None, opens
     stop = StopSignal()
     async with open_cluster(options) as cluster, AsyncExitStack() as stack:
         page = _Page(cluster, options, stack, port)
-        url = await stop.interrupts(page.open(local=local))
+        url = await stop.interrupts(page.start(local=local))
         click.echo(url)
         console().note("Press Ctrl-C to end.")
         if opens:
@@ -116,7 +116,7 @@ class _Page:
         self._stack = stack
         self._port = port
 
-    async def open(self, *, local: bool) -> str:
+    async def start(self, *, local: bool) -> str:
         """Return the URL of the page.
 
         Raises:
@@ -255,5 +255,5 @@ def _missing_page(controller: Controller) -> str:
 def _open_browser(url: str) -> None:
     import webbrowser
 
-    if not webbrowser.open(url):
+    if not webbrowser.open_new_tab(url):
         console().warn("no browser could be opened: open the address yourself")
