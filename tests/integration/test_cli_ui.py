@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from keyferry.status_page.server import serving_page
-from tests.fakes.cli import run_cli, start_cli
+from tests.fakes.cli import run_cli
+from tests.fakes.cli_ui import running_ui
 from tests.fakes.clock import ManualClock
 from tests.fakes.kube_api import KubeApiServer, running_api
 from tests.fakes.status_page import ExampleSource
@@ -41,50 +40,9 @@ async def controller(api: KubeApiServer) -> AsyncIterator[None]:
         yield
 
 
-class Ui:
-    """A running command.
-
-    Attributes:
-        url: of the page.
-        notes: what it printed before that, on standard error.
-    """
-
-    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
-        self._process = process
-        self.url = url
-
-    async def get(self, path: str = "") -> str:
-        """Return a page."""
-        async with aiohttp.ClientSession() as session, session.get(self.url + path) as response:
-            assert 200 == response.status, await response.text()
-            return await response.text()
-
-    async def end(self) -> str:
-        """Press Ctrl-C; return what was printed to standard error."""
-        self._process.send_signal(signal.SIGINT)
-        _, errors = await self._process.communicate()
-        assert 0 == self._process.returncode
-        return errors.decode()
-
-
-@asynccontextmanager
-async def running_ui(api: KubeApiServer, *options: str) -> AsyncIterator[Ui]:
-    """Run the command on any port."""
-    process = await start_cli("ui", "--kubeconfig", api.kubeconfig, "--port", "0", *options)
-    assert process.stdout is not None
-    try:
-        url = (await process.stdout.readline()).decode().strip()
-        assert url.startswith("http://127.0.0.1:"), (await process.communicate())[1].decode()
-        yield Ui(process, url)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
-
-
 async def test_page_of_a_ready_controller_is_forwarded(api: KubeApiServer) -> None:
     """Each connection of the browser is one to the pod."""
-    async with controller(api), running_ui(api) as ui:
+    async with controller(api), running_ui(api.kubeconfig) as ui:
         pages = await asyncio.gather(*(ui.get(path) for path in ("", "workloads", "vaults")))
         errors = await ui.end()
     assert all("sync-1" in page for page in pages)
@@ -105,7 +63,7 @@ async def test_missing_permission_to_forward_is_an_error(api: KubeApiServer) -> 
 async def test_disabled_page_is_served_by_the_command(api: KubeApiServer) -> None:
     """A warning says how to enable that of the controller."""
     api.put("pods", component_pod("keyferry-sync", "sync-0", 1, "sync-controller"))
-    async with running_ui(api) as ui:
+    async with running_ui(api.kubeconfig) as ui:
         page = await ui.get("workloads")
         errors = await ui.end()
     assert "web-1" in page
@@ -118,7 +76,7 @@ async def test_local_page_shows_the_cluster_with_the_rights_of_the_user(
     """Metrics come through the API server; no value is read or shown."""
     async with metrics_page() as port:
         api.put("pods", component_pod("secrets-store-csi-driver", "driver-1", port))
-        async with running_ui(api, "--local") as ui:
+        async with running_ui(api.kubeconfig, "--local") as ui:
             pages = [await ui.get(path) for path in ("", "workloads", "classes", "vaults")]
             await ui.end()
     text = "".join(pages)
@@ -133,7 +91,7 @@ async def test_local_page_without_all_permissions_says_what_is_missing(
 ) -> None:
     """In one namespace."""
     api.forbidden |= {"list pods", "list secrets"}
-    async with running_ui(api, "--local", "-n", "shop") as ui:
+    async with running_ui(api.kubeconfig, "--local", "-n", "shop") as ui:
         page, vaults = await ui.get("workloads"), await ui.get("vaults")
         await ui.end()
     assert "web-1" in page
@@ -145,7 +103,7 @@ async def test_denied_proxy_is_not_an_outage_of_the_drivers(api: KubeApiServer) 
     """The page says that their state is unknown."""
     api.forbidden.add("get pods/proxy")
     api.put("pods", component_pod("secrets-store-csi-driver", "driver-1", 1))
-    async with running_ui(api, "--local") as ui:
+    async with running_ui(api.kubeconfig, "--local") as ui:
         page = await ui.get("")
         await ui.end()
     assert "may not get pods/proxy" in page

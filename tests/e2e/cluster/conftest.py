@@ -32,6 +32,7 @@ from tests.e2e.vault.programs import server_programs
 OWN = (
     "test_chart",
     "test_chart_values",
+    "test_chart_status_page",
     "test_chart_sync",
     "test_documented_installation",
     "test_kube_store",

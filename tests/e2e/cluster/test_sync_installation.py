@@ -19,6 +19,7 @@ from tests.e2e.cluster.sync_installation import (
     secret_sync,
 )
 from tests.e2e.cluster.waiting import eventually
+from tests.fakes.cli_ui import running_ui
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
@@ -165,6 +166,27 @@ async def test_service_accounts_must_opt_in(installed: Installed, tmp_path: Path
         "secret-sync.x-k8s.io/allowed=true",
     )
     await installed.ready("opted")
+
+
+async def test_status_page_is_forwarded_to_a_replica(installed: Installed, tmp_path: Path) -> None:
+    """It shows the SecretSyncs of the cluster and the metrics of both replicas, and no value."""
+    await installed.install(tmp_path, serviceAccountOptIn=True, statusPage={"enabled": True})
+    async with running_ui(installed.cluster.kubeconfig, "--namespace", NAMESPACE) as ui:
+        workloads, vaults = await ui.get("workloads"), await ui.get("vaults")
+        messages = await ui.end()
+    assert "Forwarding to pod keyferry/keyferry-sync-" in messages
+    for name in ("opted", "orphan", "after-takeover"):
+        assert name in workloads
+    assert 2 == vaults.count("sync-controller</span>")
+    assert "leader" in vaults
+    assert "no answer" not in vaults
+    assert "may not" not in workloads + vaults
+    assert "s3cret" not in workloads + vaults
+    async with running_ui(installed.cluster.kubeconfig, "--local", "-n", SHOP) as ui:
+        page = await ui.get("workloads")
+        await ui.end()
+    assert "opted" in page
+    assert "other" not in page
 
 
 async def test_an_uninstall_keeps_secrets(installed: Installed) -> None:
