@@ -186,7 +186,7 @@ async def test_status_page_is_forwarded_to_a_replica(installed: Installed, tmp_p
         page = await ui.get("workloads")
         await ui.end()
     assert "opted" in page
-    assert "other" not in page
+    assert ">other</a>" not in page
 
 
 async def test_an_uninstall_keeps_secrets(installed: Installed) -> None:

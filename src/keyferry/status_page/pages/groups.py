@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, TypeVar
 
 from keyferry.status_page.markup import Markup, h
@@ -23,10 +23,10 @@ from keyferry.status_page.pages.layout import (
     filters,
     page,
 )
-from keyferry.status_page.workloads import State, count_states
+from keyferry.status_page.workloads import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from keyferry.status_page.facts import ClassFacts
     from keyferry.status_page.pages.layout import Choices, Frame
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAX_ROWS = 500
+_NO_CLASS = "No SecretProviderClass matches the filters."
 _COUNTS = tuple((each.value.capitalize(), "num") for each in State)
 
 
 def namespaces_page(frame: Frame, workloads: Sequence[Workload], choices: Choices) -> str:
     """Return the page with the states of the workloads of each namespace."""
-    groups = _grouped(workloads, lambda each: each.namespace)
+    groups = _counted(workloads, lambda each: each.namespace)
+    ordered = sorted(groups, key=lambda name: (_urgency(groups[name]), name))
     rows = [
         h(
             "tr",
@@ -50,9 +52,9 @@ def namespaces_page(frame: Frame, workloads: Sequence[Workload], choices: Choice
                 scope="row",
                 class_="name-cell",
             ),
-            *_counts(members, frame.query.changed(namespace=name), name),
+            *_cells(groups[name], frame.query.changed(namespace=name), name),
         )
-        for name, members in _most_urgent_first(groups)
+        for name in ordered[:MAX_ROWS]
     ]
     headings = (("Namespace", ""), ("Distribution", ""), *_COUNTS, ("Total", "num"))
     return page(
@@ -60,7 +62,7 @@ def namespaces_page(frame: Frame, workloads: Sequence[Workload], choices: Choice
         "Namespaces",
         "How many volumes of pods and Secrets of SecretSyncs are in which state.",
         filters(frame, choices),
-        _section("Namespaces", headings, rows, "No workload matches the filters."),
+        _section("Namespaces", headings, rows, len(groups), "No workload matches the filters."),
     )
 
 
@@ -76,12 +78,14 @@ def classes_page(
         choices: for the filters.
     """
     query = frame.query
-    groups = _grouped(workloads, lambda each: (each.namespace, each.class_name))
+    groups = _counted(workloads, lambda each: (each.namespace, each.class_name))
     known = {(each.namespace, each.name): each for each in classes if _selects(query, each)}
-    groups |= {key: [] for key in known if key not in groups}
-    ordered = sorted(
-        groups, key=lambda key: (not _is_invalid(known.get(key)), _rank(groups[key]), key)
-    )
+    groups |= {key: Counter() for key in known if key not in groups}
+
+    def order(key: tuple[str, str]) -> tuple[object, ...]:
+        return not _is_invalid(known.get(key)), _urgency(groups[key]), key
+
+    ordered = sorted(groups, key=order)[:MAX_ROWS]
     rows = [_class_row(query, key, known.get(key), groups[key]) for key in ordered]
     headings = (
         ("SecretProviderClass", ""),
@@ -95,7 +99,7 @@ def classes_page(
         "SecretProviderClasses",
         "What each SecretProviderClass reads, and the state of the workloads that use it.",
         filters(frame, choices),
-        _section("SecretProviderClasses", headings, rows, "No SecretProviderClass matches."),
+        _section("SecretProviderClasses", headings, rows, len(groups), _NO_CLASS),
     )
 
 
@@ -118,7 +122,7 @@ def _selects(query: Query, spc: ClassFacts) -> bool:
 
 
 def _class_row(
-    query: Query, key: tuple[str, str], spc: ClassFacts | None, members: Sequence[Workload]
+    query: Query, key: tuple[str, str], spc: ClassFacts | None, counts: Counter[State]
 ) -> Markup:
     namespace, name = key
     own = query.changed(namespace=namespace, class_name=name)
@@ -129,7 +133,7 @@ def _class_row(
         class_="where",
     )
     heading = h("th", link(name, own, WORKLOADS), where, scope="row", class_="name-cell")
-    return h("tr", heading, h("td", _source(query, spc)), *_counts(members, own, name))
+    return h("tr", heading, h("td", _source(query, spc)), *_cells(counts, own, name))
 
 
 def _source(query: Query, spc: ClassFacts | None) -> Markup:
@@ -142,49 +146,44 @@ def _source(query: Query, spc: ClassFacts | None) -> Markup:
 
 
 def _section(
-    label: str, headings: Iterable[tuple[str, str]], rows: Sequence[Markup], empty: str
+    label: str,
+    headings: Iterable[tuple[str, str]],
+    rows: Sequence[Markup],
+    total: int,
+    empty: str,
 ) -> Markup:
     if not rows:
         return h(
             "section", h("div", h("p", empty, class_="empty"), class_="card"), class_="section"
         )
-    more = len(rows) - MAX_ROWS
+    more = total - len(rows)
     after = (
-        h("p", f"{more:,} more are not shown. Use the filters.", class_="empty")
-        if more > 0
-        else None
+        h("p", f"{more:,} more are not shown. Use the filters.", class_="empty") if more else None
     )
-    return h("section", table(label, headings, rows[:MAX_ROWS], after=after), class_="section")
+    return h("section", table(label, headings, rows, after=after), class_="section")
 
 
-def _grouped(
+def _counted(
     workloads: Iterable[Workload], key: Callable[[Workload], T]
-) -> dict[T, list[Workload]]:
-    found: dict[T, list[Workload]] = defaultdict(list)
+) -> dict[T, Counter[State]]:
+    """Return the number of workloads in each state, by group."""
+    found: dict[T, Counter[State]] = defaultdict(Counter)
     for workload in workloads:
-        found[key(workload)].append(workload)
+        found[key(workload)][workload.state] += 1
     return dict(found)
 
 
-def _most_urgent_first(
-    groups: Mapping[str, list[Workload]],
-) -> list[tuple[str, list[Workload]]]:
-    return sorted(groups.items(), key=lambda pair: (_rank(pair[1]), pair[0]))
-
-
-def _rank(members: Iterable[Workload]) -> tuple[int, ...]:
+def _urgency(counts: Counter[State]) -> tuple[int, ...]:
     """Return what sorts groups: those with the most failing workloads first, then stale, ..."""
-    counts = count_states(members)
     return tuple(-counts[state] for state in State if state is not State.HEALTHY)
 
 
-def _counts(members: Sequence[Workload], query: Query, name: str) -> list[Markup]:
-    counts = count_states(members)
-    cells = [h("td", distribution(counts) if members else NOTHING, class_="dist-cell")]
+def _cells(counts: Counter[State], query: Query, name: str) -> list[Markup]:
+    cells = [h("td", distribution(counts) if counts else NOTHING, class_="dist-cell")]
     for state in State:
         target = query.changed(state=state)
         meaning = f"{state} in {name}"
         cells.append(
             h("td", count_link(counts[state], meaning, target, WORKLOADS, state), class_="num")
         )
-    return [*cells, h("td", f"{len(members):,}", class_="num")]
+    return [*cells, h("td", f"{counts.total():,}", class_="num")]
