@@ -109,25 +109,28 @@ def _metrics_port(spec: Field) -> int:
     return 0
 
 
-async def scrape(targets: Iterable[Target], reader: MetricsReader) -> tuple[Process, ...]:
+async def scrape(
+    targets: Iterable[Target], reader: MetricsReader, *, seconds: float = TIMEOUT_SECONDS
+) -> tuple[Process, ...]:
     """Return the metrics of processes; one that does not respond has a problem.
 
     Args:
         targets: the processes.
         reader: reads the metrics of one.
+        seconds: how long the answer of one may take.
     """
     permits = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def read(target: Target) -> Process:
         async with permits:
-            return await _read(target, reader)
+            return await _read(target, reader, seconds)
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(read(each)) for each in targets]
     return tuple(task.result() for task in tasks)
 
 
-async def _read(target: Target, reader: MetricsReader) -> Process:
+async def _read(target: Target, reader: MetricsReader, seconds: float) -> Process:
     def result(text: str = "", problem: str = "") -> Process:
         samples = parse_samples(text, SAMPLE_NAMES)
         return Process(target.component, target.pod, target.node, samples, problem)
@@ -135,11 +138,11 @@ async def _read(target: Target, reader: MetricsReader) -> Process:
     if not target.port or not target.address:
         return result(problem="the pod has no address or no port with the name metrics")
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
+        async with asyncio.timeout(seconds):
             content = await reader.read(target)
         return result(content.decode())
     except TimeoutError:
-        return result(problem=f"no answer within {TIMEOUT_SECONDS:.0f} seconds")
+        return result(problem=f"no answer within {seconds:g} seconds")
     except KeyferryError as error:
         return result(problem=error.problem)
     except ValueError:  # also of the decoder

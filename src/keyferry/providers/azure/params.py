@@ -47,6 +47,7 @@ from keyferry.providers.sources.numbering import (
     number_sources,
 )
 from keyferry.rendering.class_options import parse_object_defaults
+from keyferry.resilience.call_context import endpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -196,7 +197,7 @@ def vault_hosts(parameters: Mapping[str, str]) -> tuple[str, ...]:
                 name, url = entry_vault.name, entry_vault.url
             address = parse_vault_address(name, url)
             if isinstance(cloud, AzureCloud):
-                found.add(address.netloc_in(cloud))
+                found.add(endpoint_of(address.netloc_in(cloud)).host)
     except ClassInvalidError:
         return ()
     return tuple(sorted(found))

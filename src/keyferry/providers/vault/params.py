@@ -50,6 +50,7 @@ from keyferry.providers.vault.http.server import (
 )
 from keyferry.providers.vault.objects import parse_objects
 from keyferry.rendering.class_options import parse_object_defaults
+from keyferry.resilience.call_context import endpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -196,7 +197,7 @@ def needs_credentials(parameters: Mapping[str, str], product: Product) -> bool:
 
 
 def vault_hosts(parameters: Mapping[str, str], product: Product) -> tuple[str, ...]:
-    """Return the addresses that a SecretProviderClass names, without their scheme, sorted.
+    """Return the hosts of the addresses that a SecretProviderClass names, sorted.
 
     None for malformed parameters, and for a class that names no address.
 
@@ -215,7 +216,7 @@ def vault_hosts(parameters: Mapping[str, str], product: Product) -> tuple[str, .
             for each in objects
         }
     try:
-        return tuple(sorted(parse_address(each).host for each in given if each))
+        return tuple(sorted(endpoint_of(parse_address(each).base).host for each in given if each))
     except ValueError:
         return ()
 
