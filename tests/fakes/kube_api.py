@@ -37,7 +37,8 @@ from tests.fakes.kube_selection import ListQuery
 
 _OBJECTS = re.compile(
     r"/(?:api/v1|apis/(?P<group>secrets-store\.csi\.x-k8s\.io/v1|networking\.k8s\.io/v1"
-    r"|secret-sync\.x-k8s\.io/v1alpha1|secret-sync\.gke\.io/v1|coordination\.k8s\.io/v1))"
+    r"|secret-sync\.x-k8s\.io/v1alpha1|secret-sync\.gke\.io/v1|coordination\.k8s\.io/v1|apps/v1"
+    r"|storage\.k8s\.io/v1|authorization\.k8s\.io/v1))"
     r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?"
     r"(?:/(?P<subresource>status|token))?"
 )
@@ -71,6 +72,7 @@ class KubeApiServer:
         token_status: the status of their answers; `ISSUED` for a token.
         upstream_crds: the CRD of pod statuses lacks the fields that Keyferry adds.
         upstream_sync_crd: the CRD of SecretSyncs lacks the fields that Keyferry adds.
+        denied: rights that no user has, as `USER VERB plural/subresource NAMESPACE`.
         crds_read: set when a client has read the schemas of the CRDs.
         max_page: the greatest number of objects in a page.
         pages_expire: every further page has expired.
@@ -96,6 +98,7 @@ class KubeApiServer:
         self.token_status: object = ISSUED
         self.upstream_crds = False
         self.upstream_sync_crd = False
+        self.denied: set[str] = set()
         self.crds_read = asyncio.Event()
         self.max_page = 500
         self.pages_expire = False
@@ -218,6 +221,10 @@ class KubeApiServer:
         if verb == "list":
             return json_response(self._listing(wanted, request))
         body = json.loads(await request.text() or "{}")
+        if plural == "subjectaccessreviews":
+            return json_response(
+                {**body, "status": {"allowed": self._is_allowed(body["spec"])}}, 201
+            )
         key = (plural, namespace or "", name or body["metadata"]["name"])
         if subresource == "token":
             return json_response(self._token(key, body), 201)
@@ -238,6 +245,13 @@ class KubeApiServer:
             **body,
             "status": {"token": token, "expirationTimestamp": "2030-01-01T12:10:00Z"},
         }
+
+    def _is_allowed(self, spec: Mapping[str, Any]) -> bool:
+        """Return whether a user has a right; a right in a namespace is enough there."""
+        asked = spec["resourceAttributes"]
+        resource = "/".join(filter(None, (asked["resource"], asked["subresource"])))
+        user = spec["user"].rpartition(":")[2]
+        return f"{user} {asked['verb']} {resource} {asked['namespace']}".strip() not in self.denied
 
     def _openapi(self, api_version: str) -> Mapping[str, Any]:
         kinds = {

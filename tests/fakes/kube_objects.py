@@ -42,6 +42,9 @@ API_VERSIONS = {
     "secretsyncs": "secret-sync.x-k8s.io/v1alpha1",
     GKE_SYNCS: "secret-sync.gke.io/v1",
     "leases": "coordination.k8s.io/v1",
+    "daemonsets": "apps/v1",
+    "deployments": "apps/v1",
+    "csidrivers": "storage.k8s.io/v1",
 }
 """Those of other resources are v1."""
 WITH_STATUS = {"secretsyncs", GKE_SYNCS}
@@ -68,6 +71,9 @@ KINDS = {
     "leases": "Lease",
     "serviceaccounts": "ServiceAccount",
     "ingresses": "Ingress",
+    "daemonsets": "DaemonSet",
+    "deployments": "Deployment",
+    "csidrivers": "CSIDriver",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from tests.fakes.cli import CommandResult, run_cli
+from tests.fakes.installation import install
 from tests.fakes.kube_api import KubeApiServer, running_api
 from tests.fakes.kube_objects import GKE_SYNCS
 from tests.fakes.syncs import served, sync_manifest
@@ -55,6 +57,7 @@ def wrong_pod(name: str, *, owner: str = "", phase: str = "Running") -> dict[str
 async def api(tmp_path: Path) -> AsyncIterator[KubeApiServer]:
     """A cluster in which nothing is wrong."""
     async with running_api(tmp_path) as running:
+        install(running)
         running.put("secretproviderclasses", CLASS)
         running.put("secretsyncs", served(sync_manifest(secretProviderClassName="api")))
         running.put("pods", pod())
@@ -74,8 +77,10 @@ async def test_a_good_cluster_has_no_findings(api: KubeApiServer) -> None:
     done = await lint(api)
     expected = "3 objects of the cluster checked: 0 errors, 0 warnings\n"
     assert (0, "", expected) == (done.exit_code, done.stdout, done.stderr)
-    expected_kinds = {"secretproviderclasses", "secretsyncs", GKE_SYNCS, "pods"}
-    assert {f"list {kind}" for kind in expected_kinds} == set(api.requests)
+    kinds = {"secretproviderclasses", "secretsyncs", GKE_SYNCS, "pods", "serviceaccounts"}
+    kinds |= {"daemonsets", "deployments"}
+    others = {"get csidrivers", "create subjectaccessreviews"}
+    assert {f"list {kind}" for kind in kinds} | others == set(api.requests)
 
 
 async def test_objects_are_checked_like_files(api: KubeApiServer) -> None:
@@ -180,6 +185,66 @@ async def test_missing_crds(api: KubeApiServer) -> None:
         f"{plural}.{group}: error: the cluster has no such CRD [missing-crd]"
         for plural in ("secretproviderclasses", "secretproviderclasspodstatuses")
     ] == lines
+
+
+async def test_rights_are_those_of_the_service_accounts(api: KubeApiServer) -> None:
+    """In all namespaces, or only in that of the object; Events are not required."""
+    verbs = ("get", "list", "watch", "create", "patch", "delete")
+    api.denied |= {f"keyferry-sync {verb} secrets" for verb in verbs}
+    assert (0, "") == ((done := await lint(api)).exit_code, done.stdout)
+    api.denied |= {"keyferry-sync create secrets shop", "keyferry-sync patch secrets shop"}
+    api.denied.add("secrets-store-csi-driver list pods")
+    done = await lint(api)
+    assert 2 == done.exit_code
+    lines = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert [
+        (
+            "keyferry/keyferry: error: DaemonSet keyferry/keyferry: its service account may not"
+            " list pods in all namespaces [rbac]"
+        ),
+        (
+            "keyferry/keyferry-sync: error: Deployment keyferry/keyferry-sync: its service account"
+            " may not create, patch secrets in namespace shop [rbac]"
+        ),
+    ] == lines
+
+
+async def test_what_is_missing_in_the_installation(api: KubeApiServer) -> None:
+    """The controller may not request the token, and the service account is missing."""
+    install(api, controller=("sync-controller",), csi_driver={"podInfoOnMount": False})
+    api.remove("serviceaccounts", "shop", "web")
+    done = await lint(api)
+    rules = re.findall(r"\[([a-z-]+)\]$", done.stdout, re.MULTILINE)
+    assert ["csi-driver", "audience", "service-account"] == sorted(rules, key=_ORDER.index)
+    disabled = [each for rule in _ORDER for each in ("--disable", rule)]
+    done = await lint(api, *disabled)
+    assert (0, "") == (done.exit_code, done.stdout)
+
+
+_ORDER = ["csi-driver", "audience", "service-account"]
+
+
+@pytest.mark.parametrize(
+    ("action", "warning"),
+    [
+        ("list daemonsets", "daemonsets.apps are not checked"),
+        ("list deployments", "deployments.apps are not checked"),
+        ("list serviceaccounts", "serviceaccounts are not checked"),
+        ("get csidrivers", "the CSIDriver object is not checked"),
+        ("create subjectaccessreviews", "the rights of the driver and the controller are not"),
+    ],
+)
+async def test_an_installation_that_may_not_be_read(
+    api: KubeApiServer, action: str, warning: str
+) -> None:
+    """A warning says whom to ask for what; the objects are checked."""
+    api.forbidden.add(action)
+    done = await lint(api)
+    assert (0, "") == (done.exit_code, done.stdout)
+    assert done.stderr.startswith(f"warning: {warning}")
+    verb, _, plural = action.partition(" ")
+    assert f"Ask for the verb {verb} on {plural}" in done.stderr
+    assert "\n3 objects of the cluster checked" in done.stderr
 
 
 @pytest.mark.parametrize("plural", ["pods", "secretsyncs"])

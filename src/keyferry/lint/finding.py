@@ -69,6 +69,7 @@ RULES = _rules(
         "The SecretProviderClass of a pod or SecretSync is checked, too.",
     ),
     Rule("sub-path", _WARNING, "A mounted file is refreshed."),
+    Rule("secret-not-found", _WARNING, "The Secret that a pod uses is made by something."),
     Rule("secret-key", _ERROR, "A Secret has the key that a container uses."),
     Rule("secret-without-volume", _WARNING, "A pod mounts the volume that makes its Secret."),
     Rule("env-file", _ERROR, "The volume of fileKeyRef is an emptyDir."),
@@ -76,6 +77,11 @@ RULES = _rules(
     Rule("env-file-key", _WARNING, "A SecretProviderClass writes the variable of fileKeyRef."),
     Rule("missing-crd", _ERROR, "The cluster has the CRDs of the driver."),
     Rule("old-crd", _WARNING, "The CRDs of the cluster have all fields of the status."),
+    Rule("csi-driver", _ERROR, "The CSIDriver object lets kubelet call the driver."),
+    Rule("rbac", _ERROR, "The driver and the SecretSync controller have the rights they need."),
+    Rule("audience", _ERROR, "A token with the audience that a SecretProviderClass needs exists."),
+    Rule("service-account", _ERROR, "The service account of a pod or SecretSync can be used."),
+    Rule("not-handled", _WARNING, "A controller handles the SecretSync."),
 )
 """All rules by id."""
 

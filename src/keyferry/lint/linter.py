@@ -12,6 +12,7 @@ from keyferry.lint.sync_checks import check_syncs
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from keyferry.lint.cluster.installation import Installation
     from keyferry.lint.finding import Finding
 
 
@@ -41,18 +42,27 @@ def lint(
 
 
 def lint_cluster(
-    manifests: Manifests, *, disabled: Collection[str] = ()
+    manifests: Manifests,
+    installation: Installation | None = None,
+    *,
+    disabled: Collection[str] = (),
 ) -> tuple[list[Finding], int]:
-    """Check the objects of a cluster.
+    """Check the objects of a cluster, and what is installed there.
 
     Args:
         manifests: the objects.
+        installation: what is installed; None if that is not checked.
         disabled: ids of rules that are not checked.
 
     Returns:
         The findings by namespace, name and kind, and the number of objects that were checked.
     """
+    from keyferry.lint.cluster.installation_checks import check_installation
+
     kept = _check(manifests, disabled)
+    if installation is not None:
+        found = check_installation(installation, manifests)
+        kept += [each for each in found if each.rule.id not in disabled]
     kept.sort(key=lambda each: (each.place.file, each.subject))
     return kept, manifests.count
 

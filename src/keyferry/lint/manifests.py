@@ -144,13 +144,15 @@ class Manifests:
         pods: the pods.
         syncs: the SecretSyncs that can be parsed.
         findings: what cannot be read or parsed.
-        is_complete: whether a SecretProviderClass that is not here does not exist.
+        secrets: namespaces and names of Secrets that other manifests make.
+        is_complete: whether a SecretProviderClass that is not here does not exist; of a cluster.
     """
 
     classes: tuple[LintedClass, ...] = ()
     pods: tuple[LintedPod, ...] = ()
     syncs: tuple[LintedSync, ...] = ()
     findings: tuple[Finding, ...] = ()
+    secrets: frozenset[tuple[str, str]] = frozenset()
     is_complete: bool = False
 
     def __add__(self, other: Manifests) -> Manifests:
@@ -160,6 +162,7 @@ class Manifests:
             self.pods + other.pods,
             self.syncs + other.syncs,
             self.findings + other.findings,
+            self.secrets | other.secrets,
             self.is_complete or other.is_complete,
         )
 
@@ -225,7 +228,8 @@ def parse_manifest(manifest: Manifest) -> Manifests:
         return _read_sync(manifest)
     path = _POD_PATHS.get(manifest.kind)
     if path is None:
-        return Manifests()
+        name = _other_secret(manifest)
+        return Manifests(secrets=frozenset({(manifest.namespace, name)} if name else ()))
     spec: Value = manifest.value
     for step in path:
         spec = spec.get(str(step)) if isinstance(spec, dict) else None
@@ -234,6 +238,23 @@ def parse_manifest(manifest: Manifest) -> Manifests:
         if isinstance(spec, dict)
         else Manifests()
     )
+
+
+def _other_secret(manifest: Manifest) -> str:
+    """Return the name of the Secret that an object of another kind makes; "" if none is known."""
+    value = manifest.value if isinstance(manifest.value, dict) else {}
+    spec = value.get("spec")
+    fields = spec if isinstance(spec, dict) else {}
+    match manifest.kind:
+        case "Secret" | "SealedSecret":
+            return manifest.name
+        case "ExternalSecret":
+            target = fields.get("target")
+            return (_text(target.get("name")) if isinstance(target, dict) else "") or manifest.name
+        case "Certificate":
+            return _text(fields.get("secretName"))
+        case _:
+            return ""
 
 
 def _read_class(manifest: Manifest) -> Manifests:

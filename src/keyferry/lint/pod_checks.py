@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from keyferry.errors import AuthorError, excerpt
@@ -10,9 +11,11 @@ from keyferry.formats.unknown_fields import FieldTable
 from keyferry.lint.finding import finding
 from keyferry.lint.variables import variables_of
 from keyferry.providers.api import SPC_ATTRIBUTE
+from keyferry.providers.registry import needs_credentials
+from keyferry.secrets.builder import ALL_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from keyferry.formats.kubernetes_yaml import FieldPath, Value
     from keyferry.kubernetes.objects import SecretProviderClass
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 DRIVER_NAME = "secrets-store.csi.k8s.io"
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
+_PULL_KEYS = (".dockerconfigjson", ".dockercfg")
+_TYPO = 0.8
+"""Similarity of two names of which one is probably misspelled."""
 _ATTRIBUTES = FieldTable((SPC_ATTRIBUTE,), synonyms={"spc": SPC_ATTRIBUTE})
 
 
@@ -38,7 +44,10 @@ def check_pods(manifests: Manifests) -> Iterator[Finding]:
             for linted in manifests.syncs
             if linted.sync.ref.namespace == pod.manifest.namespace
         ]
-        yield from _PodCheck(pod, here, synced, knows_classes=manifests.knows_classes).findings()
+        other = {
+            name for namespace, name in manifests.secrets if namespace == pod.manifest.namespace
+        }
+        yield from _PodCheck(pod, here, synced, other, manifests).findings()
 
 
 class _PodCheck:
@@ -48,7 +57,8 @@ class _PodCheck:
         pod: the pod.
         classes: the SecretProviderClasses of its namespace, by name.
         syncs: the SecretSyncs of its namespace.
-        knows_classes: see `Manifests`.
+        other_secrets: the names of Secrets of its namespace that something else makes.
+        manifests: say what is known.
     """
 
     def __init__(
@@ -56,13 +66,15 @@ class _PodCheck:
         pod: LintedPod,
         classes: dict[str, SecretProviderClass],
         syncs: Sequence[SecretSync],
-        *,
-        knows_classes: bool,
+        other_secrets: Collection[str],
+        manifests: Manifests,
     ) -> None:
         self._pod = pod
         self._classes = classes
         self._syncs = syncs
-        self._knows_classes = knows_classes
+        self._other_secrets = other_secrets
+        self._knows_classes = manifests.knows_classes
+        self._is_cluster = manifests.is_complete
         self._mounted: set[str] = set()
         """The names of the SecretProviderClasses that the pod mounts."""
 
@@ -78,6 +90,8 @@ class _PodCheck:
                 yield from self._volume(("volumes", index, "csi"), name, _get(volume, "csi"))
         for index, volume in enumerate(_items(self._pod.spec.get("volumes"))):
             yield from self._secret_volume(("volumes", index), volume)
+        for index, reference in enumerate(_items(self._pod.spec.get("imagePullSecrets"))):
+            yield from self._pull_secret(("imagePullSecrets", index), reference)
         for kind in _CONTAINERS:
             for index, container in enumerate(_items(self._pod.spec.get(kind))):
                 path = (kind, index)
@@ -115,6 +129,16 @@ class _PodCheck:
                 f"SecretProviderClass {excerpt(class_name)} was not found in namespace"
                 f" {self._pod.manifest.namespace}",
                 f"{question}It must be in the namespace of the pod.",
+            )
+        spc = self._classes.get(class_name)
+        if spc and needs_credentials(spc) and not _get(csi, "nodePublishSecretRef", "name"):
+            yield self._finding(
+                "volume",
+                path,
+                f"SecretProviderClass {class_name} logs in with credentials from a Secret, and"
+                f" volume {excerpt(name)} names none",
+                "Set nodePublishSecretRef in the csi volume, or choose another identity in the"
+                " SecretProviderClass.",
             )
 
     def _mounts(self, path: FieldPath, container: Value, csi: set[str]) -> Iterator[Finding]:
@@ -159,20 +183,67 @@ class _PodCheck:
             if not items:
                 yield from self._secret(place, named, key=None)
 
+    def _pull_secret(self, path: FieldPath, reference: Value) -> Iterator[Finding]:
+        name = _text(_get(reference, "name"))
+        keys = self._keys(name)
+        if keys and ALL_FILES not in keys and keys.isdisjoint(_PULL_KEYS):
+            yield self._finding(
+                "secret-key",
+                path,
+                f"secret {name} has no key {_PULL_KEYS[0]}, so kubelet ignores it",
+                "Set type: kubernetes.io/dockerconfigjson and the key .dockerconfigjson.",
+            )
+        yield from self._secret(path, reference, key=None)
+
+    def _keys(self, name: str) -> set[str]:
+        """Return the keys of a Secret that SecretProviderClasses and SecretSyncs make."""
+        of_classes = (
+            entry
+            for spc in self._classes.values()
+            for secret in spc.secret_objects
+            if name and secret.name == name
+            for entry in secret.data
+        )
+        synced = (sync for sync in self._syncs if sync.ref.name == name)
+        of_syncs = (entry for sync in synced for entry in sync.secret_object.data)
+        return {entry.key for entry in chain(of_classes, of_syncs)}
+
+    def _missing_secret(self, path: FieldPath, name: str) -> Iterator[Finding]:
+        """Yield a Secret that nothing makes, if the pod probably expects it from a volume.
+
+        1. Its name is nearly that of a Secret that a SecretProviderClass or a SecretSync makes.
+        2. The pod mounts SecretProviderClasses, all of them are known, and no file has the Secret.
+           In a cluster, whose Secrets are not read, it may exist.
+        """
+        made = {name for spc in self._classes.values() for name in spc.secret_names}
+        made |= {sync.ref.name for sync in self._syncs}
+        close = difflib.get_close_matches(name, made, n=1, cutoff=_TYPO)
+        mounts = bool(self._mounted) and self._mounted <= self._classes.keys()
+        if not name or name in self._other_secrets or not (close or mounts):
+            return
+        if close or not self._is_cluster:
+            yield self._finding(
+                "secret-not-found",
+                path,
+                f"no SecretProviderClass, SecretSync or other manifest makes secret"
+                f" {excerpt(name)}",
+                f"Did you mean {close[0]}?"
+                if close
+                else "Add it to secretObjects of the SecretProviderClass, unless something else"
+                " creates it.",
+            )
+
     def _secret(self, path: FieldPath, reference: Value, *, key: str | None) -> Iterator[Finding]:
         name = _text(_get(reference, "name"))
         makers = [spc for spc in self._classes.values() if name and name in spc.secret_names]
         syncs = [sync for sync in self._syncs if sync.ref.name == name]
-        if not (makers or syncs) or _get(reference, "optional") is True:
+        if _get(reference, "optional") is True:
             return
-        keys = {
-            entry.key
-            for spc in makers
-            for secret in spc.secret_objects
-            if secret.name == name
-            for entry in secret.data
-        } | {entry.key for sync in syncs for entry in sync.secret_object.data}
-        if key and key not in keys and "*" not in keys:
+        if not (makers or syncs):
+            yield from self._missing_secret(path, name)
+            return
+        keys = self._keys(name)
+        if key and key not in keys and ALL_FILES not in keys:
             close = difflib.get_close_matches(key, keys, n=1)
             listed = ", ".join(sorted(map(excerpt, keys)))
             yield self._finding(

@@ -143,6 +143,17 @@ def test_the_examples_have_no_errors() -> None:
             "secret-key: .*mean",
         ),
         (VOLUME, "        - name: secrets\n          x:\n", "secret-without-volume: secret db ex"),
+        (
+            "                  name: db",
+            "                  name: dbs",
+            "not-found: .*secret dbs. Did",
+        ),
+        ("                  name: db", "                  name: other", "not-found: .* secretObje"),
+        (
+            "    clientID: 22222222-2222-2222-2222-222222222222\n",
+            "",
+            "volume: .*secrets names none",
+        ),
         (ENV, FILE_KEY.replace("env", "secrets"), "env-file: .*secrets, which is not an emptyDir"),
     ],
 )
@@ -151,6 +162,58 @@ def test_mistakes_are_found(before: str, after: str, expected: str) -> None:
     assert before in GOOD
     findings = found(GOOD.replace(before, after, 1))
     assert any(re.search(expected, each) for each in findings), findings
+
+
+PULL = "    spec:\n      imagePullSecrets: [{name: NAME}]\n      containers:"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("db", ["secret-key: secret db has no key .dockerconfigjson, so kubelet ignores it"]),
+        ("registry", []),
+        ("regstry", ["secret-not-found: .*makes secret regstry. Did you mean registry?"]),
+    ],
+)
+def test_pull_secrets(name: str, expected: list[str]) -> None:
+    """They are references to Secrets like others, with a key that kubelet expects."""
+    registry = """\
+    - secretName: registry
+      type: kubernetes.io/dockerconfigjson
+      data: [{objectName: db-password, key: .dockerconfigjson}]
+"""
+    text = GOOD.replace("  secretObjects:\n", f"  secretObjects:\n{registry}")
+    text = text.replace("    spec:\n      containers:", PULL.replace("NAME", name))
+    findings = found(text)
+    assert len(expected) == len(findings), findings
+    for pattern, finding in zip(expected, findings, strict=True):
+        assert re.search(pattern, finding), findings
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "kind: Secret\nmetadata: {name: other, namespace: shop}\n",
+        "kind: SealedSecret\nmetadata: {name: other, namespace: shop}\n",
+        "kind: ExternalSecret\nmetadata: {name: other, namespace: shop}\n",
+        "kind: ExternalSecret\nmetadata: {namespace: shop}\nspec: {target: {name: other}}\n",
+        "kind: Certificate\nmetadata: {name: a, namespace: shop}\nspec: {secretName: other}\n",
+    ],
+)
+def test_secrets_that_other_manifests_make(manifest: str) -> None:
+    """Nobody expects them from a volume."""
+    text = GOOD.replace("                  name: db\n", "                  name: other\n")
+    assert ["secret-not-found"] == [each.split()[1].rstrip(":") for each in found(text)]
+    assert [] == found(f"{text}---\n{manifest}")
+    optional = "                  name: other\n                  optional: true\n"
+    assert [] == found(text.replace("                  name: other\n", optional))
+
+
+def test_a_secret_of_a_pod_without_volumes_may_exist() -> None:
+    """Without a SecretProviderClass in the pod, only a likely misspelling is reported."""
+    text = GOOD.replace(VOLUME, "        - name: secrets\n          x:\n")
+    text = text.replace("                  name: db\n", "                  name: other\n")
+    assert [] == found(text)
 
 
 def test_variables_from_a_file_on_disk() -> None:

@@ -25,6 +25,7 @@ from keyferry.lint.reports import ReportFormat, write_report
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from keyferry.lint.cluster.installation import Installation
     from keyferry.lint.finding import Finding
     from keyferry.lint.manifests import Manifests
 
@@ -135,16 +136,20 @@ def _lint_cluster(
     """Return the findings, and what was checked."""
     import asyncio
 
-    from keyferry.lint.cluster import ALL_NAMESPACES, read_cluster
+    from keyferry.lint.cluster.installation_reader import read_installation
+    from keyferry.lint.cluster.reader import ALL_NAMESPACES, read_cluster
     from keyferry.lint.linter import lint_cluster
 
-    async def read() -> Manifests:
+    async def read() -> tuple[Manifests, Installation]:
         async with open_cluster(options) as cluster:
             namespace = ALL_NAMESPACES if all_namespaces else cluster.namespace
-            return await read_cluster(cluster.api, namespace, warn=console().warn)
+            warn = console().warn
+            found = await read_cluster(cluster.api, namespace, warn=warn)
+            return found, await read_installation(cluster.api, namespace, found, warn=warn)
 
     console().configure_logs()
-    findings, checked = lint_cluster(asyncio.run(read()), disabled=disabled)
+    manifests, installation = asyncio.run(read())
+    findings, checked = lint_cluster(manifests, installation, disabled=disabled)
     return findings, f"{counted(checked, 'object')} of the cluster"
 
 

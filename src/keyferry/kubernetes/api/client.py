@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import httpx2
     from lightkube.config.kubeconfig import SingleConfig
 
-    from keyferry.kubernetes.api.resources import Resource
+    from keyferry.kubernetes.api.resources import GlobalResource, Resource
     from keyferry.kubernetes.object_codec import Manifest
 
 T = TypeVar("T")
@@ -188,6 +188,19 @@ class KubeApi:
                 return dict(await self._client.get(kind, name, namespace=namespace))
         except ApiNotFoundError:
             return None
+
+    async def find_global(self, kind: type[GlobalResource], name: str) -> Manifest | None:
+        """Return an object without a namespace, or None."""
+        try:
+            with self._translated("get", resource_name(kind), name):
+                return dict(await self._client.get(kind, name))
+        except ApiNotFoundError:
+            return None
+
+    async def create_global(self, kind: type[GlobalResource], manifest: Manifest) -> Manifest:
+        """Create an object without a namespace. Returns the answer."""
+        with self._translated("create", resource_name(kind), "of the cluster"):
+            return dict(await self._client.create(kind(manifest)))
 
     async def apply(
         self,

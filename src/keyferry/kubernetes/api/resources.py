@@ -24,6 +24,14 @@ class Resource(GenericNamespacedResource):
         self.update(manifest)
 
 
+class GlobalResource(GenericGlobalResource):
+    """A kind of object without a namespace whose instances are plain mappings."""
+
+    def __init__(self, manifest: Mapping[str, object]) -> None:
+        super().__init__()
+        self.update(manifest)
+
+
 class SecretProviderClassResource(Resource):
     """The classes."""
 
@@ -68,13 +76,39 @@ class EventResource(Resource):
     _api_info = create_api_info("", "v1", "Event", "events")
 
 
+class DaemonSetResource(Resource):
+    """DaemonSets."""
+
+    _api_info = create_api_info("apps", "v1", "DaemonSet", "daemonsets")
+
+
+class DeploymentResource(Resource):
+    """Deployments."""
+
+    _api_info = create_api_info("apps", "v1", "Deployment", "deployments")
+
+
 class NodeResource(GenericGlobalResource):
     """Nodes."""
 
     _api_info = create_api_info("", "v1", "Node", "nodes")
 
 
-def resource_name(kind: type[Resource | NodeResource]) -> str:
+class CsiDriverResource(GlobalResource):
+    """CSIDriver objects."""
+
+    _api_info = create_api_info("storage.k8s.io", "v1", "CSIDriver", "csidrivers")
+
+
+class AccessReviewResource(GlobalResource):
+    """Questions whether a user has a permission; the API answers and stores nothing."""
+
+    _api_info = create_api_info(
+        "authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews"
+    )
+
+
+def resource_name(kind: type[Resource | GlobalResource | NodeResource]) -> str:
     """Return the plural with its group, as in RBAC: `secretproviderclasses.GROUP`."""
     info = kind._api_info
     group = (info.parent or info.resource).group

@@ -134,7 +134,7 @@ class SyncCache:
                 ListOptions(
                     ServiceAccountResource, scope, {OPT_IN_LABEL: "true"}, metadata_only=True
                 ),
-                _parse_account,
+                parse_service_account,
                 f"service accounts {_scope_name(scope)}",
             )
             for scope in (scopes if watches_service_accounts else ())
@@ -370,7 +370,8 @@ def _parse_secret(manifest: Manifest) -> _SecretVersion:
     )
 
 
-def _parse_account(manifest: Manifest) -> ServiceAccountOptIn | None:
+def parse_service_account(manifest: Manifest) -> ServiceAccountOptIn | None:
+    """Return what the metadata of a service account with the label of the opt-in permits."""
     try:
         annotations = Field(manifest)["metadata"]["annotations"].text_mapping()
     except FieldTypeError:

@@ -41,6 +41,7 @@ _SYNC_REMEDY = "Run: kubectl apply --server-side --force-conflicts -f deploy/crd
 _FINISHED = ("Succeeded", "Failed")
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 _CONTAINER_FIELDS = ("name", "env", "envFrom", "volumeMounts")
+_POD_FIELDS = ("volumes", "imagePullSecrets", "serviceAccountName")
 
 
 async def read_cluster(api: KubeApi, namespace: str, *, warn: Callable[[str], None]) -> Manifests:
@@ -161,7 +162,7 @@ def _named(value: Mapping[str, Value], field: str) -> str:
 def _relevant_parts(pod: dict[str, Value]) -> dict[str, Value]:
     """Return a pod without values of variables, and whatever else is not checked."""
     spec, status = _mapping(pod.get("spec")), _mapping(pod.get("status"))
-    parts: dict[str, Value] = {"volumes": spec.get("volumes")}
+    parts: dict[str, Value] = {field: spec.get(field) for field in _POD_FIELDS}
     for field in _CONTAINERS:
         containers = spec.get(field)
         parts[field] = [
