@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import pty
+import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +27,10 @@ CANARY = "canary-51f0"
 async def api(tmp_path: Path) -> AsyncIterator[KubeApiServer]:
     """A cluster with one pod whose environment is old."""
     async with running_api(tmp_path) as running:
-        running.put("secretproviderclasspodstatuses", _labelled(pod_status("secret/db")))
+        expires = '{"secret/db":"2999-01-01T00:00:00Z"}'
+        status = _labelled(pod_status("secret/db"))
+        status["metadata"]["annotations"] = {"keyferry.dev/expires": expires}
+        running.put("secretproviderclasspodstatuses", status)
         running.put("secretproviderclasses", spc("azure", AZURE, "pw"))
         running.put("pods", pod())
         secret = {**SECRET, "data": {"password": CANARY}, "type": "Opaque"}
@@ -48,10 +56,13 @@ async def test_table_shows_versions_and_old_environments(api: KubeApiServer) -> 
     done = await run_cli(*_arguments(api, "-n", "shop"))
     assert (0, "") == (done.exit_code, done.stderr)
     heading, row = done.stdout.splitlines()
-    assert ["POD", "CLASS", "OBJECT", "VERSION", "ENVIRONMENT"] == heading.split()[:5]
+    columns = ["POD", "CLASS", "OBJECT", "VERSION", "ENVIRONMENT", "EXPIRES", "REFRESHED"]
+    assert [*columns, "PROBLEM"] == heading.split()
     assert ["web-1", "web", "secret/db", "v1", "old"] == row.split()[:5]
+    assert "in " in row
     wide = await run_cli(*_arguments(api, "-A", "-o", "wide"))
     assert "NAMESPACE" in wide.stdout
+    assert "MOUNTED" in wide.stdout
     assert "node-1" in wide.stdout
 
 
@@ -67,11 +78,27 @@ async def test_json_has_all_fields_and_no_value(api: KubeApiServer) -> None:
         "version": "v1",
         "environment": "old",
         "environmentOldSince": "2026-01-02T03:00:00+00:00",
+        "expiresAt": "2999-01-01T00:00:00+00:00",
         "refreshedAt": "2026-01-02T03:04:05+00:00",
+        "mountedAt": "2030-01-01T12:00:00+00:00",
         "node": "node-1",
         "problem": "",
     } == row
     assert CANARY not in done.stdout + done.stderr
+
+
+async def test_a_volume_that_is_not_mounted_is_shown(api: KubeApiServer) -> None:
+    """A pod that waits for it has no pod status yet."""
+    attributes = {"secretProviderClass": "web"}
+    csi = {"driver": "secrets-store.csi.k8s.io", "volumeAttributes": attributes}
+    spec = {"volumes": [{"name": "s", "csi": csi}], "nodeName": "node-2"}
+    metadata = {"name": "web-2", "namespace": "shop"}
+    api.put("pods", {"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}})
+    done = await run_cli(*_arguments(api, "-n", "shop", "web-2"))
+    assert done.stdout.endswith("not mounted yet; kubectl describe pod shows why\n")
+    api.put("pods", {"metadata": metadata, "spec": spec, "status": {"phase": "Running"}})
+    done = await run_cli(*_arguments(api, "-n", "shop", "web-2"))
+    assert "" == done.stdout
 
 
 async def test_users_of_secrets_are_listed(api: KubeApiServer) -> None:
@@ -339,3 +366,20 @@ async def test_wrong_arguments(
     done = await run_cli(*_arguments(api, *arguments))
     assert done.exit_code in (1, 2)
     assert message in done.stderr
+
+
+async def test_watch_on_a_terminal_shows_the_current_table(api: KubeApiServer) -> None:
+    """It is cleared before each table, although nothing changes but the ages."""
+    clear = b"\x1b[H\x1b[2J\x1b[3J"
+    terminal, output = pty.openpty()
+    command = (sys.executable, "-m", "keyferry", *_arguments(api, "-n", "shop", "--watch"))
+    process = await asyncio.create_subprocess_exec(*command, stdout=output)
+    os.close(output)
+    shown = b""
+    while shown.count(b"secret/db") < 2:
+        shown += await asyncio.to_thread(os.read, terminal, 65536)
+    process.send_signal(signal.SIGINT)
+    assert 130 == await process.wait()
+    os.close(terminal)
+    assert shown.startswith(clear + b"POD")
+    assert 2 <= shown.count(clear)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -22,6 +23,16 @@ class OutputFormat(StrEnum):
     TABLE = "table"
     JSON = "json"
     YAML = "yaml"
+
+
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal."""
+    return sys.stdout.isatty()
+
+
+def clear_screen() -> None:
+    """Clear the terminal, so that the next text is at its top."""
+    click.echo("\x1b[H\x1b[2J\x1b[3J", nl=False)
 
 
 def output_option(command: Command) -> Command:

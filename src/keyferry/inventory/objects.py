@@ -6,22 +6,35 @@ Invalid objects, which only somebody else can have written, are skipped.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError
 from keyferry.formats.fields import Field, FieldTypeError
-from keyferry.inventory.users import CURRENT, OLD, environment_secrets, parse_time
+from keyferry.inventory.users import (
+    CURRENT,
+    OLD,
+    environment_secrets,
+    get,
+    items,
+    parse_time,
+    text,
+)
 from keyferry.kubernetes.class_codec import parse_class
 from keyferry.kubernetes.live_secret import FETCHED_AT_ANNOTATION
 from keyferry.kubernetes.object_codec import parse_pod_status
+from keyferry.providers.api import SPC_ATTRIBUTE
 from keyferry.providers.registry import files_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from datetime import datetime
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from keyferry.kubernetes.object_codec import Manifest
     from keyferry.kubernetes.objects import PodStatus, SecretProviderClass
+
+NOT_MOUNTED = "not mounted yet; kubectl describe pod shows why"
+DRIVER_NAME = "secrets-store.csi.k8s.io"
+_PENDING = "Pending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +52,9 @@ class ObjectRow:
             Secret; "" if none has, or if the Secrets could not be read.
         changed_at: when the Secret changed that an old environment lacks; None otherwise.
         refreshed_at: when the volume was refreshed; None if the driver does not say so.
-        problem: why the last refresh failed; "" after success.
+        problem: why the last refresh failed, or that the volume is not mounted; "" after success.
+        expires_at: when the object expires; None if it does not, or if that is unknown.
+        mounted_at: when the volume was first recorded; None if that is unknown.
     """
 
     namespace: str
@@ -52,6 +67,8 @@ class ObjectRow:
     changed_at: datetime | None = None
     refreshed_at: datetime | None = None
     problem: str = ""
+    expires_at: datetime | None = None
+    mounted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +118,13 @@ class Surroundings:
 
 
 def object_rows(objects: ClusterObjects) -> list[ObjectRow]:
-    """Return a row for each object of each volume, sorted by namespace, pod, class and object."""
+    """Return a row for each object of each volume, sorted by namespace, pod, class and object.
+
+    A volume that is not mounted yet has one row, without an object.
+    """
     known = Surroundings.of(objects.classes, objects.pods, objects.secrets)
     rows = [row for manifest in objects.pod_statuses for row in volume_rows(manifest, known)]
+    rows += _unmounted_rows(objects.pods, {_volume_key(each) for each in objects.pod_statuses})
     return sorted(rows, key=lambda row: (row.namespace, row.pod, row.class_name, row.object))
 
 
@@ -123,6 +144,8 @@ def volume_rows(manifest: Manifest, known: Surroundings) -> Iterator[ObjectRow]:
     spc = known.classes.get((status.namespace, status.class_name))
     started = environment_secrets(pod) if pod is not None else {}
     sources = _secrets_by_object(spc) if spc is not None and started else {}
+    expiries = dict(status.expiries)
+    mounted_at = parse_time(text(get(manifest, "metadata", "creationTimestamp")))
     for version in status.objects:
         names = next((sources[key] for key in sources if _is_object(version.id, key)), frozenset())
         environment, changed_at = _environment(status, names, started, known.changed)
@@ -137,7 +160,41 @@ def volume_rows(manifest: Manifest, known: Surroundings) -> Iterator[ObjectRow]:
             changed_at,
             refreshed_at,
             problem,
+            _moment(expiries.get(version.id)),
+            mounted_at,
         )
+
+
+def _unmounted_rows(
+    pods: Iterable[Manifest], mounted: Collection[tuple[str, str, str]]
+) -> Iterator[ObjectRow]:
+    """Yield a row for each volume of a pod that waits for it.
+
+    Args:
+        pods: the pods.
+        mounted: namespace, pod and SecretProviderClass of each volume that has a pod status.
+    """
+    for pod in pods:
+        if text(get(pod, "status", "phase")) != _PENDING:
+            continue
+        namespace, name = _key(pod)
+        node = text(get(pod, "spec", "nodeName"))
+        for volume in items(get(pod, "spec", "volumes")):
+            if get(volume, "csi", "driver") != DRIVER_NAME:
+                continue
+            class_name = text(get(volume, "csi", "volumeAttributes", SPC_ATTRIBUTE))
+            if (namespace, name, class_name) not in mounted:
+                yield ObjectRow(namespace, name, class_name, node, "", "", problem=NOT_MOUNTED)
+
+
+def _volume_key(manifest: Manifest) -> tuple[str, str, str]:
+    status = get(manifest, "status")
+    pod, class_name = (text(get(status, key)) for key in ("podName", "secretProviderClassName"))
+    return _key(manifest)[0], pod, class_name
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None
 
 
 def _environment(

@@ -13,6 +13,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from keyferry.content import ObjectVersion
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.formats.kubernetes_yaml import Value
@@ -51,6 +53,11 @@ ANSWERED_CLASS = f"{ANNOTATION_PREFIX}refreshed-for-class"
 """On a pod status: the mark of the SecretProviderClass that the last refresh answered."""
 ANSWERED_POD = f"{ANNOTATION_PREFIX}refreshed-for-pod"
 """On a pod status: the mark of the pod that the last refresh answered."""
+EXPIRIES = f"{ANNOTATION_PREFIX}expires"
+"""On a pod status: JSON with the ids of objects that expire, and when.
+
+An annotation, because the API refuses an apply with a field that the CRDs of upstream lack.
+"""
 POD_STATUS_API_VERSION = "secrets-store.csi.x-k8s.io/v1"
 REFRESHED_CONDITION = "Refreshed"
 POD_STATUS_KIND = "SecretProviderClassPodStatus"
@@ -158,6 +165,7 @@ def pod_status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifes
     marks = {
         ANSWERED_CLASS: status.refresh_marks.of_class,
         ANSWERED_POD: status.refresh_marks.of_pod,
+        EXPIRIES: _expiries_text(status),
     }
     if answered := {name: mark for name, mark in marks.items() if mark}:
         metadata["annotations"] = dict[str, Value](answered)
@@ -174,6 +182,24 @@ def pod_status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifes
         },
     }
     return with_owners(manifest, (pod,))
+
+
+def _expiries_text(status: PodStatus) -> str:
+    if not status.expiries:
+        return ""
+    times = {id_: _format_time(datetime.fromtimestamp(at, UTC)) for id_, at in status.expiries}
+    return msgspec.json.encode(times).decode()
+
+
+def _parse_expiries(text: str) -> tuple[tuple[str, int], ...]:
+    """Return the expiries in the annotation of a pod status; none if somebody else wrote it."""
+    try:
+        times = msgspec.json.decode(text or "{}", type=dict[str, datetime])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ()
+    return tuple(
+        sorted((id_, int(at.timestamp())) for id_, at in times.items() if at.tzinfo is not None)
+    )
 
 
 def refresh_status_manifest(refresh: RefreshCondition) -> Manifest:
@@ -232,6 +258,7 @@ def parse_pod_status(manifest: Value) -> PodStatus:
             metadata["annotations"][ANSWERED_CLASS].text(),
             metadata["annotations"][ANSWERED_POD].text(),
         ),
+        expiries=_parse_expiries(metadata["annotations"][EXPIRIES].text()),
         uid=metadata["uid"].text(),
     )
 

@@ -141,6 +141,7 @@ class PodStatus:
 
     Attributes:
         refresh_marks: what asked for the last refresh on demand that succeeded.
+        expiries: ids of objects that expire, sorted, with the time in seconds since 1970.
         uid: "" before it is created.
     """
 
@@ -152,6 +153,7 @@ class PodStatus:
     node: str
     objects: tuple[ObjectVersion, ...]
     refresh_marks: RefreshMarks = NO_MARKS
+    expiries: tuple[tuple[str, int], ...] = ()
     uid: str = field(default="", compare=False)
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from keyferry.content import ObjectVersion
 
 
+MAX_EXPIRIES = 500
+"""Expiries in a pod status: Kubernetes limits the annotations of an object to 256 KiB."""
+
+
 @dataclass(frozen=True, slots=True)
 class VersionChange:
     """A changed version of an object of a volume.
@@ -72,12 +76,24 @@ def pod_status(
     versions: Iterable[ObjectVersion],
     *,
     marks: RefreshMarks = NO_MARKS,
+    expiries: Iterable[tuple[str, int]] = (),
 ) -> PodStatus:
     """Return the pod status of the volume of `pod` and `class_name` at `target_path`.
 
-    The objects are sorted by id; of a repeated id the last version is used.
+    The objects are sorted by id; of a repeated id the last version is used. Of the expiries, the
+    first ones are kept.
+
+    Args:
+        pod: owns the volume.
+        class_name: the SecretProviderClass.
+        target_path: of the volume.
+        node: of the pod.
+        versions: of the objects.
+        marks: the annotations that the content answers.
+        expiries: ids of objects, and seconds since 1970.
     """
     by_id = {version.id: version for version in versions}
+    soonest = sorted({id_: at for id_, at in expiries if id_ in by_id}.items(), key=_by_time)
     return PodStatus(
         namespace=pod.namespace,
         name=pod_status_name(pod, class_name),
@@ -87,4 +103,9 @@ def pod_status(
         node=node,
         objects=tuple(by_id[id_] for id_ in sorted(by_id)),
         refresh_marks=marks,
+        expiries=tuple(sorted(soonest[:MAX_EXPIRIES])),
     )
+
+
+def _by_time(expiry: tuple[str, int]) -> tuple[int, str]:
+    return expiry[1], expiry[0]

@@ -122,8 +122,8 @@ class MountResult:
     Attributes:
         versions: versions of the objects, at least one.
         files: content of the volume; none if a legacy provider wrote the files itself.
-        expiries: when objects expire, for those that have an expiry warning configured. They are
-            not on the wire: a provider behind a socket logs the warnings.
+        expiries: when objects expire, as far as the provider knows. They are not on the wire: a
+            provider behind a socket logs the warnings.
         oldest_content_age: seconds between the fetch of the oldest cached object and this call; 0
             if everything was fetched for this call. Not on the wire.
         refresh_slots: when the identities of the volume are to be refreshed; empty when the

@@ -21,20 +21,25 @@ class ExpiryState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """When a delivered object expires, and from when on users are warned.
+    """When a delivered object expires, and from when on users are warned, if they want to be.
 
     Attributes:
         object_name: name of the object in messages, such as `secret db-password`.
         expires_at: seconds since 1970, before the year 10000.
-        warn_before: seconds before `expires_at` at which the state becomes `SOON`.
+        warn_before: seconds before `expires_at` at which the state becomes `SOON`; 0 if nobody asks
+            for a warning, so that it never does.
+        object_id: of the object in pod statuses, such as `secret/db-password`; "" for a lease.
     """
 
     object_name: str
     expires_at: int
     warn_before: float
+    object_id: str = ""
 
     def state(self, now: float) -> ExpiryState:
         """Return how close the expiry is at `now`, in seconds since 1970."""
+        if not self.warn_before:
+            return ExpiryState.FAR
         if now >= self.expires_at:
             return ExpiryState.EXPIRED
         return ExpiryState.SOON if now >= self.expires_at - self.warn_before else ExpiryState.FAR

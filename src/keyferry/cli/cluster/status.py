@@ -11,7 +11,7 @@ from keyferry.cli.cluster.tables import Table, object_table, secret_table, sync_
 from keyferry.cli.cluster.targets import Target, TargetKind, parse_target
 from keyferry.cli.commands import command, option
 from keyferry.cli.console import console
-from keyferry.cli.output import OutputFormat, print_document
+from keyferry.cli.output import OutputFormat, clear_screen, is_terminal, print_document
 
 if TYPE_CHECKING:
     from keyferry.cli.cluster.reader import ClusterReader
@@ -44,7 +44,7 @@ _WIDE = "wide"
     section="Output",
     help="List objects of pods and SecretSyncs, or users of synced Secrets.",
 )
-@option("--watch", is_flag=True, section="Output", help="Print the table again when it changes.")
+@option("--watch", is_flag=True, section="Output", help="Keep the table up to date until Ctrl-C.")
 @option(
     "-o",
     "--output",
@@ -107,7 +107,11 @@ class _View:
         self._knows_syncs = True
 
     async def show(self, options: ClusterOptions, *, watch: bool) -> None:
-        """Print once, or with `watch` whenever something changes."""
+        """Print once, or with `watch` again and again.
+
+        A terminal shows the current state, with current ages, as `watch` does. Other output gets
+        the tables again when they change, so that a log has each state once.
+        """
         import asyncio
 
         from keyferry.cli.cluster.connection import open_cluster
@@ -118,7 +122,10 @@ class _View:
             shown: list[Table] | None = None
             while True:
                 found = await self._read(reader)
-                if found != shown:
+                if watch and is_terminal():
+                    clear_screen()
+                    self._print(found, again=False)
+                elif found != shown:
                     self._print(found, again=shown is not None)
                     shown = found
                 if not watch:

@@ -49,7 +49,7 @@ class Table:
 
 def object_table(rows: Iterable[ObjectRow]) -> Table:
     """Return the table of the objects of pods."""
-    return Table([_object(row) for row in rows], _OBJECT_COLUMNS, frozenset({"node"}))
+    return Table([_object(row) for row in rows], _OBJECT_COLUMNS, frozenset({"node", "mounted"}))
 
 
 def sync_table(rows: Iterable[SyncRow]) -> Table:
@@ -70,7 +70,9 @@ _OBJECT_COLUMNS = {
     "OBJECT": "object",
     "VERSION": "version",
     "ENVIRONMENT": "environment",
+    "EXPIRES": "expires",
     "REFRESHED": "refreshed",
+    "MOUNTED": "mounted",
     "NODE": "node",
     "PROBLEM": "problem",
 }
@@ -107,7 +109,9 @@ def _object(row: ObjectRow) -> dict[str, object]:
         "version": row.version,
         "environment": row.environment,
         "environmentOldSince": _iso(row.changed_at),
+        "expiresAt": _iso(row.expires_at),
         "refreshedAt": _iso(row.refreshed_at),
+        "mountedAt": _iso(row.mounted_at),
         "node": row.node,
         "problem": row.problem,
     }
@@ -155,6 +159,7 @@ def _ages(row: Mapping[str, object]) -> dict[str, object]:
     return {
         "refreshed": _age(row.get("refreshedAt")),
         "synced": _age(row.get("syncedAt")),
+        "mounted": _age(row.get("mountedAt")),
         "expires": _remaining(row.get("expiresAt")),
         "environment": f"old for {since}" if since else row.get("environment", ""),
     }

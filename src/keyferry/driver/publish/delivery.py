@@ -62,7 +62,7 @@ class PublishResult:
         file_changes: the files that changed.
         version_changes: the objects whose version changed.
         secret_problems: the Kubernetes Secrets that could not be synced; the volume is mounted.
-        expiries: when its objects expire, where the SecretProviderClass asks for a warning.
+        expiries: when its objects expire, as far as the provider knows.
         masked_error: why a refresh or an adoption failed; the volume retains its previous content.
             None after a success.
         secret_warnings: what was replaced in adopted Secrets, and which Secrets were left out.
@@ -161,7 +161,7 @@ class ContentDelivery:
         writes_itself = resolved.writes_files_itself and not result.files
         if started - result.oldest_content_age < (call.not_before or 0.0):
             marks = volume.refresh_marks if volume else NO_MARKS
-        status = self._history.status_for(request, result.versions, marks)
+        status = self._history.status_for(request, result.versions, marks, result.expiries)
         fetched_at = started_at - timedelta(seconds=result.oldest_content_age)
         volume = _new_volume(request, spc, fetched_at, status.objects)
         problems = await self._record(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes import ObjectStore, PodStatus, SecretProviderClass
     from keyferry.kubernetes.cluster import ClusterEvent
     from keyferry.kubernetes.objects import Pod
+    from keyferry.providers.expiry import Expiry
 
 
 class PublishHistory:
@@ -78,6 +79,7 @@ class PublishHistory:
         request: PublishRequest,
         versions: Iterable[ObjectVersion] = (),
         marks: RefreshMarks = NO_MARKS,
+        expiries: Iterable[Expiry] = (),
     ) -> PodStatus:
         """Return the pod status that records a publish of these object versions.
 
@@ -85,9 +87,17 @@ class PublishHistory:
             request: the publish.
             versions: of the objects in the volume.
             marks: the annotations that the content answers.
+            expiries: when objects expire.
         """
+        moments = ((each.object_id, each.expires_at) for each in expiries if each.object_id)
         return pod_status(
-            request.pod, request.class_name, request.target_path, self._node, versions, marks=marks
+            request.pod,
+            request.class_name,
+            request.target_path,
+            self._node,
+            versions,
+            marks=marks,
+            expiries=moments,
         )
 
     def marks(self, request: PublishRequest, spc: SecretProviderClass) -> RefreshMarks:

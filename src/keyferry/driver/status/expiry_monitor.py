@@ -94,6 +94,7 @@ class ExpiryMonitor:
         self, volume: Volume, spc: SecretProviderClass, expiries: tuple[Expiry, ...]
     ) -> None:
         self._remove(volume.target_path)
+        expiries = tuple(expiry for expiry in expiries if expiry.warn_before)
         if not expiries:
             return
         self._expiries[volume.target_path] = (spc.provider, expiries)

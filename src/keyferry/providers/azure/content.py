@@ -427,11 +427,11 @@ def _add_missing(
 
 
 def _expiry_of(vault_object: KeyVaultObject, newest: Content) -> tuple[Expiry, ...]:
-    """Return when an object expires; empty if it does not or its entry wants no warning."""
+    """Return when an object expires; empty if it does not."""
     at = newest.properties.expires_at
-    if at is None or not vault_object.expiry_warning:
+    if at is None:
         return ()
-    return (Expiry(str(vault_object), at, vault_object.expiry_warning),)
+    return (Expiry(str(vault_object), at, vault_object.expiry_warning, vault_object.ids[0]),)
 
 
 def _check_path_clash(files: Sequence[SecretFile]) -> None:

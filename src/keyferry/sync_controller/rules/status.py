@@ -88,7 +88,7 @@ def synced_status(
         now: the time.
         legacy: whether to write the conditions of upstream's v0.0.4, too.
     """
-    expiries = {each.object_name.replace(" ", "/", 1): each.expires_at for each in result.expiries}
+    expiries = {each.object_id: each.expires_at for each in result.expiries}
     status = SyncStatus(
         conditions=next_conditions(sync, synced, now=now, legacy=legacy),
         observed_generation=marks.generation,

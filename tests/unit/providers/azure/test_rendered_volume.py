@@ -148,7 +148,7 @@ def test_every_failed_object_is_named() -> None:
     assert "secret bad" == caught.value.log_pairs()["object"]
 
 
-def test_expiry_is_reported_for_entries_with_a_warning() -> None:
+def test_expiry_is_reported() -> None:
     """Only of the newest version; older versions are expected to expire."""
     ends = [KeyVaultSecret("x", f"v{at}", properties=Properties(expires_at=at)) for at in (20, 10)]
     forever = KeyVaultSecret("x", "v1")
@@ -158,7 +158,11 @@ def test_expiry_is_reported_for_entries_with_a_warning() -> None:
         (entry("secret", "c", expiryWarning="1h"), (forever,)),
         (entry("secret", "a", objectAlias="again", expiryWarning="1h"), (ends[0],)),
     )
-    assert (Expiry("secret a", 20, 3600.0),) == found.result.expiries
+    assert (
+        Expiry("secret a", 20, 3600.0, "secret/a/0"),
+        Expiry("secret b", 20, 0.0, "secret/b"),
+        Expiry("secret a", 20, 3600.0, "secret/a"),
+    ) == found.result.expiries
 
 
 def test_incomplete_chain_is_reported_once() -> None:

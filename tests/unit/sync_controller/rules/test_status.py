@@ -148,7 +148,7 @@ def test_missing_optional_objects_are_a_partial_sync() -> None:
 
 def test_objects_have_their_expiry() -> None:
     """Those whose expiry is known."""
-    expiry = Expiry("secret password", 1_900_000_000, 3600)
+    expiry = Expiry("secret password", 1_900_000_000, 0, "secret/password")
     result = content({"password": "1", "user": "2"}, expiries=(expiry,))
     status = success(result=result)
     assert status is not None
