@@ -142,3 +142,10 @@ def main() -> None:
 def plugin_main() -> None:
     """Run the plugin of kubectl, which finds `kubectl-keyferry` on PATH."""
     sys.exit(run_command(plugin, sys.argv[1:], name="kubectl keyferry"))
+
+
+def complete_plugin_main() -> None:
+    """Complete a command line of the plugin, for kubectl."""
+    from keyferry.cli.completion import kubectl_completions
+
+    click.echo(kubectl_completions(plugin, sys.argv[1:]))

@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from keyferry import __version__
-from keyferry.cli import keyferry
+from keyferry.cli import keyferry, plugin
+from keyferry.cli.completion import kubectl_completions
 from keyferry.cli.version import PROVIDER_PROTOCOL
 from keyferry.providers.api import API_VERSION
 from tests.fakes.cli import invoke_cli
@@ -75,3 +76,27 @@ def test_words_are_completed(words: tuple[str, ...], expected: list[str]) -> Non
 @pytest.mark.parametrize("words", [("mount", "app"), ("run", "app"), ("get", "app")])
 def test_class_is_completed_as_a_file(words: tuple[str, ...]) -> None:
     assert ["app"] == completed(*words)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("st",), ["status\tShow which pod has which version of an object.", ":4"]),
+        (("mount",), [":4"]),
+        (("status", "-o", "w"), ["wide", ":4"]),
+        (("lint", ""), [":0"]),
+        (("status", "--kubeconfig", ""), [":0"]),
+    ],
+)
+def test_completion_for_kubectl_ends_with_a_directive_of_cobra(
+    words: tuple[str, ...], expected: list[str]
+) -> None:
+    """4: no files; 0: files, too. A command that the plugin does not have is not completed."""
+    assert expected == kubectl_completions(plugin, words).splitlines()
+
+
+def test_completion_for_kubectl_begins_without_a_word() -> None:
+    """With an empty word, or without any."""
+    lines = kubectl_completions(plugin, ()).splitlines()
+    assert lines == kubectl_completions(plugin, ("",)).splitlines()
+    assert ["lint", "refresh", "status", "version"] == [each.split("\t")[0] for each in lines[:-1]]

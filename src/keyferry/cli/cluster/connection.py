@@ -9,6 +9,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import click
+
 from keyferry.cli.commands import option
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ context_option = option(
 )
 kubeconfig_option = option(
     "--kubeconfig",
+    type=click.Path(),
     metavar="FILE",
     section=_SECTION,
     help="File with the address and the credentials of the cluster.",

@@ -44,7 +44,7 @@ _UPSTREAM_RULE = "upstream"
         "keyferry lint --cluster -A",
     )
 )
-@click.argument("paths", metavar="[FILE|DIR|-]...", nargs=-1)
+@click.argument("paths", metavar="[FILE|DIR|-]...", nargs=-1, type=click.Path())
 @option("--cluster", is_flag=True, section="Cluster", help="Check the objects of a cluster.")
 @option("-A", "--all-namespaces", is_flag=True, section="Cluster", help="In all namespaces.")
 @context_option

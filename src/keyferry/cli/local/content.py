@@ -13,9 +13,10 @@ from keyferry.secrets.secret_data import secret_data
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from keyferry.content import MissingObject, SecretFile
+    from keyferry.content import MissingObject, ObjectVersion, SecretFile
     from keyferry.kubernetes import SecretProviderClass
     from keyferry.providers.api import NamedFile
+    from keyferry.providers.expiry import Expiry
     from keyferry.rendering.class_options import EnvFileOptions
 
 
@@ -33,12 +34,16 @@ class FetchedContent:
         files: the files.
         named_files: the other names of the files.
         env_file: the file with environment variables; None without one.
+        versions: of the objects; an object that makes several files may be repeated.
+        expiries: when objects expire.
     """
 
     spc: SecretProviderClass
     files: Sequence[SecretFile] = field(repr=False)
     named_files: tuple[NamedFile, ...]
     env_file: EnvFileOptions | None = None
+    versions: tuple[ObjectVersion, ...] = ()
+    expiries: tuple[Expiry, ...] = ()
 
     def find(self, object_name: str) -> SecretFile:
         """Return the file with this path, or of the object with this name or alias.

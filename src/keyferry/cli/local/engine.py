@@ -163,7 +163,9 @@ class LocalEngine:
         files = await with_derived_files(
             result.files, result.missing, options, jobs=ThreadJobRunner(), tenant=""
         )
-        return FetchedContent(spc, files, named_files, options.env_file)
+        return FetchedContent(
+            spc, files, named_files, options.env_file, result.versions, result.expiries
+        )
 
     @property
     def has_leases(self) -> bool:
