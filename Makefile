@@ -12,9 +12,11 @@ DOCS_VENV := .venv-docs
 LOWEST_VENV := .venv-lowest
 # The tools that describe, audit and publish a release.
 TOOLS_VENV := .venv-tools
+# PyInstaller takes what is installed in its environment.
+PLUGIN_VENV := .venv-plugin
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test test-lowest test-pythons docs fuzz check fix proto lock image sbom audit workflows recording pictures dist release-check publish-image publish-chart publish-python publish-github lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench bench-syncs soak clean
+.PHONY: help demo test test-lowest test-pythons docs fuzz check fix proto lock image sbom audit workflows recording pictures dist plugin plugin-manifest release-check publish-image publish-chart publish-python publish-github lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench bench-syncs soak clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -79,6 +81,13 @@ dist: $(VENV)/.runtime ## Build wheel and sdist of keyferry and keyferry-devvaul
 	@rm -rf dist && $(BIN)/hatchling build -d dist
 	@cd src/keyferry_devvault && ../../$(BIN)/hatchling build -d ../../dist
 
+plugin: $(PLUGIN_VENV)/.plugin ## Make the archive of the kubectl plugin for krew in build/plugin, for this platform.
+	@$(PLUGIN_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --force-reinstall .
+	@$(PLUGIN_VENV)/bin/python -m scripts.plugin build
+
+plugin-manifest: $(VENV)/.runtime ## Write the manifest for krew to build/plugin, for the archives in that folder.
+	@$(BIN)/python -m scripts.plugin manifest
+
 release-check: ## Check that the tag, the package, the chart and the changelog name one version.
 	@scripts/publish.sh check
 
@@ -120,7 +129,7 @@ soak: $(VENV)/.dev ## Run a mixed load with failures for MINUTES=30 and check fo
 	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),30)
 
 clean: ## Remove the local environments, the documentation site and all caches.
-	@rm -rf $(VENV) $(DOCS_VENV) $(LOWEST_VENV) $(TOOLS_VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output .bench-output build dist
+	@rm -rf $(VENV) $(DOCS_VENV) $(LOWEST_VENV) $(TOOLS_VENV) $(PLUGIN_VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output .bench-output build dist
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -154,6 +163,14 @@ $(TOOLS_VENV)/.tools: requirements/tools.lock
 	@echo "Installing the release tools into $(TOOLS_VENV) ..."
 	@$(PYTHON) -m venv --clear $(TOOLS_VENV)
 	@scripts/retry.sh $(TOOLS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/tools.lock
+	@touch $@
+
+$(PLUGIN_VENV)/.plugin: requirements/plugin.lock requirements/runtime.lock requirements/build.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "The plugin needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing Keyferry and PyInstaller into $(PLUGIN_VENV) ..."
+	@$(PYTHON) -m venv --clear $(PLUGIN_VENV)
+	@scripts/retry.sh $(PLUGIN_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/runtime.lock -r requirements/build.lock -r requirements/plugin.lock
 	@touch $@
 
 $(LOWEST_VENV)/.lowest: requirements/lowest.lock pyproject.toml src/keyferry_devvault/pyproject.toml

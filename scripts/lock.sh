@@ -15,6 +15,7 @@ compile --strip-extras --output-file requirements/dev.lock requirements/dev.in
 compile --strip-extras --output-file requirements/openbao.lock requirements/openbao.in
 compile --strip-extras --output-file requirements/docs.lock requirements/docs.in
 compile --strip-extras --output-file requirements/tools.lock requirements/tools.in
+compile --strip-extras --output-file requirements/plugin.lock requirements/plugin.in
 # The lowest accepted versions, for `make test-lowest`. pip installs them only if the lock keeps the extras.
 lowest=$(mktemp --suffix .in)
 trap 'rm -f "$lowest"' EXIT

@@ -61,7 +61,7 @@ python() {
 github() {
   need gh
   gh release create "v$version" --verify-tag --title "Keyferry $version" \
-    --notes "See [CHANGELOG.md](CHANGELOG.md)." build/keyferry.oci.tar build/*.cdx.json dist/*.whl dist/*.tar.gz
+    --notes "See [CHANGELOG.md](CHANGELOG.md)." build/keyferry.oci.tar build/*.cdx.json dist/*.whl dist/*.tar.gz build/plugin/*
 }
 
 case "${1:-}" in

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Builds a Go program once, into a cache, and prints its path: the CSI conformance suite, a published upstream program that
-# tests/compat and bench compare with Keyferry, the test program go-reader, Helm, or the linter of workflows. promtool is that of
-# Debian. This repository contains no source of upstream.
-# Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader | helm | actionlint | promtool
+# tests/compat and bench compare with Keyferry, the test program go-reader, Helm, krew, or a linter. promtool is that of Debian.
+# This repository contains no source of upstream.
+# Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader | helm | krew | validate-krew-manifest | actionlint | promtool
 set -euo pipefail
 . "$(dirname "$0")/cache.sh"
 ACTIONLINT=v1.7.12
 CSI_SANITY=v5.6.0
 HELM=v3.19.5
+KREW=v0.4.3
 UPSTREAM_DRIVER=v1.6.0
 UPSTREAM_AZURE=v1.8.2
 
@@ -49,6 +50,7 @@ program=${1:-}
 case "$program" in
   actionlint) version=$ACTIONLINT build=(go_install "$program" github.com/rhysd/actionlint/cmd/actionlint "$ACTIONLINT") ;;
   helm) version=$HELM build=(go_install "$program" helm.sh/helm/v3/cmd/helm "$HELM") ;;
+  krew | validate-krew-manifest) version=$KREW build=(go_install "$program" "sigs.k8s.io/krew/cmd/$program" "$KREW") ;;
   csi-sanity) version=$CSI_SANITY build=(go_install "$program" github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity "$CSI_SANITY") ;;
   upstream-driver)
     version=$UPSTREAM_DRIVER
@@ -64,7 +66,7 @@ case "$program" in
     build=(go_build_local "$program" "$source")
     ;;
   promtool) version=debian build=(debian_program "$program" prometheus) ;;
-  *) echo "Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader | helm | actionlint | promtool" >&2; exit 2 ;;
+  *) echo "Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader | helm | krew | validate-krew-manifest | actionlint | promtool" >&2; exit 2 ;;
 esac
 
 folder="$cache/$program-$version"

@@ -20,7 +20,7 @@ MAY_WRITE = {
     ("release", "image"): {"packages", "id-token", "attestations"},
     ("release", "chart"): {"packages", "id-token", "attestations"},
     ("release", "python"): {"id-token", "attestations"},
-    ("release", "github"): {"contents"},
+    ("release", "github"): {"contents", "id-token", "attestations"},
 }
 
 

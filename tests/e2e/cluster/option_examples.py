@@ -26,7 +26,9 @@ def azure_example(name: str, prefix: str) -> tuple[Document, ...]:
     parameters["userAssignedIdentityID"] = MACHINE
     entries = [yaml.safe_load(each) for each in yaml.safe_load(parameters["objects"])["array"]]
     renamed = [
-        {"objectAlias": each["objectName"], **each, "objectName": prefix + each["objectName"]}
+        _selecting(each, prefix)
+        if "find" in each
+        else {"objectAlias": each["objectName"], **each, "objectName": prefix + each["objectName"]}
         for each in entries
     ]
     parameters["objects"] = yaml.safe_dump({"array": [yaml.safe_dump(each) for each in renamed]})
@@ -46,6 +48,13 @@ def vault_example(name: str, bao: VaultCluster, role: str) -> tuple[Document, ..
     known = bao.vault_class("known", role=role)["spec"]["parameters"]
     parameters |= {key: value for key, value in known.items() if key != "objects"}
     return documents
+
+
+def _selecting(entry: Document, prefix: str) -> Document:
+    """Return an entry whose patterns match names with the prefix."""
+    assert entry["find"]["name"]["regexp"].startswith("^")
+    text = yaml.safe_dump(entry).replace("^", f"^{prefix}")
+    return dict(yaml.safe_load(text))
 
 
 def _documents(name: str) -> tuple[Document, ...]:

@@ -113,3 +113,47 @@ async def test_volume_has_objects_of_two_vaults(shop: Namespace) -> None:
         "contoso/secret/two-vaults-db-password",
         "fabrikam/secret/two-vaults-other",
     } == set(versions)
+
+
+@scenario("select-objects")
+async def test_selected_objects_come_and_go_in_a_running_pod(shop: Namespace) -> None:
+    """By name and tags, with one list; an object is removed by the second refresh without it."""
+    name, vault = "select-objects-azure", shop.installed.vault
+    for each, env in (("db", "prod"), ("api", "prod"), ("staging", "test")):
+        vault.set_secret(VAULT, f"select-objects-shop-{each}", each, tags={"env": env})
+    spc, pod = azure_example("select-objects", "select-objects-")
+    spc["spec"]["parameters"]["rotationPollInterval"] = "1s"
+    await shop.apply(spc, pod)
+    await shop.ready(name)
+    assert ["api", "db"] == (await shop.run(name, "ls", FOLDER)).split()
+    assert "db" == await shop.read(name, f"{FOLDER}/db")
+    found = {"secret/select-objects-shop-api", "secret/select-objects-shop-db"}
+    assert found == set(await shop.versions(name, name))
+
+    vault.set_secret(VAULT, "select-objects-shop-new", "arrived", tags={"env": "prod"})
+    await shop.reads(name, f"{FOLDER}/new", "arrived")
+    vault.disable(VAULT, "select-objects-shop-db")
+    await shop.says("ObjectMissing", "secret/select-objects-shop-db")
+    await shop.reads(name, f"$(ls -d {FOLDER}/db 2>/dev/null || echo /dev/null)", "")
+    assert ["api", "new"] == (await shop.run(name, "ls", FOLDER)).split()
+
+
+@scenario("templates")
+async def test_files_of_templates_follow_their_objects(shop: Namespace) -> None:
+    """In one atomic change, with the mode of the template, and escaped where a filter does so."""
+    name, vault = "templates-azure", shop.installed.vault
+    vault.set_secret(VAULT, "templates-db-user", "shop")
+    vault.set_secret(VAULT, "templates-db-password", "first/1")
+    spc, pod = azure_example("templates", "templates-")
+    spc["spec"]["parameters"]["rotationPollInterval"] = "1s"
+    await shop.apply(spc, pod)
+    await shop.ready(name)
+    assert "db:5432:shop:shop:first/1\n" == await shop.read(name, f"{FOLDER}/.pgpass")
+    assert "postgresql://shop:first%2F1@db/shop" == await shop.read(name, f"{FOLDER}/url")
+    properties = await shop.read(name, f"{FOLDER}/application.properties")
+    assert "spring.datasource.password=first/1\n" in properties
+    assert "600" == (await shop.run(name, "stat", "-L", "-c", "%a", f"{FOLDER}/.pgpass")).strip()
+    vault.set_secret(VAULT, "templates-db-password", "second")
+    await shop.reads(name, f"{FOLDER}/url", "postgresql://shop:second@db/shop")
+    assert "db:5432:shop:shop:second\n" == await shop.read(name, f"{FOLDER}/.pgpass")
+    assert "second" == await shop.read(name, f"{FOLDER}/db-password")

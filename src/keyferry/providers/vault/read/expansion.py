@@ -153,7 +153,8 @@ def _keys(response: VaultResponse | None) -> list[str]:
     if not isinstance(keys, list | tuple):
         return []
     names = [key for key in keys if isinstance(key, str)]
-    return [name for name in names if name and not name.endswith("/") and name not in (".", "..")]
+    # A name with a slash is a folder, or would lead to another one.
+    return [name for name in names if name not in ("", ".", "..") and "/" not in name]
 
 
 def _entries(response: VaultResponse | None) -> Mapping[str, Json]:
