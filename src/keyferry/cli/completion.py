@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _DIRECTIVES = {"file": 0, "dir": 16}
-"""What cobra does besides: the shell completes files, or only folders."""
+"""What the shell completes, too: files, or only folders."""
 _NO_FILES = 4
 
 _VARIABLE = "_KEYFERRY_COMPLETE"

@@ -54,7 +54,7 @@ def test_a_longer_name_is_shortened_and_stays_distinct() -> None:
 def test_expiries_are_those_of_objects_in_the_volume() -> None:
     """Sorted by id; a manifest keeps them."""
     versions = [ObjectVersion("secret/b", "1"), ObjectVersion("secret/a", "2")]
-    expiries = [("secret/b", 1_900_000_000), ("secret/a", 253_402_300_799), ("secret/gone", 1)]
+    expiries = [("secret/b", 1_900_000_000), ("secret/a", 253_402_300_799), ("secret/other", 1)]
 
     status = pod_status(POD, "azure", "/t", "node-1", versions, expiries=expiries)
 

@@ -105,8 +105,8 @@ def test_audience_of_a_class_for_volumes_and_syncs() -> None:
 
 def test_service_accounts() -> None:
     """That of a pod was deleted; that of a SecretSync does not exist, or does not opt in."""
-    gone = replace(INSTALLED, service_accounts={("shop", "web"): None})
-    (found,) = findings(gone, manifests(GOOD))
+    deleted = replace(INSTALLED, service_accounts={("shop", "web"): None})
+    (found,) = findings(deleted, manifests(GOOD))
     assert "service-account Deployment shop/web: service account shop/default does not" in found
     of_sync = manifests(VAULT, secretProviderClassName="api", serviceAccountName="other")
     (found,) = findings(INSTALLED, of_sync)
@@ -208,7 +208,7 @@ def test_workloads_are_found_by_their_command() -> None:
     )
     assert "system:serviceaccount:keyferry:csi" == found.user
     container = {"command": ["/usr/bin/keyferry"], "args": ["driver"]}
-    pod = {"spec": {"template": {"spec": {"containers": [container]}}}}
+    pod: dict[str, Any] = {"spec": {"template": {"spec": {"containers": [container]}}}}
     (found,) = parse_workloads([pod], "DaemonSet", "driver")
     assert "default" == found.service_account
     broken: list[Any] = [{}, {"spec": 1}, {"spec": {"template": {"spec": {"containers": [1]}}}}]

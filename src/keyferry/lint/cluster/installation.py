@@ -119,7 +119,7 @@ class Installation:
     """What is installed. None stands for what the caller may not read.
 
     Attributes:
-        csi_driver: the CSIDriver object; None also if there is none.
+        csi_driver: the CSIDriver object; None also without one.
         has_csi_driver: whether there is one.
         drivers: the DaemonSets of Keyferry's driver.
         controllers: the Deployments of Keyferry's SecretSync controller.

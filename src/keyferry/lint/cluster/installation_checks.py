@@ -1,4 +1,4 @@
-"""Checks what is installed in a cluster against the objects that use it. [pure]"""
+"""Checks what is installed in a cluster against the objects that use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rights that the driver and the SecretSync controller need in a cluster. [pure]
+"""The rights that the driver and the SecretSync controller need in a cluster.
 
 They are those of the chart. The right to create events is not among them: a mount and a sync
 succeed without it.
