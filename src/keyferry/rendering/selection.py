@@ -63,7 +63,11 @@ class Selection:
     max_objects: int = DEFAULT_MAX_OBJECTS
 
     def matches_name(self, name: str) -> bool:
-        """Return whether the name of an object matches."""
+        """Return whether the name of an object matches; a text that is not Unicode never does."""
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            return False  # it can be neither searched nor requested
         return not self.pattern or compile_pattern(self.pattern).search(name) is not None
 
     def matches_tags(self, tags: Mapping[str, str]) -> bool:
