@@ -91,6 +91,9 @@ def test_audience_of_a_class_for_volumes_and_syncs() -> None:
     bare = replace(INSTALLED, csi_driver=replace(CSI_DRIVER, audiences=frozenset()))
     of_sync = manifests(VAULT, secretProviderClassName="api")
     assert [] == findings(bare, of_sync)
+    pod = GOOD.partition("---\n")[2].replace("secretProviderClass: web", "secretProviderClass: api")
+    both = manifests(VAULT, pod, secretProviderClassName="api")
+    assert ["audience"] == [each.partition(" ")[0] for each in findings(bare, both)]
     (found,) = findings(bare, manifests(VAULT))
     assert "audience vault, and tokenRequests" in found
     creating = Workload("DaemonSet", "a", "b", "c", ("--vault-create-pod-tokens=true",))
