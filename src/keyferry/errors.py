@@ -336,25 +336,54 @@ class ConnectionFailedError(VaultError):
     """The connection failed: DNS, TCP, TLS, a timeout, or an incomplete response.
 
     Attributes:
+        host: the host of the request, as messages name it; "" if there was none.
         host_fault: whether the host may be unavailable for others, too. A TLS handshake also fails
             because of settings of the SecretProviderClass.
     """
 
     stage = Stage.CONNECT
+    host: str = ""
     host_fault: bool = True
 
 
 class IdentityError(VaultError):
-    """The token endpoint rejected the identity, or the identity cannot be used here."""
+    """The token endpoint rejected the identity, or the identity cannot be used here.
+
+    Attributes:
+        is_federation: whether the identity does not trust the service account of the pod.
+    """
 
     stage = Stage.IDENTITY
+    is_federation: bool = False
     outcome = AccessOutcome.DENIED
+
+
+class Denial(Enum):
+    """What a vault found missing when it denied access."""
+
+    TOKEN = "token"  # noqa: S105 - a word
+    """It does not accept the token of the identity."""
+    NETWORK = "network"
+    """Its firewall does not permit the network of the request."""
+    ROLE = "role"
+    """The identity has no role that permits the request (RBAC)."""
+    POLICY = "policy"
+    """No policy permits the request to the identity."""
 
 
 class AccessDeniedError(VaultError):
-    """The vault denied access to the object (403) or rejected the token (401)."""
+    """The vault denied access to the object (403) or rejected the token (401).
+
+    Args:
+        denial: what is missing.
+    """
 
     outcome = AccessOutcome.DENIED
+    denial: Denial = Denial.POLICY
+
+    def __init__(self, problem: str, remedy: str = "", *, denial: Denial = Denial.POLICY) -> None:
+        super().__init__(problem, remedy)
+        self.denial = denial
 
 
 class ObjectNotFoundError(VaultError):
@@ -362,6 +391,12 @@ class ObjectNotFoundError(VaultError):
 
     stage = Stage.OBJECT
     outcome = AccessOutcome.NOT_FOUND
+
+
+class VaultNotFoundError(ObjectNotFoundError):
+    """The host answers, but has no vault of this name."""
+
+    stage = Stage.VAULT
 
 
 class ObjectMissingError(ObjectNotFoundError):

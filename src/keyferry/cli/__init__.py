@@ -26,6 +26,10 @@ _COMMANDS: Final = {
         "keyferry.cli.diagnosis.lint",
         "Check SecretProviderClasses, SecretSyncs and pods.",
     ),
+    "doctor": (
+        "keyferry.cli.diagnosis.doctor",
+        "Find the stage at which a mount fails.",
+    ),
     "refresh": ("keyferry.cli.cluster.refresh", "Ask the drivers of a cluster to refresh volumes."),
     "status": ("keyferry.cli.cluster.status", "Show which pod has which version of an object."),
     "ui": ("keyferry.cli.cluster.ui", "Show the status page of a cluster in the browser."),
@@ -122,7 +126,7 @@ class _PluginGroup(_LazyGroup):
         return super().get_command(ctx, cmd_name) if cmd_name in _PLUGIN_COMMANDS else None
 
 
-_PLUGIN_COMMANDS: Final = ("lint", "refresh", "status", "ui", "version")
+_PLUGIN_COMMANDS: Final = ("doctor", "lint", "refresh", "status", "ui", "version")
 
 
 @click.group(

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -142,6 +144,28 @@ def read_yaml(text: str) -> YamlNode | None:
             raise YamlError(error.detail, remedy, line=error.line) from None
         raise
     return roots[0] if roots else None
+
+
+_UNQUOTED = re.compile(r"[+-]?[A-Za-z0-9_.][A-Za-z0-9_.+-]*(?::[A-Za-z0-9_.+-]+)*")
+
+
+def write_flow(node: YamlNode) -> str:
+    """Return a node as one line of YAML that `read_yaml` reads as an equal node.
+
+    A plain scalar stays plain if it can be anything but a text.
+    """
+    match node:
+        case YamlMap(entries):
+            pairs = (f"{json.dumps(key)}: {write_flow(each)}" for key, each in entries.items())
+            return f"{{{', '.join(pairs)}}}"
+        case YamlList(items):
+            return f"[{', '.join(map(write_flow, items))}]"
+        case YamlScalar(is_null=True):
+            return "null"
+        case YamlScalar(text, ScalarStyle.PLAIN) if _UNQUOTED.fullmatch(text):
+            return text
+        case YamlScalar(text):
+            return json.dumps(text, ensure_ascii=False)
 
 
 _LIMITS = YamlLimits(MAX_DEPTH, MAX_NODES, first_document=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import aiohttp
@@ -41,6 +41,7 @@ class ConnectionProblem:
         remedy: what a person can do.
         transient: whether a retry can succeed.
         certificate_fault: fault of a certificate, or None for other problems.
+        host: the host of the request, as messages name it.
     """
 
     stage: Stage
@@ -48,6 +49,7 @@ class ConnectionProblem:
     remedy: str
     transient: bool
     certificate_fault: CertificateFault | None = None
+    host: str = ""
 
     def error(self, action: str) -> ConnectionFailedError:
         """Return the error to raise; `action` completes "failed to ..."."""
@@ -58,6 +60,7 @@ class ConnectionProblem:
         error.host_fault = self.stage is not Stage.TLS
         error.is_outage = error.host_fault and self.transient
         error.host_problem = self.problem
+        error.host = self.host
         return error
 
 
@@ -92,6 +95,10 @@ def forbidden_address_error(action: str, host: str) -> ClassInvalidError:
 
 def connection_problem(error: Exception, *, host: str) -> ConnectionProblem:
     """Translate an exception that aiohttp raised for a request to `host`."""
+    return replace(_connection_problem(error, host), host=host)
+
+
+def _connection_problem(error: Exception, host: str) -> ConnectionProblem:
     match error:
         case aiohttp.ClientConnectorError() | aiohttp.ClientConnectorCertificateError():
             return _connect_failed(error, host)

@@ -12,19 +12,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
+from yarl import URL
 
 from keyferry.aio.tenant import current_tenant
 from keyferry.net.connector import new_connector
+from keyferry.net.inspection.connecting import InspectionTarget, inspect
 from keyferry.net.proxies import Proxies
 from keyferry.net.resolver import TenantResolver
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator
 
     from aiohttp.abc import AbstractResolver
-    from yarl import URL
 
     from keyferry.net.address_guard import AddressGuard
+    from keyferry.net.inspection.observed import Inspection
 
 MAX_HOSTS = 128
 """Maximum number of hosts with idle connections."""
@@ -90,12 +93,15 @@ class Connections:
     Args:
         settings: settings of the connections.
         guard: refuses connections to some addresses for guarded requests; None for none.
+
+    Attributes:
+        resolver: resolves host names.
     """
 
     def __init__(self, settings: HttpsSettings, guard: AddressGuard | None) -> None:
         self.settings = settings
         self.guard = guard
-        self._resolver = TenantResolver()
+        self.resolver = TenantResolver()
         self._hosts: dict[_HostKey, _Host] = {}  # least recently used first
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -104,7 +110,7 @@ class Connections:
         host = self._hosts.pop(key, None)
         if host is None:
             connector = self.settings.connector(
-                resolver=self._resolver, guard=self.guard if key.guarded else None
+                resolver=self.resolver, guard=self.guard if key.guarded else None
             )
             # By default aiohttp reads the environment and ~/.netrc for each request, in a thread.
             session = aiohttp.ClientSession(
@@ -210,6 +216,64 @@ class ConnectionPool:
         finally:
             host.users -= 1
             connections.evict(current_tenant())
+
+    async def inspect(
+        self,
+        url: URL,
+        *,
+        name: str,
+        proxied: bool = True,
+        guarded: bool = False,
+        proxy: str = "",
+        server_hostname: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        resolves: bool = True,
+    ) -> Inspection:
+        """Open a connection as `request` does, and return what there is to see.
+
+        Args:
+            url: as for `request`.
+            name: the host in messages.
+            proxied: as for `request`.
+            guarded: as for `request`.
+            proxy: as for `request`.
+            server_hostname: as for `request`.
+            tls: verifies the server; None for the context of the pool.
+            resolves: whether the host is looked up. An emulator answers for hosts without
+                addresses.
+
+        Raises:
+            ForbiddenAddressError: the guard refuses the host.
+        """
+        connections = self._connections
+        if guarded and connections.guard is not None:
+            connections.guard.check_host(url.raw_host or "")
+        if proxied and not proxy:
+            proxy = connections.settings.proxies.proxy_for(url.scheme, url.host or "")
+        key = _HostKey(
+            self,
+            (url.scheme, url.raw_host or "", url.port or 0),
+            server_hostname or "",
+            proxy,
+            guarded and not proxy,
+        )
+        host = connections.host(key)
+        host.users += 1
+        try:
+            return await inspect(
+                InspectionTarget(
+                    url,
+                    name=name,
+                    proxy=URL(proxy) if proxy else None,
+                    server_hostname=server_hostname,
+                    tls=tls,
+                    seconds=connections.settings.connect_timeout,
+                ),
+                host.session,
+                connections.resolver if resolves else None,
+            )
+        finally:
+            host.users -= 1
 
     async def close(self) -> None:
         """Close every connection of this pool."""

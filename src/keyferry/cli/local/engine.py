@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from contextlib import asynccontextmanager
@@ -13,9 +12,9 @@ from keyferry.aio.clock import SystemClock
 from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.cli.console import console
 from keyferry.cli.local.content import FetchedContent, missing_warnings
-from keyferry.cli.local.inputs import read_credentials, read_tokens
 from keyferry.cli.local.options import STDIN
 from keyferry.cli.local.progress import with_progress
+from keyferry.cli.local.requests import publish_request
 from keyferry.cli.local.signals import StopSignal
 from keyferry.cli.local.unknown_fields import UnknownFieldWarnings
 from keyferry.driver.daemon import choose_mounter
@@ -24,7 +23,6 @@ from keyferry.driver.request import PublishRequest, mount_call
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, VolumeKind
 from keyferry.driver.status.expiry_monitor import ExpiryMonitor
 from keyferry.errors import KeyferryError
-from keyferry.kubernetes import PodRef
 from keyferry.kubernetes.class_check import check_class
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.placeholders import with_placeholder_remedy
@@ -34,13 +32,6 @@ from keyferry.plugins.children import open_emulator
 from keyferry.plugins.derivation import with_derived_files
 from keyferry.plugins.providers import Providers
 from keyferry.process import can_mount
-from keyferry.providers.api import (
-    POD_NAME,
-    POD_NAMESPACE,
-    POD_UID,
-    SERVICE_ACCOUNT_TOKENS,
-    SPC_ATTRIBUTE,
-)
 from keyferry.providers.emulator import EmulatorCommands
 from keyferry.providers.expiry import near_expiry_warnings
 from keyferry.providers.host import ProviderHost
@@ -99,32 +90,7 @@ class LocalEngine:
         Raises:
             KeyferryError: an input file is invalid, or does not name one SecretProviderClass.
         """
-        options = self._options
-        file = "standard input" if options.spc_file == STDIN else options.spc_file
-        listing = await self.store.list_classes()
-        namespace, name = listing.choose(options.spc_name, file)
-        for problem in listing.problems:
-            console().warn(str(problem))
-        digest = hashlib.sha256(target.encode(errors="surrogateescape")).hexdigest()
-        pod = PodRef(namespace, f"local-{digest[:10]}", digest[:32])
-        context = {
-            SPC_ATTRIBUTE: name,
-            POD_NAMESPACE: pod.namespace,
-            POD_NAME: pod.name,
-            POD_UID: pod.uid,
-        }
-        warnings = self._warnings
-        secrets = read_credentials(options.credentials, warnings) if options.credentials else {}
-        if options.tokens:
-            context[SERVICE_ACCOUNT_TOKENS] = read_tokens(options.tokens, warnings)
-        return PublishRequest(
-            target_path=target,
-            readonly=True,
-            pod=pod,
-            class_name=name,
-            context=context,
-            secrets=secrets,
-        )
+        return await publish_request(self._options, self.store, target, self._warnings)
 
     async def publish(self, request: PublishRequest) -> PublishResult:
         """Mount or refresh the volume of `request`.

@@ -93,46 +93,79 @@ def local_options(command: F) -> F:
 
     @wraps(command)
     def collect(**values: Any) -> Any:
-        settings = {name: values.pop(name) for name in _provider_names()}
         spc_file = values.pop("class_file")
-        options = LocalOptions(
+        # Only a pod status shows versions, and only `mount --secrets-dir` writes one.
+        options = pop_options(
+            values,
             spc_file=spc_file,
-            spc_text=_read_spc(spc_file),
-            spc_name=values.pop("class_name"),
-            credentials=values.pop("credentials"),
-            tokens=values.pop("tokens"),
-            dev_vault=values.pop("dev_vault"),
-            settings=settings_from_options(
-                # Only a pod status shows versions, and only `mount --secrets-dir` writes one.
-                settings,
-                os.environ,
-                hmac_key_folder=values.get("secrets_dir"),
-            ),
-            vault_qps=values.pop("vault_qps"),
-            timeout=values.pop("timeout"),
+            spc_text=read_spc(spc_file),
+            hmac_key_folder=values.get("secrets_dir"),
         )
         return command(options=options, **values)
 
     decorated: Any = collect
-    for add in reversed(
-        [
-            click.argument("class_file", metavar="CLASS.yaml", type=PATH),
-            option(
-                "--class",
-                "class_name",
-                metavar="NAME",
-                section="Input",
-                help="Name, or namespace/name, of the SecretProviderClass if the file has several.",
-            ),
-            *_CREDENTIAL_OPTIONS,
-            provider_options,
-        ]
-    ):
+    argument = click.argument("class_file", metavar="CLASS.yaml", type=PATH)
+    for add in reversed([argument, *INPUT_OPTIONS, timeout_option(), provider_options]):
         decorated = add(decorated)
     return decorated  # type: ignore[no-any-return]
 
 
-_CREDENTIAL_OPTIONS = (
+def pop_options(
+    values: dict[str, Any],
+    *,
+    spc_file: Path,
+    spc_text: bytes | None,
+    hmac_key_folder: Path | None = None,
+) -> LocalOptions:
+    """Return the options, and remove their values from those of the command.
+
+    Args:
+        values: of `INPUT_OPTIONS`, `timeout_option` and `provider_options`.
+        spc_file: file or folder with SecretProviderClasses, or `STDIN`.
+        spc_text: the content of standard input; None for a file or folder.
+        hmac_key_folder: folder for the HMAC key of object versions; None if it is not persisted.
+    """
+    settings = {name: values.pop(name) for name in _provider_names()}
+    return LocalOptions(
+        spc_file=spc_file,
+        spc_text=spc_text,
+        spc_name=values.pop("class_name"),
+        credentials=values.pop("credentials"),
+        tokens=values.pop("tokens"),
+        dev_vault=values.pop("dev_vault"),
+        settings=settings_from_options(settings, os.environ, hmac_key_folder=hmac_key_folder),
+        vault_qps=values.pop("vault_qps"),
+        timeout=values.pop("timeout"),
+    )
+
+
+def timeout_option(default: str | None = None, help: str = "") -> Callable[[F], F]:  # noqa: A002
+    """Return the option `--timeout`.
+
+    Args:
+        default: its default; None for no time limit.
+        help: its help text; "" for that of `keyferry mount`.
+    """
+    return option(
+        "--timeout",
+        type=DurationParam(),
+        default=default,
+        show_default=default is not None,
+        metavar="DURATION",
+        section="Vault requests",
+        help=help
+        or "Fail with exit code 4 if the objects are not fetched within this time, such as 10s.",
+    )
+
+
+INPUT_OPTIONS = (
+    option(
+        "--class",
+        "class_name",
+        metavar="NAME",
+        section="Input",
+        help="Name, or namespace/name, of the SecretProviderClass if the file has several.",
+    ),
     option(
         "--credentials",
         type=PATH,
@@ -167,13 +200,6 @@ _CREDENTIAL_OPTIONS = (
         section="Vault requests",
         help="Maximum requests per second to one vault; 0 means no limit.",
     ),
-    option(
-        "--timeout",
-        type=DurationParam(),
-        metavar="DURATION",
-        section="Vault requests",
-        help="Fail with exit code 4 if the objects are not fetched within this time, such as 10s.",
-    ),
 )
 
 
@@ -181,7 +207,7 @@ def _provider_names() -> list[str]:
     return [flag.name.replace("-", "_") for flag in PROVIDER_FLAGS]
 
 
-def _read_spc(path: Path) -> bytes | None:
+def read_spc(path: Path) -> bytes | None:
     """Return standard input for `-`, and None for a file or folder that can be read.
 
     Raises:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from keyferry.errors import (
     AccessDeniedError,
     ConnectionFailedError,
+    Denial,
     KeyferryError,
     ObjectMissingError,
     ObjectNotFoundError,
+    Stage,
     VaultError,
+    VaultNotFoundError,
     VaultThrottledError,
     VaultUnavailableError,
 )
@@ -86,6 +89,7 @@ def _cloud_error(response: ErrorResponse, ref: ObjectRef, context: RequestContex
                 f"vault {context.vault} responds with status {status}{codes}",
                 "Check objectName and objectVersion in the SecretProviderClass, and that no proxy "
                 "responds in place of the vault.",
+                stage=Stage.OBJECT,
             )
 
 
@@ -99,6 +103,7 @@ def _unauthorized(response: ErrorResponse, context: RequestContext) -> AccessDen
         f"token comes from {context.authority}/{context.tenant}",
         "Set tenantID and cloudName in the SecretProviderClass to those of the vault: "
         f"az keyvault show --name {context.vault} --query properties.tenantId",
+        denial=Denial.TOKEN,
     )
 
 
@@ -115,11 +120,13 @@ def _forbidden(response: ErrorResponse, ref: ObjectRef, context: RequestContext)
             f"vault {context.vault} refuses connections from here ({inner})",
             f"Allow this network: az keyvault network-rule add --name {context.vault} "
             "--ip-address ADDRESS, or use a private endpoint.",
+            denial=Denial.NETWORK,
         )
     action = f"list its {_NOUNS[ref.type]}s" if ref.name == ALL_OBJECTS else f"read {ref}"
     return AccessDeniedError(
         f"vault {context.vault} does not let {identity_name(context.identity)} {action} (403)",
         _grant_remedy(ref, context),
+        denial=Denial.ROLE if inner == "ForbiddenByRbac" else Denial.POLICY,
     )
 
 
@@ -150,7 +157,7 @@ def _not_found(
     response: ErrorResponse, ref: ObjectRef, context: RequestContext
 ) -> ObjectNotFoundError:
     if "VaultNotFound" in response.codes:
-        return ObjectNotFoundError(
+        return VaultNotFoundError(
             f"there is no vault {context.vault}", "Check keyvaultName in the SecretProviderClass."
         )
     where = f"--vault-name {context.vault}"

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from keyferry.providers.mount_limits import MountBudget
     from keyferry.providers.privileges import Privileges
     from keyferry.providers.settings import ProviderDependencies
+    from keyferry.providers.sources.diagnosis import DiagnosisPlan
     from keyferry.resilience.fetcher import Fetcher
 
 HTTPS_PORT = 443
@@ -152,6 +153,16 @@ class AzureProvider:
             mount_error.accesses = recorder.accesses()
             raise mount_error from error.__cause__
 
+    async def plan_diagnosis(self, call: MountCall) -> DiagnosisPlan:
+        """Return the parts of a mount, for `keyferry doctor`; see `Diagnosable`."""
+        from keyferry.providers.azure.diagnosis.plan import AzureDiagnosis
+
+        mount, cloud = await self._read_parameters(call)
+        diagnosis = AzureDiagnosis(
+            self._https, self._token_cache, emulated=self._emulator is not None
+        )
+        return diagnosis.plan(mount, cloud, call.attributes)
+
     async def version(self) -> ProviderVersion:
         """Return the protocol version and the product version."""
         name = "secrets-store-csi-driver-provider-azure"
@@ -174,9 +185,7 @@ class AzureProvider:
         await self._token_cache.close()
         await self._https.close()
 
-    async def _mount(
-        self, call: MountCall, recorder: AccessRecorder, budget: MountBudget
-    ) -> MountResult:
+    async def _read_parameters(self, call: MountCall) -> tuple[AzureMount, AzureCloud]:
         parse = partial(
             parse_mount,
             call.attributes,
@@ -185,8 +194,14 @@ class AzureProvider:
             restrictions=self._restrictions,
         )
         mount = await self._parser.run(parse, call.attributes, tenant=call.tenant)
+        bundle_options(call.attributes, self._settings)
+        return mount, await self._resolve_cloud(mount.cloud)
+
+    async def _mount(
+        self, call: MountCall, recorder: AccessRecorder, budget: MountBudget
+    ) -> MountResult:
+        mount, cloud = await self._read_parameters(call)
         options = bundle_options(call.attributes, self._settings)
-        cloud = await self._resolve_cloud(mount.cloud)
         opened = await self._open_sources(mount, cloud, call, recorder, budget=budget)
         expansion = await expand(mount.objects, opened)
         outcomes = await fetch_from_sources(opened, map(request_for, expansion.objects))

@@ -164,7 +164,8 @@ def parse_objects(
         ClassInvalidError: the text or an entry is malformed, or there is no entry.
     """
     objects = tuple(
-        _Entry(node, index, defaults, product).parse() for index, node in enumerate(_items(text))
+        _Entry(node, index, defaults, product).parse()
+        for index, node in enumerate(entry_nodes(text))
     )
     if not objects:
         problem = "objects is an empty list"
@@ -191,7 +192,12 @@ def parse_objects(
     return objects
 
 
-def _items(text: str) -> tuple[YamlNode, ...]:
+def entry_nodes(text: str) -> tuple[YamlNode, ...]:
+    """Return the entries of `objects`, unchecked.
+
+    Raises:
+        ClassInvalidError: the text is not a YAML list.
+    """
     try:
         root = read_yaml(text)
     except YamlError as error:

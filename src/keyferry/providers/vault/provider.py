@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from keyferry.providers.mount_limits import MountBudget
     from keyferry.providers.privileges import Privileges
     from keyferry.providers.settings import ProviderDependencies, VaultSettings
+    from keyferry.providers.sources.diagnosis import DiagnosisPlan
     from keyferry.providers.vault.auth.login import Login
     from keyferry.providers.vault.auth.service_account_tokens import TokenRequester
     from keyferry.providers.vault.objects import SourceRequest, VaultObject
@@ -199,6 +200,13 @@ class VaultProvider:
             mount_error.accesses = recorder.accesses()
             raise mount_error from error.__cause__
 
+    async def plan_diagnosis(self, call: MountCall) -> DiagnosisPlan:
+        """Return the parts of a mount, for `keyferry doctor`; see `Diagnosable`."""
+        from keyferry.providers.vault.diagnosis.plan import VaultDiagnosis
+
+        mount = await self._read_parameters(call)
+        return VaultDiagnosis(self._http, self._product).plan(mount, call.attributes)
+
     async def version(self) -> ProviderVersion:
         """Return the protocol version and the product version."""
         return ProviderVersion(API_VERSION, self._product.runtime_name, __version__)
@@ -236,9 +244,7 @@ class VaultProvider:
             return DisabledTokenRequester(self._product)
         return PrivilegedTokenRequester(self._privileges)
 
-    async def _mount(
-        self, call: MountCall, recorder: AccessRecorder, budget: MountBudget
-    ) -> MountResult:
+    async def _read_parameters(self, call: MountCall) -> MountParams:
         parse = partial(
             parse_mount,
             call.attributes,
@@ -254,6 +260,12 @@ class VaultProvider:
                 f"the development vault does not emulate {self._product.title}",
                 f"Remove --dev-vault, and run {self._product.command} server -dev instead.",
             )
+        return mount
+
+    async def _mount(
+        self, call: MountCall, recorder: AccessRecorder, budget: MountBudget
+    ) -> MountResult:
+        mount = await self._read_parameters(call)
         self._hmac_key.refresh_in_background(call.purpose)
         opened = await self._open_sources(mount, call, recorder, budget)
         expansion = await expand(mount.objects, opened, self._product)

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from keyferry.errors import AccessDeniedError, excerpt
+from keyferry.errors import AccessDeniedError, Denial, excerpt
 
 _AUTHORITY_ALIASES = {
     "login.windows.net": "login.microsoftonline.com",
@@ -89,6 +89,7 @@ def token_target(
                 f"{host} asks for a token for {excerpt(challenge.resource)}, but is not a host in "
                 "that domain (the challenge resource does not match)",
                 "Check the name of the vault, and that no proxy responds in its place.",
+                denial=Denial.TOKEN,
             )
         resource = challenge.resource
     expected = (urlsplit(authority).hostname or "").casefold()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.tasks import shielded
-from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError, Stage
+from keyferry.errors import AccessDeniedError, Denial, IdentityError, KeyferryError, Stage
 from keyferry.formats.bounded_dict import FairBoundedDict
 from keyferry.net.retryable import RetryableFailure
 from keyferry.providers.azure.auth.challenge import TokenTarget, parse_challenge, token_target
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from keyferry.aio.jobs import JobRunner
     from keyferry.net.http_client import HttpsClient
     from keyferry.providers.azure.auth.access_token import AccessToken, TokenSource
-    from keyferry.providers.azure.auth.identity import Identity
+    from keyferry.providers.azure.auth.identity import Identity, TokenService
+    from keyferry.providers.azure.clouds import AzureCloud
     from keyferry.resilience.cache_key import IdentityKey
     from keyferry.resilience.call_context import Caller
     from keyferry.resilience.transport import RetryingTransport
@@ -285,6 +286,15 @@ class TokenCache:
             profile(request.identity).mode.value, request.identity_parts
         )
 
+    def token_service(self, identity: Identity, cloud: AzureCloud) -> tuple[TokenService, str]:
+        """Return the service that issues the tokens of `identity`, and its host for messages.
+
+        Raises:
+            IdentityError: the identity cannot be used on this machine.
+        """
+        service = profile(self._source_factory.resolve(identity)).token_service
+        return service, self._source_factory.endpoint_host(service, cloud)
+
     def redirect(self, identity: IdentityKey, host: str) -> TokenTarget | None:
         """Return the tenant and resource that the vault at `host` asked for, if it did."""
         return self._redirects.touch((identity, host))
@@ -355,6 +365,7 @@ class TokenProvider:
                 "Set tenantID in the SecretProviderClass to the tenant of the vault, and use an "
                 f"identity of that tenant: az keyvault show --name {self._host.partition('.')[0]} "
                 "--query properties.tenantId",
+                denial=Denial.TOKEN,
             ) from None
         if effective is not configured and effective.identity_parts != configured.identity_parts:
             target = TokenTarget(effective.tenant, effective.resource)

@@ -148,14 +148,13 @@ def _connection_failure(
     )
     if diagnosis is not None:
         # The service does not run on this machine. A retry cannot help, and kubelet retries anyway.
-        return TokenFailure(
-            ConnectionFailedError(
-                f"failed to {action}: {diagnosis.problem} ({problem.problem})",
-                diagnosis.remedy,
-                stage=problem.stage,
-            ),
-            transient=False,
+        failure = ConnectionFailedError(
+            f"failed to {action}: {diagnosis.problem} ({problem.problem})",
+            diagnosis.remedy,
+            stage=problem.stage,
         )
+        failure.host = host
+        return TokenFailure(failure, transient=False)
     return TokenFailure(problem.error(action), transient=problem.transient)
 
 
@@ -208,9 +207,9 @@ def _refused_by_entra(
         return TokenFailure(IdentityError(problem, remedy), transient=False, response=response)
     explanation = explain(code, identity=identity, tenant=excerpt(tenant))
     problem = f"Entra refuses a token for {name}: {explanation.problem} (AADSTS{code})"
-    return TokenFailure(
-        IdentityError(problem, explanation.remedy), transient=False, response=response
-    )
+    refused = IdentityError(problem, explanation.remedy)
+    refused.is_federation = code in _NOT_FEDERATED
+    return TokenFailure(refused, transient=False, response=response)
 
 
 def aadsts_code(body: bytes) -> int | None:

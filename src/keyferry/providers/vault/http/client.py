@@ -17,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from keyferry.errors import VaultError
-from keyferry.net.addresses import is_listed
+from keyferry.net.addresses import ForbiddenAddressError, is_listed
 from keyferry.net.connection_errors import (
     forbidden_address_error,
     is_forbidden_address,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from keyferry.net.http_client import HttpsClient
+    from keyferry.net.inspection.observed import Inspection
     from keyferry.providers.restrictions import ClassRestrictions
     from keyferry.providers.vault.http.server import Server
     from keyferry.providers.vault.http.tls import TlsContexts
@@ -188,6 +189,38 @@ class VaultHttp:
                 result, from_other_host=_host_and_port(redirected_to) != _host_and_port(url)
             )
         return result
+
+    async def inspect(self, server: Server, *, seconds: float) -> Inspection:
+        """Open a connection to a vault as `send` does, and return what there is to see.
+
+        Args:
+            server: the vault, which has no Unix socket.
+            seconds: time limit for creating the TLS context.
+
+        Raises:
+            ClassInvalidError: the SecretProviderClass may not name the address or a file.
+            PlatformError: the configured TLS files cannot be used.
+        """
+        action = f"reach {server.host}"
+        self.check_address(server, action)
+        url = URL(server.address.base, encoded=True)
+        guarded = server.address_from_class
+        try:
+            if url.scheme != "https":
+                return await self._https.pool.inspect(
+                    url, name=server.host, guarded=guarded, proxy=server.proxy
+                )
+            async with self._tls_contexts.open(server, seconds=seconds) as tls:
+                return await tls.pool.inspect(
+                    url,
+                    name=server.host,
+                    guarded=guarded,
+                    proxy=server.proxy,
+                    server_hostname=server.tls.server_name or None,
+                    tls=tls.context,
+                )
+        except ForbiddenAddressError:
+            raise forbidden_address_error(action, server.host) from None
 
     async def close(self) -> None:
         """Close all connections that this client opened."""

@@ -9,6 +9,7 @@ from keyferry.errors import (
     AccessDeniedError,
     ObjectMissingError,
     ObjectNotFoundError,
+    Stage,
     VaultError,
     excerpt,
 )
@@ -109,11 +110,13 @@ def _read_error(
                 f"(405{vault_text})",
                 "Set method to POST or PUT: engines that create secrets, such as pki/issue, "
                 "require it.",
+                stage=Stage.OBJECT,
             )
         case _:
             return VaultError(
                 f"{login.server} rejected {request} ({status}{vault_text})",
                 _rejected_remedy(request, errors),
+                stage=Stage.OBJECT,
             )
 
 

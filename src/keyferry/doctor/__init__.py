@@ -1,0 +1,1 @@
+"""`keyferry doctor`: finds the stage of a mount that fails, with the code of mounts."""

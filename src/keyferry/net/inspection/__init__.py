@@ -1,0 +1,1 @@
+"""Opens one connection as a request would, to show what is on the way: for `keyferry doctor`."""

@@ -1,0 +1,38 @@
+"""What one connection showed. [pure]"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keyferry.net.connection_errors import ConnectionProblem
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What one connection showed.
+
+    Attributes:
+        name: the host in messages.
+        is_https: whether the connection uses TLS.
+        proxy: scheme, host and port of the proxy; "" for none.
+        addresses: the addresses of the host, or of the proxy; empty if nothing was looked up.
+        is_address: whether the host is an address, so that there is nothing to look up.
+        peer: the address and port that the connection reached; "" if it reached none.
+        tls_version: such as `TLSv1.3`; "" without TLS.
+        certificate: what the server presented in DER, accepted or not; empty if unknown.
+        is_verified: whether the certificate of the server is verified at all.
+        problem: why the connection failed; None if it is usable.
+    """
+
+    name: str
+    is_https: bool
+    proxy: str = ""
+    addresses: tuple[str, ...] = ()
+    is_address: bool = False
+    peer: str = ""
+    tls_version: str = ""
+    certificate: bytes = b""
+    is_verified: bool = True
+    problem: ConnectionProblem | None = None

@@ -1,0 +1,1 @@
+"""What a mount of this provider consists of, for `keyferry doctor`."""
