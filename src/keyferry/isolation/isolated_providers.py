@@ -122,6 +122,14 @@ class IsolatedProviders:
             if not self._pods[pod]:
                 del self._pods[pod]
 
+    async def call(self, method: Method[A, R], argument: A) -> R:
+        """Call a further method of the worker; see `MoreMethods`.
+
+        Raises:
+            KeyferryError: what the method raised, or the worker ends again and again.
+        """
+        return await self._call(method, argument)
+
     async def version(self, name: str) -> ProviderVersion:
         """Call `version` of the provider `name`."""
         return await self._call(VERSION, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from keyferry.errors import KeyferryError
 from keyferry.isolation.channel import Channel
@@ -40,8 +40,11 @@ from keyferry.telemetry.metrics import ProviderMetrics
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from keyferry.aio.jobs import JobRunner
     from keyferry.formats.unknown_fields import UnknownField
+    from keyferry.isolation.messages import Method
     from keyferry.net.http_client import HttpsSettings
     from keyferry.providers.api import MountResult, NamedFile, PodTokenRequest, ProviderVersion
     from keyferry.providers.emulator import Emulator
@@ -71,15 +74,31 @@ class WorkerSettings:
     emulator: Emulator | None = None
 
 
-def run_provider_worker(connection: socket.socket, settings: WorkerSettings) -> None:
-    """Serve the driver over `connection` until it closes the connection."""
+Handlers: TypeAlias = "Mapping[str, tuple[Method[Any, Any], Callable[[Any], Awaitable[Any]]]]"
+"""Methods that another process may call, by name."""
+MoreMethods: TypeAlias = "Callable[[ProviderHost, JobRunner], Handlers]"
+"""Returns further methods of the worker; they work with its providers and its parse jobs."""
+
+
+def run_provider_worker(
+    connection: socket.socket, settings: WorkerSettings, more_methods: MoreMethods | None = None
+) -> None:
+    """Serve the driver over `connection` until it closes the connection.
+
+    Args:
+        connection: to the driver.
+        settings: of the providers.
+        more_methods: of a program that needs more than the driver does; None for none.
+    """
     threading.stack_size(_THREAD_STACK_BYTES)
-    asyncio.run(_serve(connection, settings))
+    asyncio.run(_serve(connection, settings, more_methods))
 
 
-async def _serve(connection: socket.socket, settings: WorkerSettings) -> None:
+async def _serve(
+    connection: socket.socket, settings: WorkerSettings, more_methods: MoreMethods | None
+) -> None:
     try:
-        worker = _Worker(settings)
+        worker = _Worker(settings, more_methods)
     except KeyferryError as error:
         await _report(connection, error)
         return
@@ -104,20 +123,19 @@ async def _report(connection: socket.socket, error: KeyferryError) -> None:
 class _Worker:
     """The providers, and the methods that the driver calls."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
-        self.channel = Channel(
-            {
-                MOUNT.name: (MOUNT, self._mount),
-                VERSION.name: (VERSION, self._version),
-                NAMED_FILES.name: (NAMED_FILES, self._named_files),
-                UNKNOWN_FIELDS.name: (UNKNOWN_FIELDS, self._unknown_fields),
-                RESTORE.name: (RESTORE, lambda _: self.host.restore()),
-                VOLUME_REMOVED.name: (VOLUME_REMOVED, self._volume_removed),
-                EXPIRING_LEASES.name: (EXPIRING_LEASES, lambda _: self.host.expiring_leases()),
-                METRICS.name: (METRICS, self._metrics_text),
-                PING.name: (PING, _pong),
-            }
-        )
+    def __init__(self, settings: WorkerSettings, more_methods: MoreMethods | None) -> None:
+        handlers: dict[str, tuple[Method[Any, Any], Callable[[Any], Awaitable[Any]]]] = {
+            MOUNT.name: (MOUNT, self._mount),
+            VERSION.name: (VERSION, self._version),
+            NAMED_FILES.name: (NAMED_FILES, self._named_files),
+            UNKNOWN_FIELDS.name: (UNKNOWN_FIELDS, self._unknown_fields),
+            RESTORE.name: (RESTORE, lambda _: self.host.restore()),
+            VOLUME_REMOVED.name: (VOLUME_REMOVED, self._volume_removed),
+            EXPIRING_LEASES.name: (EXPIRING_LEASES, lambda _: self.host.expiring_leases()),
+            METRICS.name: (METRICS, self._metrics_text),
+            PING.name: (PING, _pong),
+        }
+        self.channel = Channel(handlers)
         self._metrics = ProviderMetrics()
         deps = ProviderDependencies(
             settings.https,
@@ -132,6 +150,8 @@ class _Worker:
             deps,
             privileges=lambda name: RemotePrivileges(self.channel, name),
         )
+        if more_methods is not None:
+            handlers |= more_methods(self.host, deps.jobs)
 
     async def _mount(self, argument: ProviderMount) -> MountResult:
         return await self.host.mount(argument.provider, argument.call)

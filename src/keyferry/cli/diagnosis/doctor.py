@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keyferry.cli.cluster.connection import ClusterOptions, cluster_options
+from keyferry.cli.cluster.targets import TargetKind, parse_target
 from keyferry.cli.commands import command, option
 from keyferry.cli.console import console
 from keyferry.cli.flags.paths import PathKind, visible_kind
@@ -86,7 +87,7 @@ def doctor(target: str | None, probe: bool, output: OutputFormat, **values: Any)
     if probe:
         from keyferry.cli.diagnosis.node_probe import probe_from_stdin
 
-        asyncio.run(probe_from_stdin())
+        probe_from_stdin()
         return
     if target is None:
         raise click.UsageError("missing argument: CLASS.yaml or TYPE/NAME")
@@ -105,7 +106,18 @@ def doctor(target: str | None, probe: bool, output: OutputFormat, **values: Any)
 
         reports = asyncio.run(diagnose_file(options))
     else:
-        raise click.UsageError("not yet")
+        from keyferry.cli.diagnosis.objects import ClusterJob, diagnose_object
+
+        job = ClusterJob(
+            parse_target(target, TargetKind.POD, TargetKind.CLASS, TargetKind.SYNC),
+            cluster,
+            options,
+            service_account=own["service_account"],
+            from_node=own["origin"] == _NODE,
+            node=own["node"],
+            driver_namespace=own["driver_namespace"],
+        )
+        reports = asyncio.run(diagnose_object(job))
     _show(reports, output)
 
 

@@ -46,12 +46,31 @@ class ProbeSettings:
     vault_qps: float = ResilienceSettings().qps
 
 
+def probe_resilience(
+    seconds: float, vault_qps: float = ResilienceSettings().qps
+) -> ResilienceSettings:
+    """Return the cache and the limits of one probe.
+
+    The cache lives as long as the probe, so that an object is read once, although it is mounted
+    alone and with the others.
+
+    Args:
+        seconds: the time limit of the diagnosis.
+        vault_qps: maximum requests per second to one vault; 0 means no limit.
+    """
+    return ResilienceSettings(
+        cache_ttl=2 * seconds,
+        negative_cache_ttl=0.0,
+        qps=vault_qps,
+        burst=max(1, ceil(vault_qps)),
+        call_timeout=seconds,
+        retry=RetryPolicy(tries=_TRIES),
+    )
+
+
 @asynccontextmanager
 async def probe_tools(settings: ProbeSettings) -> AsyncIterator[ProbeTools]:
     """Yield the providers of one probe; leaving the block closes them.
-
-    The cache of the process lives as long as the probe, so that an object is read once, although
-    it is mounted alone and with the others.
 
     Raises:
         KeyferryError: the emulator does not run, or a setting is invalid.
@@ -64,16 +83,7 @@ async def probe_tools(settings: ProbeSettings) -> AsyncIterator[ProbeTools]:
             proxies=Proxies.from_environment(os.environ), try_timeout=settings.seconds / 3
         )
     )
-    fetcher = Fetcher(
-        ResilienceSettings(
-            cache_ttl=2 * settings.seconds,
-            negative_cache_ttl=0.0,
-            qps=settings.vault_qps,
-            burst=max(1, ceil(settings.vault_qps)),
-            call_timeout=settings.seconds,
-            retry=RetryPolicy(tries=_TRIES),
-        )
-    )
+    fetcher = Fetcher(probe_resilience(settings.seconds, settings.vault_qps))
     jobs = ThreadJobRunner()
     deps = ProviderDependencies(https, settings.providers, fetcher, jobs, emulator=emulator)
     async with ProviderHost.build(provider_names(), deps) as host:
