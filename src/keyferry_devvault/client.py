@@ -106,14 +106,18 @@ class DevRedirect:
 
     def is_running(self) -> bool:
         """Return whether the emulator is running, or at least something listens on its port."""
+        folder = self.ca_file.parent
         try:
-            return is_running(self.ca_file.parent)
-        except PlatformError:  # a process without rights cannot open the lock
-            try:
-                socket.create_connection(self.https, _PROBE_SECONDS).close()
-            except OSError:
-                return False
-            return True
+            if folder.is_dir():
+                return is_running(folder)
+        except (PlatformError, OSError):
+            pass
+        # A process without rights can neither open the lock nor see a private folder.
+        try:
+            socket.create_connection(self.https, _PROBE_SECONDS).close()
+        except OSError:
+            return False
+        return True
 
     def emulator(self) -> Emulator:
         """Return what providers need to know about the emulator.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ _OBJECTS = re.compile(
     r"|secret-sync\.x-k8s\.io/v1alpha1|secret-sync\.gke\.io/v1|coordination\.k8s\.io/v1|apps/v1"
     r"|storage\.k8s\.io/v1|authorization\.k8s\.io/v1))"
     r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?"
-    r"(?:/(?P<subresource>status|token))?"
+    r"(?:/(?P<subresource>status|token|exec))?"
 )
 ISSUED = object()
 SYNC_FIELDS = {
@@ -70,6 +70,8 @@ class KubeApiServer:
         missed: number of requests for absent plurals.
         token_requests: the specs of the token requests that were answered.
         token_status: the status of their answers; `ISSUED` for a token.
+        issue_token: returns the token of a subject and an audience.
+        run_command: runs a command with its standard input; returns exit code and output.
         upstream_crds: the CRD of pod statuses lacks the fields that Keyferry adds.
         upstream_sync_crd: the CRD of SecretSyncs lacks the fields that Keyferry adds.
         denied: rights that no user has, as `USER VERB plural/subresource NAMESPACE`.
@@ -96,6 +98,8 @@ class KubeApiServer:
         self.missed = 0
         self.token_requests: list[Mapping[str, Any]] = []
         self.token_status: object = ISSUED
+        self.issue_token: Callable[[str, str], str] | None = None
+        self.run_command: Callable[[list[str], bytes], Awaitable[tuple[int, bytes]]] | None = None
         self.upstream_crds = False
         self.upstream_sync_crd = False
         self.denied: set[str] = set()
@@ -215,6 +219,8 @@ class KubeApiServer:
             raise permission_error(verb, plural, namespace, name)
         if refusal := self.refusals.get(action):
             raise refusal
+        if subresource == "exec":
+            return await self._exec(request)
         wanted = ListQuery.from_request(request, plural, namespace)
         if verb == "watch":
             return await self._watch(request, wanted)
@@ -241,6 +247,10 @@ class KubeApiServer:
         if self.token_status is not ISSUED:
             return {**body, "status": self.token_status}
         token = f"canary-token-{len(self.token_requests)}"
+        if self.issue_token is not None:
+            _, namespace, name = key
+            subject = f"system:serviceaccount:{namespace}:{name}"
+            token = self.issue_token(subject, body["spec"]["audiences"][0])
         return {
             **body,
             "status": {"token": token, "expirationTimestamp": "2030-01-01T12:10:00Z"},
@@ -252,6 +262,28 @@ class KubeApiServer:
         resource = "/".join(filter(None, (asked["resource"], asked["subresource"])))
         user = spec["user"].rpartition(":")[2]
         return f"{user} {asked['verb']} {resource} {asked['namespace']}".strip() not in self.denied
+
+    async def _exec(self, request: web.Request) -> web.StreamResponse:
+        """Run a command over version 5 of the channels of a WebSocket."""
+        assert self.run_command is not None
+        socket = web.WebSocketResponse(protocols=("v5.channel.k8s.io",))
+        await socket.prepare(request)
+        stdin = b""
+        while (message := await socket.receive_bytes()) != b"\xff\x00":
+            stdin += message[1:]
+        code, output = await self.run_command(request.query.getall("command"), stdin)
+        await socket.send_bytes(b"\x01" + output)
+        status: dict[str, Any] = {"status": "Success"}
+        if code:
+            causes = [{"reason": "ExitCode", "message": str(code)}]
+            status = {
+                "status": "Failure",
+                "reason": "NonZeroExitCode",
+                "details": {"causes": causes},
+            }
+        await socket.send_bytes(b"\x03" + json.dumps(status).encode())
+        await socket.close()
+        return socket
 
     def _openapi(self, api_version: str) -> Mapping[str, Any]:
         kinds = {

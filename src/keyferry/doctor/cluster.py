@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from keyferry.doctor.checks import Check, DoctorStage, failed, in_order, ok, skipped
@@ -51,6 +51,7 @@ from keyferry.providers.api import (
     SPC_ATTRIBUTE,
 )
 from keyferry.providers.registry import check_without_pod, needs_credentials, token_audiences
+from keyferry.providers.service_account_tokens import subject_of
 from keyferry.secrets.builder import Definition
 
 if TYPE_CHECKING:
@@ -238,18 +239,26 @@ class ClusterTargets:
             checks.append(credentials)
         tokens, token_results = await self._tokens(subject, spc, is_sync=sync is not None)
         checks += token_results
-        stops = [each for each in checks if each.problem and each.stage is not account.stage]
-        if stops or (account.problem and account.exit_code):
-            cause = next(each for each in checks if each.problem)
-            reason = f"{cause.stage} of {cause.subject} is not ok"
+        unknown = next((each for each in token_results if each.remedy and not each.exit_code), None)
+        stop = next((each for each in checks if each.exit_code), None)
+        if stop is None and isinstance(credentials, Check):
+            stop = credentials
+        if stop is not None:
+            verb = "failed" if stop.exit_code else "was skipped"
+            reason = f"{stop.stage} of {stop.subject} {verb}"
             checks.append(skipped(DoctorStage.OBJECT, "all objects", reason))
             return Prepared(subject.target, in_order(checks), node=subject.node)
+        not_mounted = ""
+        if unknown is not None:
+            tokens = _placeholder_tokens(subject, token_audiences(spc) or frozenset())
+            not_mounted = f"no token of {unknown.subject} may be requested"
         secrets = credentials if not isinstance(credentials, Check) else None
         if secrets:
             facts = {"keys": ", ".join(sorted(secrets))}
             place = f"{subject.namespace}/{subject.credentials}"
             checks.append(ok(DoctorStage.CREDENTIALS, place, facts))
         request = self._request(subject, spc, tokens, secrets, sync)
+        request = replace(request, not_mounted=not_mounted)
         return Prepared(subject.target, in_order(checks), request, subject.node)
 
     def _request(
@@ -426,6 +435,17 @@ def _without_right(
     target: str, stage: DoctorStage, subject: str, error: StorePermissionError
 ) -> Prepared:
     return Prepared(target, (skipped(stage, subject, error.problem, error.remedy),))
+
+
+def _placeholder_tokens(subject: _Subject, audiences: frozenset[str]) -> str:
+    """Return tokens that only name their subject, to parse the parameters. They are not sent."""
+    claims = {
+        "sub": subject_of(namespace=subject.namespace, service_account=subject.service_account)
+    }
+    parts = (base64.urlsafe_b64encode(json.dumps(each).encode()) for each in ({}, claims))
+    token = ".".join((*(part.decode().rstrip("=") for part in parts), ""))
+    expires = {"expirationTimestamp": "1970-01-01T00:00:00Z"}
+    return json.dumps({audience: {"token": token, **expires} for audience in sorted(audiences)})
 
 
 def _decoded(manifest: Manifest, place: str) -> dict[str, str]:

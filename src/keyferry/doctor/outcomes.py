@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 ExitCodeOf: TypeAlias = Callable[[KeyferryError], int]
 """Returns the exit code of `keyferry mount` for an error."""
 
+_ORDER = list(DoctorStage)
 _NETWORK = (DoctorStage.DNS, DoctorStage.PROXY, DoctorStage.TCP, DoctorStage.TLS)
 _STAGES = {
     Stage.DNS: DoctorStage.DNS,
@@ -68,16 +69,25 @@ _OF_VAULTS = (DoctorStage.VAULT, DoctorStage.LOGIN, DoctorStage.FIREWALL)
 """The stages whose subject is a vault."""
 
 
+class NotMountedError(KeyferryError):
+    """An object was not mounted; the problem says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A stage and its subject."""
+    """A stage and its subject.
+
+    Attributes:
+        reason: why later stages are skipped, if it is not that this one failed.
+    """
 
     stage: DoctorStage
     subject: str
+    reason: str = ""
 
     def __str__(self) -> str:
-        """Return it for the reason of a skipped check."""
-        return f"{self.stage} of {self.subject} failed"
+        """Return the reason of skipped checks."""
+        return self.reason or f"{self.stage} of {self.subject} failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +103,7 @@ class Observations:
     """
 
     inspections: Mapping[str, Inspection | KeyferryError]
-    certificates: Mapping[str, CertificateSummary]
+    certificates: Mapping[str, CertificateSummary | KeyferryError]
     greetings: Mapping[str, Facts | KeyferryError]
     entries: tuple[MountResult | KeyferryError, ...] = field(repr=False)
 
@@ -194,12 +204,15 @@ class Diagnosis:
     def _find_failures(self) -> list[Place | None]:
         """Record the failures, and return the place at which each entry failed.
 
-        1. A vault or a token endpoint that cannot be connected to.
+        1. A vault or a token endpoint that cannot be connected to, unless a mount has reached it:
+           a mount is always right.
         2. Entries. A failed connection that an inspection has explained is not repeated.
         3. A vault that answers that it cannot serve requests.
         """
         for endpoint in self._endpoints():
             seen = self._seen.inspections.get(endpoint.name)
+            if self._is_reached(endpoint):
+                continue
             if isinstance(seen, KeyferryError):
                 place = Place(_STAGES.get(seen.stage, DoctorStage.TLS), endpoint.name)
                 if isinstance(seen, ClassInvalidError):
@@ -219,6 +232,22 @@ class Diagnosis:
                 self._failures[place] = greeting
         return places
 
+    def _is_reached(self, endpoint: Endpoint) -> bool:
+        """Return whether a mount got an answer from an endpoint."""
+        for entry, outcome in zip(self._plan.entries, self._seen.entries, strict=True):
+            source = self._plan.sources[entry.source]
+            if isinstance(outcome, NotMountedError) or endpoint not in (source.vault, source.token):
+                continue
+            if not isinstance(outcome, KeyferryError):
+                return True
+            place = place_of(outcome, entry.name, source)
+            is_later = _ORDER.index(place.stage) > _ORDER.index(DoctorStage.TOKEN_ENDPOINT)
+            answered = endpoint == source.token and place.stage is DoctorStage.TOKEN_ENDPOINT
+            passed = endpoint == source.token and place.subject != endpoint.name
+            if is_later or answered or (passed and place.stage in _NETWORK):
+                return True
+        return False
+
     def _break(self, name: str, place: Place, error: KeyferryError) -> None:
         self._broken[name] = place
         self._failures[place] = error
@@ -227,6 +256,8 @@ class Diagnosis:
         outcome, entry = self._seen.entries[index], self._plan.entries[index]
         if not isinstance(outcome, KeyferryError):
             return None
+        if isinstance(outcome, NotMountedError):
+            return Place(DoctorStage.TOKEN, entry.name, outcome.problem)
         source = self._plan.sources[entry.source]
         host = _host(outcome) or source.vault.name
         place = place_of(outcome, entry.name, source, proxied=self._is_proxied(host))
@@ -266,7 +297,8 @@ class Diagnosis:
     def _network(self, endpoint: Endpoint) -> list[Check]:
         seen = self._seen.inspections.get(endpoint.name)
         broken = self._broken.get(endpoint.name)
-        certificate = self._seen.certificates.get(endpoint.name)
+        found = self._seen.certificates.get(endpoint.name)
+        certificate = None if isinstance(found, KeyferryError) else found
         facts = _connection_facts(seen, certificate) if isinstance(seen, Inspection) else {}
         checks = []
         for stage in _NETWORK:
@@ -300,8 +332,8 @@ class Diagnosis:
             refused = isinstance(error, IdentityError) and error.is_federation
             fix = source.fix if refused else ""
             return [self._failed(place, error, facts, fix)]
-        if broken := self._broken.get(source.token.name):
-            return [skipped(place.stage, place.subject, str(broken))]
+        if cause := self._broken.get(source.token.name) or self._not_mounted(source):
+            return [skipped(place.stage, place.subject, str(cause))]
         return [ok(place.stage, place.subject, facts)]
 
     # --- vaults -----------------------------------------------------------------------------------
@@ -324,7 +356,8 @@ class Diagnosis:
         facts = {"identity": source.identity, **({} if source.token else source.facts)}
         if error := self._failures.get(place):
             return [self._failed(place, error, facts)]
-        if cause := self._cause_before(DoctorStage.LOGIN, source.vault, source.token):
+        cause = self._cause_before(DoctorStage.LOGIN, source.vault, source.token)
+        if cause := cause or self._not_mounted(source):
             return [skipped(place.stage, place.subject, str(cause))]
         return [ok(place.stage, place.subject, facts)]
 
@@ -374,6 +407,19 @@ class Diagnosis:
             return ok(DoctorStage.OBJECT, entry.name)
         return ok(DoctorStage.OBJECT, entry.name, _object_facts(outcome, entry))
 
+    def _not_mounted(self, source: DiagnosedSource) -> Place | None:
+        """Return why no entry of a source was mounted, or None."""
+        return next(
+            (
+                place
+                for entry, place in zip(self._plan.entries, self._places, strict=True)
+                if self._plan.sources[entry.source] == source
+                and place is not None
+                and place.stage is DoctorStage.TOKEN
+            ),
+            None,
+        )
+
     def _entries_of(self, vault: Endpoint) -> list[DiagnosedEntry]:
         sources = self._plan.sources
         return [each for each in self._plan.entries if sources[each.source].vault == vault]
@@ -391,13 +437,12 @@ class Diagnosis:
     ) -> Place | None:
         """Return a failure of an earlier stage that concerns a source, or None."""
         names = (token.name if token else "", vault.name)
-        order = list(DoctorStage)
         found = [
             place
             for place in self._failures
-            if place.subject in names and order.index(place.stage) < order.index(stage)
+            if place.subject in names and _ORDER.index(place.stage) < _ORDER.index(stage)
         ]
-        return min(found, key=lambda each: order.index(each.stage), default=None)
+        return min(found, key=lambda each: _ORDER.index(each.stage), default=None)
 
 
 def _cannot_serve(greeting: Facts | KeyferryError) -> TypeGuard[KeyferryError]:
@@ -407,8 +452,7 @@ def _cannot_serve(greeting: Facts | KeyferryError) -> TypeGuard[KeyferryError]:
 
 def _is_before(place: Place) -> bool:
     """Return whether an entry failed before the vault decided about a permission."""
-    order = list(DoctorStage)
-    return order.index(place.stage) < order.index(DoctorStage.PERMISSION)
+    return _ORDER.index(place.stage) < _ORDER.index(DoctorStage.PERMISSION)
 
 
 def _connection_facts(

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from keyferry.doctor.checks import Check, DoctorStage, failed, in_order, ok, skipped
-from keyferry.doctor.outcomes import Diagnosis, ExitCodeOf, Observations, Place, place_of
+from keyferry.doctor.outcomes import (
+    Diagnosis,
+    ExitCodeOf,
+    NotMountedError,
+    Observations,
+    Place,
+    place_of,
+)
 from keyferry.errors import (
     ConnectionFailedError,
     IdentityError,
@@ -154,17 +161,21 @@ class _Probe:
             self._outcomes(
                 {
                     index: self._mount(entry.attributes, f"/{index}")
+                    if not self._request.not_mounted
+                    else self._leave_out()
                     for index, entry in enumerate(plan.entries)
                 }
             ),
         )
-        certificates = {
-            name: await self._tools.jobs.run(
-                SERVER_CERTIFICATE, each.certificate, tenant=self._tenant
-            )
-            for name, each in inspections.items()
-            if isinstance(each, Inspection) and each.certificate
-        }
+        certificates = await self._outcomes(
+            {
+                name: self._tools.jobs.run(
+                    SERVER_CERTIFICATE, each.certificate, tenant=self._tenant
+                )
+                for name, each in inspections.items()
+                if isinstance(each, Inspection) and each.certificate
+            }
+        )
         return Observations(inspections, certificates, greetings, tuple(entries.values()))
 
     async def _outcomes(
@@ -173,6 +184,9 @@ class _Probe:
         """Return the results by key, after doing all work at the same time."""
         found = await asyncio.gather(*map(self._outcome, work.values()))
         return dict(zip(work, found, strict=True))
+
+    async def _leave_out(self) -> MountResult:
+        raise NotMountedError(self._request.not_mounted)
 
     async def _mount(self, attributes: Mapping[str, str], suffix: str) -> MountResult:
         call = self._call(attributes, suffix)

@@ -57,6 +57,8 @@ class ProbeRequest:
         wanted_secrets: the Secrets that are made from the files.
         definition: what defines them.
         seconds: the time limit.
+        not_mounted: why no object can be mounted, so that only the connections are checked; "" if
+            they can.
         arguments: of the container in which the probe runs, for its flags. Empty on this machine.
     """
 
@@ -68,6 +70,7 @@ class ProbeRequest:
     wanted_secrets: tuple[WantedSecret, ...] = ()
     definition: Definition = Definition.SECRET_OBJECTS
     seconds: float = DEFAULT_SECONDS
+    not_mounted: str = ""
     arguments: tuple[str, ...] = field(default=(), repr=False)
 
 

@@ -122,10 +122,10 @@ _ANY_POD = {POD_NAME: "pod", POD_NAMESPACE: "default"}
 
 
 def _azure_jobs() -> tuple[ParseJob[Any, Any], ...]:
-    from keyferry.providers.key_jobs import CLIENT_ASSERTION, KEY_MATERIAL
+    from keyferry.providers.key_jobs import CLIENT_ASSERTION, KEY_MATERIAL, SERVER_CERTIFICATE
     from keyferry.providers.sources.extracting import EXTRACTION
 
-    return KEY_MATERIAL, CLIENT_ASSERTION, EXTRACTION
+    return KEY_MATERIAL, CLIENT_ASSERTION, EXTRACTION, SERVER_CERTIFICATE
 
 
 def _build_vault(deps: ProviderDependencies) -> Provider:
@@ -176,10 +176,10 @@ def _unknown_vault_keys(keys: Collection[str]) -> tuple[UnknownField, ...]:
 
 
 def _vault_jobs() -> tuple[ParseJob[Any, Any], ...]:
-    from keyferry.providers.key_jobs import CLIENT_PEM
+    from keyferry.providers.key_jobs import CLIENT_PEM, SERVER_CERTIFICATE
     from keyferry.providers.sources.extracting import EXTRACTION
 
-    return CLIENT_PEM, EXTRACTION
+    return CLIENT_PEM, EXTRACTION, SERVER_CERTIFICATE
 
 
 def _azure_audiences(parameters: Mapping[str, str]) -> frozenset[str]:

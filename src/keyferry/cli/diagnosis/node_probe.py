@@ -21,13 +21,14 @@ from keyferry.aio.clock import SystemClock
 from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.cli.diagnosis.probing import probe_resilience
 from keyferry.cli.exit_codes import exit_code
+from keyferry.doctor.checks import DoctorStage, failed
 from keyferry.doctor.node import DRIVER, SYNC_CONTROLLER
 from keyferry.doctor.probe import ProbeTools, run_probe
 from keyferry.doctor.request import decode_request, encode_checks
 from keyferry.doctor.worker import PROBE, probe_method
 from keyferry.driver.children import child_programs, worker_settings
 from keyferry.driver.settings import Isolation
-from keyferry.errors import RequestInvalidError
+from keyferry.errors import ConnectionFailedError, KeyferryError, RequestInvalidError
 from keyferry.isolation.isolated_providers import IsolatedProviders
 from keyferry.isolation.provider_worker import WorkerSettings, run_provider_worker
 from keyferry.isolation.spawner import Role, Spawner
@@ -61,7 +62,10 @@ def probe_from_stdin() -> None:
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     request = decode_request(sys.stdin.buffer.readline(MAX_REQUEST_BYTES))
-    checks = _run(request)
+    try:
+        checks = _run(request)
+    except KeyferryError as error:
+        checks = (_start_failure(error),)
     sys.stdout.buffer.write(encode_checks(checks))
 
 
@@ -77,6 +81,13 @@ def _run(request: ProbeRequest) -> tuple[Check, ...]:
                 "the probe request has no arguments of a daemon",
                 f"They begin with {DRIVER} or {SYNC_CONTROLLER}.",
             )
+
+
+def _start_failure(error: KeyferryError) -> Check:
+    """Return the check of providers that cannot be started."""
+    if isinstance(error, ConnectionFailedError):
+        return failed(DoctorStage.TCP, "development vault", error, exit_code=exit_code(error))
+    return failed(DoctorStage.PARAMETERS, "flags of the pod", error, exit_code=exit_code(error))
 
 
 def _expanded(text: str, environ: Mapping[str, str]) -> str:
