@@ -351,10 +351,12 @@ class IdentityError(VaultError):
 
     Attributes:
         is_federation: whether the identity does not trust the service account of the pod.
+        lacks_token: whether there is no service-account token to authenticate with.
     """
 
     stage = Stage.IDENTITY
     is_federation: bool = False
+    lacks_token: bool = False
     outcome = AccessOutcome.DENIED
 
 

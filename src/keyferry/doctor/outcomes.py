@@ -127,6 +127,8 @@ def place_of(
         return Place(stage, token if token and _host(error) == token else source.vault.name)
     if stage is DoctorStage.TOKEN_ENDPOINT:
         return Place(stage, token)
+    if stage is DoctorStage.TOKEN:
+        return Place(stage, "service account")
     if stage in _OF_VAULTS or _is_forbidden_address(error):
         return Place(stage, source.vault.name)
     return Place(stage, entry)
@@ -134,6 +136,8 @@ def place_of(
 
 def _stage_of(error: KeyferryError, *, has_token_endpoint: bool) -> DoctorStage:
     match error:
+        case IdentityError(lacks_token=True):
+            return DoctorStage.TOKEN
         case IdentityError():
             return DoctorStage.TOKEN_ENDPOINT if has_token_endpoint else DoctorStage.LOGIN
         case AccessDeniedError():
@@ -236,10 +240,12 @@ class Diagnosis:
         """Return whether a mount got an answer from an endpoint."""
         for entry, outcome in zip(self._plan.entries, self._seen.entries, strict=True):
             source = self._plan.sources[entry.source]
-            if isinstance(outcome, NotMountedError) or endpoint not in (source.vault, source.token):
+            if endpoint not in (source.vault, source.token):
                 continue
             if not isinstance(outcome, KeyferryError):
                 return True
+            if isinstance(outcome, NotMountedError):
+                continue
             place = place_of(outcome, entry.name, source)
             is_later = _ORDER.index(place.stage) > _ORDER.index(DoctorStage.TOKEN_ENDPOINT)
             answered = endpoint == source.token and place.stage is DoctorStage.TOKEN_ENDPOINT
@@ -408,7 +414,7 @@ class Diagnosis:
         return ok(DoctorStage.OBJECT, entry.name, _object_facts(outcome, entry))
 
     def _not_mounted(self, source: DiagnosedSource) -> Place | None:
-        """Return why no entry of a source was mounted, or None."""
+        """Return why no entry of a source could be mounted for lack of a token, or None."""
         return next(
             (
                 place

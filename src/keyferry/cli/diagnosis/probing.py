@@ -63,7 +63,7 @@ def probe_resilience(
         negative_cache_ttl=0.0,
         qps=vault_qps,
         burst=max(1, ceil(vault_qps)),
-        call_timeout=seconds,
+        call_timeout=seconds / 3,
         retry=RetryPolicy(tries=_TRIES),
     )
 

@@ -44,13 +44,15 @@ class DisabledTokenRequester:
     async def request_token(self, pod: PodInfo, audience: str) -> str:
         """Raise an `IdentityError` that explains how to let kubelet send the token."""
         audience = audience or self._product.audience
-        raise IdentityError(
+        error = IdentityError(
             f"kubelet sent no service-account token for the audience '{audience}'",
             f"Add the audience to spec.tokenRequests of the CSIDriver object (chart: "
             f"tokenRequests: [{{audience: {audience}}}]), or set audience in the "
             "SecretProviderClass to one that is listed there. For keyferry mount, pass the token "
             "with --service-account-tokens.",
         )
+        error.lacks_token = True
+        raise error
 
 
 # --- Tokens from the TokenRequest API of Kubernetes -----------------------------------------------
