@@ -80,6 +80,7 @@ class _Subject:
         attributes: that kubelet or the controller adds to the parameters.
         definition: what defines the Secrets.
         node: the node of the pod; "" for none.
+        driver: the name of the CSI driver.
     """
 
     target: str
@@ -89,6 +90,7 @@ class _Subject:
     attributes: Mapping[str, str] | None = None
     definition: Definition = Definition.SECRET_OBJECTS
     node: str = ""
+    driver: str = DRIVER_NAME
 
 
 class ClusterTargets:
@@ -141,7 +143,11 @@ class ClusterTargets:
                 raise AuthorError(
                     f"pod {self._namespace}/{name} does not exist", "Check --namespace."
                 )
-            volumes = [each for each in found.volumes if each.driver == DRIVER_NAME]
+            volumes = [
+                each
+                for each in found.volumes
+                if each.driver == DRIVER_NAME or SPC_ATTRIBUTE in each.attributes
+            ]
             if not volumes:
                 raise AuthorError(
                     f"pod {self._namespace}/{name} has no volume of the driver {DRIVER_NAME}",
@@ -206,6 +212,7 @@ class ClusterTargets:
             volume.secret_ref,
             {**volume.attributes, POD_NAME: pod.name, POD_UID: pod.uid},
             node=node,
+            driver=volume.driver,
         )
         if not name:
             error = AuthorError(
@@ -361,7 +368,11 @@ class ClusterTargets:
         place = f"{subject.namespace}/{subject.service_account}"
         tokens: dict[str, dict[str, str]] = {}
         checks: list[Check] = []
-        if audiences and not is_sync and (missing := await self._unsent(audiences, spc)):
+        if (
+            audiences
+            and not is_sync
+            and (missing := await self._unsent(audiences, spc, subject.driver))
+        ):
             return "", [
                 failed(DoctorStage.TOKEN, place, missing, exit_code=self._exit_code(missing))
             ]
@@ -378,7 +389,7 @@ class ClusterTargets:
         return text, checks
 
     async def _unsent(
-        self, audiences: frozenset[str], spc: SecretProviderClass
+        self, audiences: frozenset[str], spc: SecretProviderClass, driver: str
     ) -> IdentityError | None:
         """Return the error for an audience that kubelet does not send, if that is known.
 
@@ -387,19 +398,19 @@ class ClusterTargets:
         if spc.provider != "azure":
             return None
         try:
-            manifest = await self._api.find_global(CsiDriverResource, DRIVER_NAME)
+            manifest = await self._api.find_global(CsiDriverResource, driver)
             requests = Field(manifest)["spec"]["tokenRequests"].items() if manifest else ()
             sent = {each["audience"].text() for each in requests}
         except (StoreError, FieldTypeError):
             return None
         if manifest is None:
             return IdentityError(
-                f"there is no CSIDriver {DRIVER_NAME}", "Install Keyferry in this cluster."
+                f"there is no CSIDriver {driver}", "Install Keyferry in this cluster."
             )
         if missing := sorted(audiences - sent):
             return IdentityError(
                 f"kubelet sends no token for the audience {missing[0]}: it is not in"
-                f" spec.tokenRequests of the CSIDriver {DRIVER_NAME}",
+                f" spec.tokenRequests of the CSIDriver {driver}",
                 f"In the chart: tokenRequests[0].audience={missing[0]}.",
             )
         return None

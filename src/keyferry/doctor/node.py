@@ -55,7 +55,7 @@ async def find_keyferry_pod(
         namespace: where to look; None for all namespaces.
 
     Raises:
-        PlatformError: there is none.
+        PlatformError: no such pod runs.
         StoreError: pods cannot be listed.
     """
     options = ListOptions(

@@ -1,31 +1,26 @@
-"""Decides which stage of a mount an error belongs to, and what the observations mean. [pure]
-
-Errors are told apart by their types and stages, never by their texts.
-"""
+"""Decides what the observations of a probe mean. [pure]"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
-from keyferry.doctor.checks import (
-    Check,
-    DoctorStage,
-    failed,
-    in_order,
-    ok,
-    skipped,
+from keyferry.doctor.checks import STAGES, Check, DoctorStage, failed, in_order, ok, skipped
+from keyferry.doctor.facts import connection_facts, object_facts
+from keyferry.doctor.places import (
+    NETWORK,
+    STAGES_OF_ERRORS,
+    NotMountedError,
+    Place,
+    host_of,
+    place_of,
 )
 from keyferry.errors import (
     AccessDeniedError,
     ClassInvalidError,
-    ConnectionFailedError,
-    Denial,
     IdentityError,
     KeyferryError,
-    ObjectUnusableError,
     Stage,
 )
 from keyferry.net.inspection.observed import Inspection
@@ -46,49 +41,6 @@ if TYPE_CHECKING:
 ExitCodeOf: TypeAlias = Callable[[KeyferryError], int]
 """Returns the exit code of `keyferry mount` for an error."""
 
-_ORDER = list(DoctorStage)
-_NETWORK = (DoctorStage.DNS, DoctorStage.PROXY, DoctorStage.TCP, DoctorStage.TLS)
-_STAGES = {
-    Stage.DNS: DoctorStage.DNS,
-    Stage.CONNECT: DoctorStage.TCP,
-    Stage.TLS: DoctorStage.TLS,
-    Stage.IDENTITY: DoctorStage.VAULT,
-    Stage.VAULT: DoctorStage.VAULT,
-    Stage.OBJECT: DoctorStage.OBJECT,
-    Stage.VOLUME: DoctorStage.RENDERING,
-    Stage.SECRET: DoctorStage.SECRET,
-}
-"""By the stage of an error whose type says no more."""
-_DENIALS = {
-    Denial.TOKEN: DoctorStage.LOGIN,
-    Denial.NETWORK: DoctorStage.FIREWALL,
-    Denial.ROLE: DoctorStage.PERMISSION,
-    Denial.POLICY: DoctorStage.PERMISSION,
-}
-_OF_VAULTS = (DoctorStage.VAULT, DoctorStage.LOGIN, DoctorStage.FIREWALL)
-"""The stages whose subject is a vault."""
-
-
-class NotMountedError(KeyferryError):
-    """An object was not mounted; the problem says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A stage and its subject.
-
-    Attributes:
-        reason: why later stages are skipped, if it is not that this one failed.
-    """
-
-    stage: DoctorStage
-    subject: str
-    reason: str = ""
-
-    def __str__(self) -> str:
-        """Return the reason of skipped checks."""
-        return self.reason or f"{self.stage} of {self.subject} failed"
-
 
 @dataclass(frozen=True, slots=True)
 class Observations:
@@ -106,59 +58,6 @@ class Observations:
     certificates: Mapping[str, CertificateSummary | KeyferryError]
     greetings: Mapping[str, Facts | KeyferryError]
     entries: tuple[MountResult | KeyferryError, ...] = field(repr=False)
-
-
-def place_of(
-    error: KeyferryError, entry: str, source: DiagnosedSource, *, proxied: bool = False
-) -> Place:
-    """Return the stage that an error of a mount belongs to, and its subject.
-
-    Args:
-        error: of the mount.
-        entry: the name of the entry, or of the volume.
-        source: of the entry.
-        proxied: whether a proxy applies to the host of the error.
-    """
-    stage = _stage_of(error, has_token_endpoint=source.token is not None)
-    token = source.token.name if source.token else ""
-    if stage is DoctorStage.DNS and proxied:
-        stage = DoctorStage.PROXY
-    if stage in _NETWORK:
-        return Place(stage, token if token and _host(error) == token else source.vault.name)
-    if stage is DoctorStage.TOKEN_ENDPOINT:
-        return Place(stage, token)
-    if stage is DoctorStage.TOKEN:
-        return Place(stage, "service account")
-    if stage in _OF_VAULTS or _is_forbidden_address(error):
-        return Place(stage, source.vault.name)
-    return Place(stage, entry)
-
-
-def _stage_of(error: KeyferryError, *, has_token_endpoint: bool) -> DoctorStage:
-    match error:
-        case IdentityError(lacks_token=True):
-            return DoctorStage.TOKEN
-        case IdentityError():
-            return DoctorStage.TOKEN_ENDPOINT if has_token_endpoint else DoctorStage.LOGIN
-        case AccessDeniedError():
-            return _DENIALS[error.denial]
-        case ObjectUnusableError():
-            return DoctorStage.RENDERING
-        case _ if _is_forbidden_address(error):
-            return DoctorStage.PARAMETERS
-        case _ if error.stage is Stage.IDENTITY and has_token_endpoint:
-            return DoctorStage.TOKEN_ENDPOINT
-        case _:
-            return _STAGES.get(error.stage, DoctorStage.PARAMETERS)
-
-
-def _is_forbidden_address(error: KeyferryError) -> bool:
-    """Return whether a SecretProviderClass names an address that it may not name."""
-    return isinstance(error, ClassInvalidError) and error.stage is Stage.CONNECT
-
-
-def _host(error: KeyferryError) -> str:
-    return error.host if isinstance(error, ConnectionFailedError) else ""
 
 
 class Diagnosis:
@@ -218,12 +117,12 @@ class Diagnosis:
             if self._is_reached(endpoint):
                 continue
             if isinstance(seen, KeyferryError):
-                place = Place(_STAGES.get(seen.stage, DoctorStage.TLS), endpoint.name)
+                place = Place(STAGES_OF_ERRORS.get(seen.stage, DoctorStage.TLS), endpoint.name)
                 if isinstance(seen, ClassInvalidError):
                     place = Place(DoctorStage.PARAMETERS, endpoint.name)
                 self._break(endpoint.name, place, seen)
             elif seen is not None and seen.problem is not None:
-                stage = _STAGES[seen.problem.stage]
+                stage = STAGES_OF_ERRORS[seen.problem.stage]
                 if seen.proxy and stage in (DoctorStage.DNS, DoctorStage.TCP):
                     stage = DoctorStage.PROXY
                 error = seen.problem.error(f"reach {endpoint.name}")
@@ -247,10 +146,10 @@ class Diagnosis:
             if isinstance(outcome, NotMountedError):
                 continue
             place = place_of(outcome, entry.name, source)
-            is_later = _ORDER.index(place.stage) > _ORDER.index(DoctorStage.TOKEN_ENDPOINT)
+            is_later = STAGES.index(place.stage) > STAGES.index(DoctorStage.TOKEN_ENDPOINT)
             answered = endpoint == source.token and place.stage is DoctorStage.TOKEN_ENDPOINT
             passed = endpoint == source.token and place.subject != endpoint.name
-            if is_later or answered or (passed and place.stage in _NETWORK):
+            if is_later or answered or (passed and place.stage in NETWORK):
                 return True
         return False
 
@@ -265,14 +164,25 @@ class Diagnosis:
         if isinstance(outcome, NotMountedError):
             return Place(DoctorStage.TOKEN, entry.name, outcome.problem)
         source = self._plan.sources[entry.source]
-        host = _host(outcome) or source.vault.name
+        host = host_of(outcome) or source.vault.name
         place = place_of(outcome, entry.name, source, proxied=self._is_proxied(host))
         if known := self._broken.get(place.subject):
             return known
-        if place.stage in _NETWORK:
+        if place.stage in NETWORK:
             self._broken[place.subject] = place
+        if place.stage in (DoctorStage.TOKEN_ENDPOINT, DoctorStage.LOGIN):
+            place = Place(place.stage, self._label(source, place.subject))
         self._failures.setdefault(place, outcome)
         return place
+
+    def _label(self, source: DiagnosedSource, host: str) -> str:
+        """Return a host, with the identity of the source if several identities use the host."""
+        identities = {
+            each.identity
+            for each in self._plan.sources
+            if host in (each.vault.name, each.token.name if each.token else "")
+        }
+        return host if len(identities) < 2 else f"{host} ({source.identity})"
 
     def _is_proxied(self, name: str) -> bool:
         seen = self._seen.inspections.get(name)
@@ -305,14 +215,14 @@ class Diagnosis:
         broken = self._broken.get(endpoint.name)
         found = self._seen.certificates.get(endpoint.name)
         certificate = None if isinstance(found, KeyferryError) else found
-        facts = _connection_facts(seen, certificate) if isinstance(seen, Inspection) else {}
+        facts = connection_facts(seen, certificate) if isinstance(seen, Inspection) else {}
         checks = []
-        for stage in _NETWORK:
+        for stage in NETWORK:
             place = Place(stage, endpoint.name)
             if place in self._failures:
                 checks.append(self._failed(place, self._failures[place], facts.get(stage)))
             elif broken is not None and (
-                broken.stage not in _NETWORK or _NETWORK.index(broken.stage) < _NETWORK.index(stage)
+                broken.stage not in NETWORK or NETWORK.index(broken.stage) < NETWORK.index(stage)
             ):
                 checks.append(skipped(stage, endpoint.name, str(broken)))
             elif stage in facts:
@@ -332,7 +242,8 @@ class Diagnosis:
     def _token_endpoint(self, source: DiagnosedSource) -> list[Check]:
         if source.token is None:
             return []
-        place = Place(DoctorStage.TOKEN_ENDPOINT, source.token.name)
+        subject = self._label(source, source.token.name)
+        place = Place(DoctorStage.TOKEN_ENDPOINT, subject)
         facts = {"identity": source.identity, **source.facts}
         if error := self._failures.get(place):
             refused = isinstance(error, IdentityError) and error.is_federation
@@ -358,11 +269,11 @@ class Diagnosis:
         return [ok(place.stage, vault.name, greeting)]
 
     def _login(self, source: DiagnosedSource) -> list[Check]:
-        place = Place(DoctorStage.LOGIN, source.vault.name)
+        place = Place(DoctorStage.LOGIN, self._label(source, source.vault.name))
         facts = {"identity": source.identity, **({} if source.token else source.facts)}
         if error := self._failures.get(place):
             return [self._failed(place, error, facts)]
-        cause = self._cause_before(DoctorStage.LOGIN, source.vault, source.token)
+        cause = self._cause_before(DoctorStage.LOGIN, source)
         if cause := cause or self._not_mounted(source):
             return [skipped(place.stage, place.subject, str(cause))]
         return [ok(place.stage, place.subject, facts)]
@@ -411,7 +322,7 @@ class Diagnosis:
             if place.stage is not DoctorStage.RENDERING:
                 return skipped(DoctorStage.OBJECT, entry.name, str(place))
             return ok(DoctorStage.OBJECT, entry.name)
-        return ok(DoctorStage.OBJECT, entry.name, _object_facts(outcome, entry))
+        return ok(DoctorStage.OBJECT, entry.name, object_facts(outcome, entry))
 
     def _not_mounted(self, source: DiagnosedSource) -> Place | None:
         """Return why no entry of a source could be mounted for lack of a token, or None."""
@@ -438,17 +349,16 @@ class Diagnosis:
             if sources[each.source].vault == vault
         ]
 
-    def _cause_before(
-        self, stage: DoctorStage, vault: Endpoint, token: Endpoint | None
-    ) -> Place | None:
+    def _cause_before(self, stage: DoctorStage, source: DiagnosedSource) -> Place | None:
         """Return a failure of an earlier stage that concerns a source, or None."""
-        names = (token.name if token else "", vault.name)
+        hosts = [each.name for each in (source.token, source.vault) if each is not None]
+        names = {*hosts, *(self._label(source, host) for host in hosts)}
         found = [
             place
             for place in self._failures
-            if place.subject in names and _ORDER.index(place.stage) < _ORDER.index(stage)
+            if place.subject in names and STAGES.index(place.stage) < STAGES.index(stage)
         ]
-        return min(found, key=lambda each: _ORDER.index(each.stage), default=None)
+        return min(found, key=lambda each: STAGES.index(each.stage), default=None)
 
 
 def _cannot_serve(greeting: Facts | KeyferryError) -> TypeGuard[KeyferryError]:
@@ -458,51 +368,4 @@ def _cannot_serve(greeting: Facts | KeyferryError) -> TypeGuard[KeyferryError]:
 
 def _is_before(place: Place) -> bool:
     """Return whether an entry failed before the vault decided about a permission."""
-    return _ORDER.index(place.stage) < _ORDER.index(DoctorStage.PERMISSION)
-
-
-def _connection_facts(
-    seen: Inspection, certificate: CertificateSummary | None
-) -> dict[DoctorStage, Facts]:
-    """Return what a connection showed, by the stages that it passed or failed at."""
-    facts: dict[DoctorStage, Facts] = {}
-    if seen.addresses:
-        of = {"of": "the proxy"} if seen.proxy else {}
-        facts[DoctorStage.DNS] = {"addresses": ", ".join(seen.addresses), **of}
-    facts[DoctorStage.PROXY] = {"proxy": seen.proxy or "none"}
-    facts[DoctorStage.TCP] = {"peer": seen.peer} if seen.peer else {}
-    if seen.is_https:
-        facts[DoctorStage.TLS] = _tls_facts(seen, certificate)
-    return facts
-
-
-def _tls_facts(seen: Inspection, certificate: CertificateSummary | None) -> Facts:
-    facts = {"version": seen.tls_version} if seen.tls_version else {}
-    if certificate is not None:
-        facts["issuer"] = certificate.issuer
-        facts["names"] = ", ".join(certificate.names) or certificate.subject
-        if certificate.not_after:
-            facts["valid until"] = format_time(datetime.fromtimestamp(certificate.not_after, UTC))
-    if not seen.is_verified:
-        facts["verified"] = "no"
-    return facts
-
-
-def _object_facts(result: MountResult, entry: DiagnosedEntry) -> Facts:
-    if result.missing:
-        return {"optional": "missing", "reason": result.missing[0].reason}
-    versions = {each.id: each.version for each in result.versions}
-    if not entry.ids:
-        return {"objects": str(len(versions))}
-    facts = {}
-    if version := versions.get(entry.ids[0]) or next(iter(versions.values()), ""):
-        facts["version"] = version
-    if result.expiries:
-        expires_at = min(each.expires_at for each in result.expiries)
-        facts["expires"] = format_time(datetime.fromtimestamp(expires_at, UTC))
-    return facts
-
-
-def format_time(moment: datetime) -> str:
-    """Return a time as text, in UTC."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return STAGES.index(place.stage) < STAGES.index(DoctorStage.PERMISSION)

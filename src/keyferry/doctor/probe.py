@@ -12,14 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from keyferry.doctor.checks import Check, DoctorStage, failed, in_order, ok, skipped
-from keyferry.doctor.outcomes import (
-    Diagnosis,
-    ExitCodeOf,
-    NotMountedError,
-    Observations,
-    Place,
-    place_of,
-)
+from keyferry.doctor.outcomes import Diagnosis, ExitCodeOf, Observations
+from keyferry.doctor.places import NotMountedError, Place, place_of
 from keyferry.errors import (
     ConnectionFailedError,
     IdentityError,

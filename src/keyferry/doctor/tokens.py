@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keyferry.doctor.checks import Check, DoctorStage, failed, ok, skipped
-from keyferry.doctor.outcomes import format_time
+from keyferry.doctor.facts import format_time
 from keyferry.errors import IdentityError, excerpt
 from keyferry.providers.service_account_tokens import parse_tokens, read_claims
 

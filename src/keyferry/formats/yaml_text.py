@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -156,7 +155,7 @@ def write_flow(node: YamlNode) -> str:
     """
     match node:
         case YamlMap(entries):
-            pairs = (f"{json.dumps(key)}: {write_flow(each)}" for key, each in entries.items())
+            pairs = (f"{_quoted(key)}: {write_flow(each)}" for key, each in entries.items())
             return f"{{{', '.join(pairs)}}}"
         case YamlList(items):
             return f"[{', '.join(map(write_flow, items))}]"
@@ -165,7 +164,14 @@ def write_flow(node: YamlNode) -> str:
         case YamlScalar(text, ScalarStyle.PLAIN) if _UNQUOTED.fullmatch(text):
             return text
         case YamlScalar(text):
-            return json.dumps(text, ensure_ascii=False)
+            return _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """Return a text in double quotes, on one line."""
+    escaped = text.replace("\\", r"\\").replace('"', r"\"")
+    shown = (each if each.isprintable() else f"\\U{ord(each):08x}" for each in escaped)
+    return f'"{"".join(shown)}"'
 
 
 _LIMITS = YamlLimits(MAX_DEPTH, MAX_NODES, first_document=True)

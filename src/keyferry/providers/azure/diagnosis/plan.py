@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from yarl import URL
 
 from keyferry.errors import excerpt
+from keyferry.formats.yaml_text import ScalarStyle, write_flow
 from keyferry.net.http_client import JsonRequest
 from keyferry.net.http_responses import ErrorResponse
 from keyferry.net.retryable import RetryableFailure
@@ -80,7 +81,10 @@ class AzureDiagnosis:
                 DiagnosedEntry(
                     _entry_name(parsed),
                     parsed.source,
-                    {**attributes, "objects": json.dumps({"array": [entry.item.text]})},
+                    {
+                        **attributes,
+                        "objects": f"array: [{write_flow(replace(entry.item, style=ScalarStyle.QUOTED))}]",
+                    },
                     () if parsed.is_selector else parsed.ids,
                 )
                 for parsed, entry in entries
