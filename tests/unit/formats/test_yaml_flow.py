@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from keyferry.formats.go_values import yaml_boolean, yaml_number, yaml_timestamp
 from keyferry.formats.yaml_text import (
+    ScalarStyle,
     YamlList,
     YamlMap,
     YamlNode,
@@ -23,6 +25,8 @@ TEXTS = [
     "a: '-'\nb: '#x'\nc: 'x: y'\nd: '[1]'",
     "a: x y\nb: https://h:8200/p\nc: -5\nd: +.inf\ne: '{{ x }}'",
     "'a b': \u00fc\u20ac\U0001f512",
+    'a: "\\x7f\\x00\\n\\t\\\\ \\"q\\" \\u2028"',
+    "a: [0x1f, 1_000, 0b1, .5, 12:30:45, 1.5e-3]",
     "x: &anchor {a: 1}\ny: *anchor\nz: {<<: *anchor, b: 2}",
 ]
 
@@ -47,5 +51,6 @@ def shape(node: YamlNode) -> object:
         case YamlList(items):
             return [shape(each) for each in items]
         case YamlScalar(text):
-            is_value = node.style.value == "plain" and not text.isalpha()
-            return text, node.is_null, is_value and " " not in text and "/" not in text
+            reads = (yaml_number, yaml_boolean, yaml_timestamp)
+            values = [read(text) for read in reads if node.style is ScalarStyle.PLAIN]
+            return text, node.is_null, [each for each in values if each is not None]

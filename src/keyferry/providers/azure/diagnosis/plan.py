@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from keyferry.providers.azure.auth.token_cache import TokenCache
     from keyferry.providers.azure.clouds import AzureCloud
     from keyferry.providers.azure.objects import KeyVaultObject
+    from keyferry.providers.azure.objects_yaml import Entry
     from keyferry.providers.azure.params import AzureMount, AzureSource
 
 _GREETING_SECONDS = 5.0
@@ -81,10 +82,7 @@ class AzureDiagnosis:
                 DiagnosedEntry(
                     _entry_name(parsed),
                     parsed.source,
-                    {
-                        **attributes,
-                        "objects": f"array: [{write_flow(replace(entry.item, style=ScalarStyle.QUOTED))}]",
-                    },
+                    {**attributes, "objects": _only(entry)},
                     () if parsed.is_selector else parsed.ids,
                 )
                 for parsed, entry in entries
@@ -144,6 +142,11 @@ class AzureDiagnosis:
             return {}
         challenge = parse_challenge(answer.challenge)
         return {"trusted tenant": challenge.tenant} if challenge.tenant else {}
+
+
+def _only(entry: Entry) -> str:
+    """Return the parameter `objects` with one entry."""
+    return f"array: [{write_flow(replace(entry.item, style=ScalarStyle.QUOTED))}]"
 
 
 def _entry_name(parsed: KeyVaultObject) -> str:
