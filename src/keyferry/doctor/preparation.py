@@ -36,11 +36,8 @@ class Prepared:
     node: str = ""
 
     def report(self, probed: Iterable[Check]) -> Report:
-        """Return the report with the checks of the probe, without those that others replace."""
-        checks = [*self.checks, *probed]
-        bad = {each.stage for each in checks if each.problem}
-        kept = [each for each in checks if each.problem or each.facts or each.stage not in bad]
-        return Report(self.target, in_order(kept))
+        """Return the report with the checks of the probe."""
+        return Report(self.target, in_order([*self.checks, *probed]))
 
 
 def stopped(

@@ -31,8 +31,9 @@ from keyferry.providers.registry import PROVIDERS
 from keyferry.providers.sources.diagnosis import Diagnosable, DiagnosisPlan
 from keyferry.rendering.class_options import parse_volume_options
 from keyferry.resilience.waiting import watching
-from keyferry.secrets.builder import build_secret, choose_files
+from keyferry.secrets.builder import Definition, build_secret, choose_files
 from keyferry.secrets.jobs import data_of
+from keyferry.sync_controller.rules.refusals import with_credentials_remedy
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -216,7 +217,9 @@ class _Probe:
         try:
             return task.result()
         except KeyferryError as error:
-            return with_placeholder_remedy(error, self._request.parameters)
+            error = with_placeholder_remedy(error, self._request.parameters)
+            is_sync = self._request.definition is Definition.SECRET_SYNC
+            return with_credentials_remedy(error) if is_sync else error
         except Exception as error:  # noqa: BLE001 - one check must not hide the others
             return InternalError(f"internal error ({type(error).__name__})")
 

@@ -96,6 +96,15 @@ def _check_lines(check: Check, style: Callable[[Status, str], str], width: int) 
     what = f"{word}  {check.stage.ljust(_STAGE_WIDTH)}  {check.subject.ljust(width)}"
     details = [check.problem] if check.problem else []
     details += [f"{name}={_shortened(value)}" for name, value in check.facts.items()]
-    yield f"{what}  {'  '.join(details)}".rstrip()
+    yield _printable(f"{what}  {'  '.join(details)}".rstrip(), styled=word)
     if check.remedy:
-        yield f"{'':{_STATUS_WIDTH}}  {_HINT}: {check.remedy}"
+        yield _printable(f"{'':{_STATUS_WIDTH}}  {_HINT}: {check.remedy}")
+
+
+def _printable(line: str, *, styled: str = "") -> str:
+    """Return a line without control characters, except in its styled beginning.
+
+    The texts of a probe come from another machine.
+    """
+    rest = line[len(styled) :]
+    return styled + "".join(each if each.isprintable() else "?" for each in rest)

@@ -46,6 +46,15 @@ def test_text_has_a_line_for_each_check_and_a_hint_below_a_failure() -> None:
     assert "         hint: fix" == lines[3]
 
 
+def test_control_characters_of_another_machine_are_not_printed() -> None:
+    """They could change what a terminal shows; the colour of the status stays."""
+    check = Check(S.TLS, "host", Status.FAILED, {"a": "\x1b[2K"}, "x\ny", "fix\x07", 4)
+    lines = list(report_lines([Report("x", (check,))], lambda _, word: f"\x1b[31m{word}\x1b[0m"))
+    assert lines[1].startswith("\x1b[31mfailed")
+    assert "x?y  a=?[2K" in lines[1]
+    assert lines[2].endswith("fix?")
+
+
 def test_only_a_complete_report_says_that_everything_works() -> None:
     """A skipped stage may hide a failure."""
     rendered = ok(S.RENDERING, "volume")

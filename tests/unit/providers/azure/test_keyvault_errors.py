@@ -6,6 +6,7 @@ import pytest
 
 from keyferry.errors import (
     AccessDeniedError,
+    Denial,
     ObjectNotFoundError,
     VaultError,
 )
@@ -102,3 +103,21 @@ def test_other_status_is_an_error_with_its_codes() -> None:
         == "vault contoso responds with status 400 (BadParameter)"
     )
     assert error(302).problem == "vault contoso responds with status 302"
+
+
+@pytest.mark.parametrize(
+    ("status", "inner", "denial"),
+    [
+        (401, "", Denial.TOKEN),
+        (403, "ForbiddenByFirewall", Denial.NETWORK),
+        (403, "ForbiddenByConnection", Denial.NETWORK),
+        (403, "ForbiddenByRbac", Denial.ROLE),
+        (403, "AccessDenied", Denial.POLICY),
+        (403, "", Denial.POLICY),
+    ],
+)
+def test_what_is_missing_is_part_of_a_denial(status: int, inner: str, denial: Denial) -> None:
+    """So that `keyferry doctor` parses no text."""
+    found = error(status, "Forbidden", inner)
+    assert isinstance(found, AccessDeniedError)
+    assert denial is found.denial
