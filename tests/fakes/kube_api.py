@@ -213,12 +213,7 @@ class KubeApiServer:
         action = f"{verb} {plural}" + (f"/{subresource}" if subresource else "")
         self.requests.append(action)
         self.user_agents.add(request.headers.get("User-Agent", ""))
-        if action in self.over_quota:
-            raise StatusError(403, "Forbidden", f'{plural} "{name}" is forbidden: {OVER_QUOTA}')
-        if action in self.forbidden:
-            raise permission_error(verb, plural, namespace, name)
-        if refusal := self.refusals.get(action):
-            raise refusal
+        self._refuse(action, verb, plural, namespace, name)
         if subresource == "exec":
             return await self._exec(request)
         wanted = ListQuery.from_request(request, plural, namespace)
@@ -239,6 +234,17 @@ class KubeApiServer:
         if verb == "patch":
             await self._wait_for_patches()
         return json_response(self._execute(verb, key, body, request))
+
+    def _refuse(
+        self, action: str, verb: str, plural: str, namespace: str | None, name: str | None
+    ) -> None:
+        """Raise the error with which a test has this action answered."""
+        if action in self.over_quota:
+            raise StatusError(403, "Forbidden", f'{plural} "{name}" is forbidden: {OVER_QUOTA}')
+        if action in self.forbidden:
+            raise permission_error(verb, plural, namespace, name)
+        if refusal := self.refusals.get(action):
+            raise refusal
 
     def _token(self, key: ObjectKey, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Issue a token for a service account."""

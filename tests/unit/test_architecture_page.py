@@ -40,7 +40,7 @@ def test_every_module_of_a_flow_exists(flow: str) -> None:
 
 
 def test_there_are_six_flows_of_one_page_each() -> None:
-    """Publish, fetch, Secret and SecretSync reconcile, status page, diagnosis; a page has 60 lines."""
+    """Publish, fetch, reconcile, status page, diagnosis; a page has 60 lines."""
     assert 6 == len(FLOWS)
     assert [] == [name for name, text in FLOWS.items() if len(text.splitlines()) > 60]
 
