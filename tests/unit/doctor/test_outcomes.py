@@ -133,7 +133,7 @@ def test_two_identities_at_one_token_endpoint_have_a_check_each() -> None:
     assert Status.OK is found[S.OBJECT, "secret 1"].status
 
 
-def test_a_firewall_a_missing_role_and_a_missing_policy_are_told_apart() -> None:
+def test_a_firewall_a_missing_role_and_a_missing_policy_are_different_stages() -> None:
     """By the denial of the error."""
     found = checks(AccessDeniedError("x", denial=Denial.NETWORK))
     assert Status.FAILED is found[S.FIREWALL, CONTOSO].status
