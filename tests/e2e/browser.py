@@ -40,6 +40,10 @@ def browser_file(name: str) -> Path:
     return Path(run.stdout.strip())
 
 
+class ProtocolError(Exception):
+    """A call of the protocol failed."""
+
+
 class Tab:
     """A tab.
 
@@ -55,14 +59,19 @@ class Tab:
         self.events: list[dict[str, Any]] = []
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Call a method of the protocol; events that arrive meanwhile are kept."""
+        """Call a method of the protocol; events that arrive meanwhile are kept.
+
+        Raises:
+            ProtocolError: the call failed, for example because another page was opened meanwhile.
+        """
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         await self._socket.send_json(message | {"sessionId": self._session})
         while True:
             answer = await self._receive()
             if answer.get("id") == self._number:
-                assert "error" not in answer, answer
+                if "error" in answer:
+                    raise ProtocolError(f"{method}: {answer['error']['message']}")
                 result: dict[str, Any] = answer["result"]
                 return result
 

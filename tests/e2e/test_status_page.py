@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from keyferry.status_page.facts import ClassFacts, ClusterFacts
 from keyferry.status_page.server import serving_page
-from tests.e2e.browser import Browser, Tab, running_browser
+from tests.e2e.browser import Browser, ProtocolError, Tab, running_browser
 from tests.fakes.clock import ManualClock
 from tests.fakes.status_page import NOW, ExampleSource, volume
 
@@ -123,10 +124,11 @@ async def test_filters_work_without_script(browser: Browser, address: str) -> No
 
 async def until(tab: Tab, condition: str) -> None:
     """Wait until the page is loaded and fulfills a condition."""
-    async with asyncio.timeout(30):
-        while not await tab.evaluate(  # noqa: ASYNC110 - the browser has no event for that
-            f"document.readyState == 'complete' && ({condition})"
-        ):
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(ProtocolError):  # another page was opened meanwhile
+                if await tab.evaluate(f"document.readyState == 'complete' && ({condition})"):
+                    return
             await asyncio.sleep(0.05)
 
 
