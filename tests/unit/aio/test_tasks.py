@@ -29,6 +29,7 @@ INHERITS_CONTEXT = {
     "aio/tasks.py": "ends with its caller, or is `spawn`",
     "aio/tenant_threads.py": "the call of one tenant",
     "aio/work_queue.py": "workers begin with the process; timers only sleep",
+    "cli/cluster/port_forward.py": "a command has one context",
     "cli/local/progress.py": "a command has one context",
     "cli/local/signals.py": "a command has one context",
     "driver/registration.py": "begins with the process",
@@ -36,6 +37,7 @@ INHERITS_CONTEXT = {
     "driver/secrets/controller.py": "begins with the process",
     "isolation/channel.py": "begins with a process; a call sets a context of its own",
     "isolation/isolated_providers.py": "waits for a connection",
+    "kubernetes/api/streams.py": "ends with its caller",
     "kubernetes/api/syncs/leader_election.py": "begins with the process",
     "net/connection_pool.py": "closes connections",
     "providers/azure/auth/token_cache.py": "one token request, for its first caller",
@@ -44,6 +46,8 @@ INHERITS_CONTEXT = {
     "resilience/limits/permit_scheduler.py": "a timer, which logs nothing",
     "resilience/loading.py": "one load, for its first caller",
     "sync_controller/daemon.py": "begins with the process",
+    "status_page/scraping.py": "ends with its caller",
+    "status_page/server.py": "ends with its caller",
 }
 """Modules whose tasks inherit the context of the caller, and why that is right."""
 

@@ -159,7 +159,11 @@ def _header(frame: Frame) -> Markup:
 def _footer(frame: Frame) -> Markup:
     query, path = frame.query, frame.path
     moment = frame.read_at
-    read = h("time", f"{moment:%H:%M:%S} UTC", datetime=moment.isoformat(timespec="seconds"))
+    read = h(
+        "time",
+        f"{moment.time().isoformat('seconds')} UTC",
+        datetime=moment.isoformat(timespec="seconds"),
+    )
     if query.refreshes:
         again = link("Stop refreshing", query.changed(page=query.page, refreshes=False), path)
     else:
