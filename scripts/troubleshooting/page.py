@@ -49,6 +49,7 @@ _KINDS = {
     Symptom.SYNC_IS_NOT_READY: "SecretSync",
     Symptom.DRIVER_IS_NOT_READY: "Driver",
     Symptom.CONTROLLER_DOES_NOT_WORK: "Controller",
+    Symptom.ON_A_LAPTOP: "Command",
 }
 """The first words of headings of errors, in the sections that describe some."""
 
