@@ -47,14 +47,14 @@ check: $(VENV)/.dev docs ## Check formatting, lint, types, import layers, genera
 	@$(BIN)/python -m mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > /dev/null || $(BIN)/lint-imports
 	@$(BIN)/python -m pytest -q tests/unit/test_architecture.py tests/unit/test_citations.py tests/unit/test_words.py tests/unit/chart/test_chart_files.py
-	@scripts/proto.sh --check
+	@VENV=$(VENV) scripts/proto.sh --check
 
 fix: $(VENV)/.dev ## Format the code and apply the fixes of the linter.
 	@$(BIN)/ruff check --quiet --fix . || true
 	@$(BIN)/ruff format --quiet .
 
 proto: $(VENV)/.dev ## Generate the protobuf stubs from src/keyferry/proto/*.proto.
-	@scripts/proto.sh
+	@VENV=$(VENV) scripts/proto.sh
 
 lock: $(VENV)/.dev ## Update the lock files.
 	@scripts/lock.sh

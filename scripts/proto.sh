@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source=src/keyferry/proto
 if [ "${1:-}" = --check ]; then out=$(mktemp -d); trap 'rm -rf "$out"' EXIT; else out=$source; fi
-.venv/bin/python -m grpc_tools.protoc -I "$source" --python_out="$out" --pyi_out="$out" "$source"/*.proto
+"${VENV:-.venv}/bin/python" -m grpc_tools.protoc -I "$source" --python_out="$out" --pyi_out="$out" "$source"/*.proto
 if [ "${1:-}" = --check ]; then
   for stub in "$out"/*; do
     cmp -s "$stub" "$source/$(basename "$stub")" || {

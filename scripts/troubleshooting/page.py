@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 import keyferry
+from keyferry.doctor.checks import DoctorStage
 from keyferry.errors import (
     AuthorError,
     Code,
@@ -29,13 +30,12 @@ from scripts.troubleshooting_table import cell
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
-DOCTOR_STAGES = (
-    "class", "parameters", "service-account", "token", "dns", "proxy", "tcp", "tls",
-    "token-endpoint", "login", "firewall", "permission", "object", "rendering", "secret",
-)  # fmt: skip
+DOCTOR_STAGES = tuple(map(str, DoctorStage))
 """What `keyferry doctor` checks, in this order."""
 GROUPS = frozenset({"Provider", "StorePermission", "StorePolicy", "StoreUnavailable"})
 """Types without an entry: nothing raises them, only their subtypes."""
+NEVER_SHOWN = frozenset({"NotMounted"})
+"""Types without an entry: only code of the same package catches them."""
 _MARKER = "<!-- errors -->"
 _ACTORS: tuple[tuple[type[KeyferryError], str], ...] = (
     (AuthorError, "author of the SecretProviderClass"),

@@ -4,7 +4,7 @@
 2. stale: it has an older version than another copy of the same object of a Key Vault, a container
    has an older version in its environment, or no controller has handled the last change yet.
 3. expiring: an object has expired, or will within `EXPIRES_SOON`.
-4. pending: no controller has reported a result yet.
+4. pending: no driver or controller has reported a result yet.
 5. healthy: none of these.
 
 The first one that applies counts. Versions are only compared for Azure: those of Vault and OpenBao
@@ -19,6 +19,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from keyferry.inventory.objects import NOT_MOUNTED
 from keyferry.inventory.syncs import NOT_YET_HANDLED, sync_problem
 from keyferry.inventory.users import OLD
 from keyferry.kubernetes.syncs.conditions import READY
@@ -122,7 +123,7 @@ def take_inventory(facts: ClusterFacts) -> Inventory:
     """Return the state of each workload at the time of the facts."""
     classes = {(each.namespace, each.name): each for each in facts.classes}
     newest = _newest_versions(facts.volumes, classes)
-    found = [_volume(rows, classes, newest) for rows in facts.volumes if rows]
+    found = [_volume(rows, classes, newest, facts.read_at) for rows in facts.volumes if rows]
     found += [_sync(each, classes, facts.read_at) for each in facts.syncs]
     rank = {state: number for number, state in enumerate(State)}
     found.sort(
@@ -164,16 +165,21 @@ def _volume(
     rows: Sequence[ObjectRow],
     classes: Mapping[tuple[str, str], ClassFacts],
     newest: Mapping[_ObjectKey, ObjectRow],
+    now: datetime,
 ) -> Workload:
     first = rows[0]
+    notes = [_volume_note(row, newest.get(_object_key(row))) for row in rows]
     items = tuple(
-        Item(row.object, row.version, _volume_note(row, newest.get(_object_key(row))))
-        for row in rows
+        Item(row.object, row.version, note or _expiry_note(row.expires_at, now), row.expires_at)
+        for row, note in zip(rows, notes, strict=True)
+        if row.object
     )
     if first.problem:
-        state = State.FAILING
+        state = State.PENDING if first.problem == NOT_MOUNTED else State.FAILING
+    elif any(notes):
+        state = State.STALE
     else:
-        state = State.STALE if any(each.note for each in items) else State.HEALTHY
+        state = State.EXPIRING if any(each.note for each in items) else State.HEALTHY
     return Workload(
         Kind.POD,
         first.namespace,

@@ -48,6 +48,7 @@ INHERITS_CONTEXT = {
     "sync_controller/daemon.py": "begins with the process",
     "status_page/scraping.py": "ends with its caller",
     "status_page/server.py": "ends with its caller",
+    "doctor/probe.py": "ends with its caller",
 }
 """Modules whose tasks inherit the context of the caller, and why that is right."""
 

@@ -99,4 +99,5 @@ def test_completion_for_kubectl_begins_without_a_word() -> None:
     """With an empty word, or without any."""
     lines = kubectl_completions(plugin, ()).splitlines()
     assert lines == kubectl_completions(plugin, ("",)).splitlines()
-    assert ["lint", "refresh", "status", "version"] == [each.split("\t")[0] for each in lines[:-1]]
+    commands = [each.split("\t")[0] for each in lines[:-1]]
+    assert ["lint", "doctor", "refresh", "status", "ui", "version"] == commands

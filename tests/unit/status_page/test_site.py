@@ -64,17 +64,6 @@ def test_overview_names_processes_that_do_not_respond() -> None:
     assert "does not respond" not in text_of(render("/", processes=facts))
 
 
-def test_overview_counts_expiring_objects_of_volumes() -> None:
-    """From the metrics of drivers: pod statuses have no expiry."""
-    assert "Objects in volumes of pods: 2 that expire soon, on 1 node." in text_of(render("/"))
-    expired = 'keyferry_objects_near_expiry{provider="azure",state="expired"} 3\n'
-    facts = ProcessFacts(NOW, (process(expired), process(exposition(throttled=1), "b")))
-    text = text_of(render("/", processes=facts))
-    assert "3 expired and 2 that expire soon, on 2 nodes." in text
-    none = ProcessFacts(NOW, (process(exposition()),))
-    assert "Objects in volumes" not in text_of(render("/", processes=none))
-
-
 def test_workloads_have_versions_ages_and_problems() -> None:
     """The rows of `keyferry status`."""
     text = text_of(render("/workloads", Query(text="shop-tls")))

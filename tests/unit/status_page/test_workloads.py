@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from keyferry.inventory.objects import ObjectRow
+from keyferry.inventory.objects import NOT_MOUNTED, ObjectRow
 from keyferry.kubernetes.syncs.objects import SecretSync
 from keyferry.status_page.facts import ClassFacts, ClusterFacts
 from keyferry.status_page.workloads import (
@@ -125,6 +125,21 @@ def test_expiry_is_a_state_of_its_own(days: int, state: State, note: str) -> Non
     (found,) = workloads(syncs=(sync("web", item, {"id": "key/x", "version": "1"}),)).values()
     assert (state, expires) == (found.state, found.expires_at)
     assert ["", note] == [each.note for each in found.items]
+
+
+def test_objects_of_volumes_expire_too() -> None:
+    """A driver of Keyferry notes it in the pod status; an older version is more urgent."""
+    soon = NOW + timedelta(days=3)
+    (row,) = volume("a", NEW, age=1)
+    found = workloads((replace(row, expires_at=soon),), volume("b", OLD, age=9))
+    assert {"a": State.EXPIRING, "b": State.STALE} == states(found)
+    assert (soon, ["expires soon"]) == (found["a"].expires_at, [i.note for i in found["a"].items])
+
+
+def test_volume_that_is_not_mounted_yet_is_pending() -> None:
+    row = ObjectRow("shop", "a", "web", "node-1", "", "", problem=NOT_MOUNTED)
+    (found,) = workloads((row,)).values()
+    assert (State.PENDING, NOT_MOUNTED, ()) == (found.state, found.problem, found.items)
 
 
 def test_most_urgent_workloads_come_first() -> None:

@@ -68,7 +68,6 @@ def overview_page(
         _silent(frame, processes),
         h("ul", *tiles, class_="tiles"),
         h("div", distribution(counts), class_="wide-dist") if workloads else None,
-        _expiring(frame, processes),
         _urgent(frame, workloads),
         _vaults(frame, vaults),
     )
@@ -96,20 +95,6 @@ def _silent(frame: Frame, processes: Sequence[ProcessState]) -> Markup | None:
     text = f"{who} not respond: {names}{more}. "
     target = link("Show processes", frame.query.changed(vault=""), VAULTS)
     return h("div", h("p", text, target), class_="card notice failing")
-
-
-def _expiring(frame: Frame, processes: Sequence[ProcessState]) -> Markup | None:
-    """Return a notice about objects in volumes: pod statuses do not say when they expire."""
-    found = [each for each in processes if each.expired or each.expiring]
-    if not found:
-        return None
-    expired, soon = sum(each.expired for each in found), sum(each.expiring for each in found)
-    parts = [f"{expired:,} expired"] if expired else []
-    parts += [f"{soon:,} that expire soon"] if soon else []
-    nodes = _number(len(found), "node")
-    text = f"Objects in volumes of pods: {' and '.join(parts)}, on {nodes}. "
-    target = link("Show nodes", frame.query.changed(vault=""), VAULTS)
-    return h("div", h("p", text, target), class_="card notice expiring")
 
 
 def _urgent(frame: Frame, workloads: Sequence[Workload]) -> Markup:
