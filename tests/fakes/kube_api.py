@@ -34,6 +34,7 @@ from tests.fakes.kube_objects import (
 )
 from tests.fakes.kube_pods import POD_PATH, serve_pod
 from tests.fakes.kube_selection import ListQuery
+from tests.fakes.kube_watch import WatchStream, history_expired
 
 _OBJECTS = re.compile(
     r"/(?:api/v1|apis/(?P<group>secrets-store\.csi\.x-k8s\.io/v1|networking\.k8s\.io/v1"
@@ -79,6 +80,10 @@ class KubeApiServer:
         max_page: the greatest number of objects in a page.
         pages_expire: every further page has expired.
         concurrent_writes: manifests that another client applies just before the next writes.
+        streams_lists: a watch may begin with a list (sendInitialEvents), as since Kubernetes 1.34.
+        refused_lists: number of streaming lists that were refused.
+        list_versions: the resourceVersions from which lists, streaming or not, may be.
+        sends_bookmarks: a watch that permits them gets bookmarks.
         expires_by_event: reports a compacted history with an event, as a real server mostly does,
             and not with the status 410.
         patches_allowed: while it is cleared, patches block.
@@ -107,6 +112,10 @@ class KubeApiServer:
         self.max_page = 500
         self.pages_expire = False
         self.concurrent_writes: list[Mapping[str, Any]] = []
+        self.streams_lists = True
+        self.refused_lists = 0
+        self.list_versions: list[str] = []
+        self.sends_bookmarks = True
         self.expires_by_event = True
         self.patches_allowed = asyncio.Event()
         self.patches_allowed.set()
@@ -220,6 +229,8 @@ class KubeApiServer:
         if verb == "watch":
             return await self._watch(request, wanted)
         if verb == "list":
+            if "continue" not in request.query:
+                self.list_versions.append(request.query.get("resourceVersion", ""))
             return json_response(self._listing(wanted, request))
         body = json.loads(await request.text() or "{}")
         if plural == "subjectaccessreviews":
@@ -394,39 +405,35 @@ class KubeApiServer:
         }
 
     async def _watch(self, request: web.Request, query: ListQuery) -> web.StreamResponse:
-        seen = int(request.query.get("resourceVersion") or 0)
+        lists = "sendInitialEvents" in request.query
+        if lists and not self.streams_lists:
+            self.refused_lists += 1
+            raise StatusError(422, "Invalid", "sendInitialEvents is forbidden for watch")
+        if lists:
+            self.list_versions.append(request.query.get("resourceVersion", ""))
+        seen = self.objects.version if lists else int(request.query.get("resourceVersion") or 0)
         if seen < self.objects.compacted_version and not self.expires_by_event:
             raise history_expired()
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        task = asyncio.ensure_future(self._send(response, query, seen))
+        bookmarks = self.sends_bookmarks and request.query.get("allowWatchBookmarks") == "true"
+        stream = WatchStream(response, query, self.objects, seen=seen, bookmarks=bookmarks)
+        if lists:
+            await stream.send_list()
+        task = asyncio.ensure_future(stream.send_changes())
         end = asyncio.ensure_future(self._streams_end.wait())
         self._streams.add(task)
         try:
             await asyncio.wait([task, end], return_when=asyncio.FIRST_COMPLETED)
             if task.done() and request.transport is not None:
                 request.transport.abort()
+            elif not task.done():
+                await stream.send_bookmark()
         finally:
             task.cancel()
             end.cancel()
             self._streams.discard(task)
         return response
-
-    async def _send(self, response: web.StreamResponse, query: ListQuery, seen: int) -> None:
-        while True:
-            changed = self.objects.changed
-            if seen < self.objects.compacted_version:
-                await response.write(event_line("ERROR", history_expired().status))
-                return
-            for version, kind, key, manifest, before in self.objects.history:
-                if version <= seen or key[0] != query.plural:
-                    continue
-                if query.matches(manifest):
-                    await response.write(event_line(kind, query.rendered(manifest)))
-                elif before is not None and query.matches(before):
-                    await response.write(event_line("DELETED", query.rendered(manifest)))
-            seen = self.objects.version
-            await changed.wait()
 
 
 def permission_error(
@@ -445,11 +452,6 @@ def permission_error(
     )
 
 
-def history_expired() -> StatusError:
-    """Return the error for a watch from a version that is too old."""
-    return StatusError(410, "Expired", "too old resource version: 101 (205)")
-
-
 def verb_of(request: web.Request, name: str | None) -> str:
     """Return the RBAC verb of a request."""
     if request.method == "GET":
@@ -457,11 +459,6 @@ def verb_of(request: web.Request, name: str | None) -> str:
             return "watch"
         return "get" if name else "list"
     return {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}[request.method]
-
-
-def event_line(kind: str, manifest: Mapping[str, Any]) -> bytes:
-    """Return one line of a watch stream."""
-    return json.dumps({"type": kind, "object": manifest}).encode() + b"\n"
 
 
 def json_response(content: Mapping[str, Any], status: int = 200) -> web.Response:

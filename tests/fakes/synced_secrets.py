@@ -10,9 +10,9 @@ from typing import Any
 
 from keyferry.errors import StoreUnavailableError
 from keyferry.kubernetes.api.client import KubeApi, ListOptions
-from keyferry.kubernetes.api.reflector import Changed, Removed
 from keyferry.kubernetes.api.resources import SecretResource
 from keyferry.kubernetes.api.secret_store import SecretStore
+from keyferry.kubernetes.api.watches.changes import Changed, Removed, Resume
 from keyferry.kubernetes.markings import SYNC_FIELD_MANAGER
 from keyferry.kubernetes.objects import ApplyResult, DesiredSecret, OwnerReference, SyncClaim
 from keyferry.kubernetes.syncs.objects import UPSTREAM_GROUP
@@ -169,8 +169,9 @@ class SyncedSecretCluster:
         if start == end:
             return
         options = ListOptions(SecretResource, "shop")
-        async for change in self.api.watch(options, start):
-            assert isinstance(change, Changed | Removed)
+        async for change in self.api.watch(options, Resume(start)):
+            if not isinstance(change, Changed | Removed):
+                continue
             found: Any = change.manifest
             seen.append(None if isinstance(change, Removed) else found)
             if found["metadata"]["resourceVersion"] == end:

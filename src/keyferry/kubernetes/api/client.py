@@ -9,11 +9,11 @@ import asyncio
 import platform
 import ssl
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+import httpx2
 import msgspec
 from lightkube import AsyncClient
 from lightkube.config.client_adapter import verify_cluster
@@ -28,33 +28,38 @@ from keyferry.kubernetes.api.api_errors import (
     ApiNotFoundError,
     RbacRemedy,
     driver_rbac_remedy,
+    error_for_status,
     translate_errors,
 )
-from keyferry.kubernetes.api.reflector import Change, Changed, Expired, Listing, Removed
 from keyferry.kubernetes.api.resources import NodeResource, resource_name
 from keyferry.kubernetes.api.transport import KubeTransport
+from keyferry.kubernetes.api.watches.changes import LATEST_VERSION, Began, Expired
+from keyferry.kubernetes.api.watches.stream import (
+    WatchEndedError,
+    read_changes,
+    watch_parameters,
+)
 from keyferry.kubernetes.markings import FIELD_MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
-    import httpx2
     from lightkube.config.kubeconfig import SingleConfig
 
     from keyferry.kubernetes.api.resources import GlobalResource, Resource
+    from keyferry.kubernetes.api.watches.changes import Change, WatchStart
     from keyferry.kubernetes.object_codec import Manifest
 
 T = TypeVar("T")
 
 USER_AGENT = f"keyferry/{__version__} ({platform.system().lower()}/{platform.machine()})"
 """Identifies Keyferry in the audit log of the cluster."""
-WATCH_SECONDS = 240.0
-"""A watch is reopened after this time, because a dead connection looks like a quiet one."""
-
 MAX_CONCURRENT_WRITES = 8
 """Limit of concurrent writes, so that a starting node does not open many connections."""
 
 _PAGE_SIZE = 500
+_WATCH_TIMEOUT = httpx2.Timeout(10.0, read=None)
+"""A watch is quiet for a long time; `read_changes` limits it."""
 _ALL_NAMESPACES = "*"
 _METADATA_KIND = "PartialObjectMetadata"
 _METADATA_ACCEPT = "application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
@@ -74,6 +79,19 @@ class _Page(msgspec.Struct):
 
     metadata: _PageMetadata
     items: list[Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list, or all of it.
+
+    Attributes:
+        objects: the manifests.
+        version: the resourceVersion of the list; a watch continues from it.
+    """
+
+    objects: tuple[Manifest, ...]
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,27 +146,21 @@ async def open_api(
         ) from error
     # lightkube has no parameters for these (docs/adr/0013-private-parts-of-libraries.md).
     client._client._client.headers["User-Agent"] = USER_AGENT
-    client._client._client.event_hooks["request"].append(_set_metadata_accept)
     async with client:
         server = urlsplit(config.cluster.server).netloc
         yield KubeApi(client, server=server, rbac_remedy=rbac_remedy)
 
 
-_metadata_only: ContextVar[bool] = ContextVar("only_metadata", default=False)
-
-
-async def _set_metadata_accept(request: httpx2.Request) -> None:
-    """Ask for `PartialObjectMetadata` if the current watch wants only metadata.
-
-    A list in the same task, after the watch has ended, has its own header.
-    """
-    if _metadata_only.get() and "watch" in request.url.params:
-        request.headers["Accept"] = _METADATA_ACCEPT.format(kind=_METADATA_KIND)
-
-
 def _selector(wanted: Mapping[str, str | None] | Mapping[str, str]) -> str | None:
     terms = (key if value is None else f"{key}={value}" for key, value in wanted.items())
     return ",".join(terms) or None
+
+
+def _selection(options: ListOptions) -> dict[str, str | None]:
+    return {
+        "labelSelector": _selector(options.label_selector),
+        "fieldSelector": _selector(options.field_selector),
+    }
 
 
 def _unchanged(manifest: Manifest) -> Manifest:
@@ -162,6 +174,9 @@ class KubeApi:
         client: has the address and the credentials.
         server: host and port, for messages.
         rbac_remedy: returns how to grant a missing permission.
+
+    Attributes:
+        streams_lists: whether the server may stream lists; cleared when it has refused.
     """
 
     def __init__(
@@ -174,6 +189,7 @@ class KubeApi:
         self._client = client
         self._server = server
         self._rbac_remedy = rbac_remedy
+        self.streams_lists = True
         self._write_slots = asyncio.Semaphore(MAX_CONCURRENT_WRITES)
 
     def _translated(self, verb: str, resource: str, name: str) -> AbstractContextManager[None]:
@@ -351,22 +367,44 @@ class KubeApi:
 
     async def list(self, options: ListOptions) -> tuple[Manifest, ...]:
         """Return all objects of a selection."""
-        return (await self.list_parsed(options, _unchanged)).objects
+        return await self.list_parsed(options, _unchanged)
 
-    async def list_parsed(self, options: ListOptions, parse: Callable[[Manifest], T]) -> Listing[T]:
-        """Return all objects of a selection, fetched and parsed page by page.
+    async def list_parsed(
+        self, options: ListOptions, parse: Callable[[Manifest], T]
+    ) -> tuple[T, ...]:
+        """Return all objects of a selection in their latest state, fetched and parsed by pages.
 
         A page that took too long expires the next one. Then all objects are fetched at once, as
         client-go does.
         """
         try:
-            return await self._list(options, parse, page_size=_PAGE_SIZE)
+            return await self._list(options, parse, paged=True)
         except ApiGoneError:
-            return await self._list(options, parse, page_size=None)
+            return await self._list(options, parse, paged=False)
 
     async def _list(
-        self, options: ListOptions, parse: Callable[[Manifest], T], *, page_size: int | None
-    ) -> Listing[T]:
+        self, options: ListOptions, parse: Callable[[Manifest], T], *, paged: bool
+    ) -> tuple[T, ...]:
+        objects: list[T] = []
+        async with aclosing(self.pages(options, version=LATEST_VERSION, paged=paged)) as pages:
+            async for page in pages:
+                objects += [parse(manifest) for manifest in page.objects]
+        return tuple(objects)
+
+    async def pages(
+        self, options: ListOptions, *, version: str, paged: bool
+    ) -> AsyncGenerator[Page, None]:
+        """Yield all objects of a selection.
+
+        Args:
+            options: the selection.
+            version: the state must not be older than this resourceVersion.
+            paged: fetch at most 500 objects at once. With a `version`, the watch cache of the
+                server answers, which ignores that.
+
+        Raises:
+            ApiGoneError: a page has expired.
+        """
         kind, generic = options.kind, self._client._client
         headers = {"Accept": _METADATA_ACCEPT.format(kind=_METADATA_KIND + "List")}
         request = generic.prepare_request(
@@ -374,24 +412,23 @@ class KubeApi:
             kind,
             namespace=options.namespace,
             params={
-                "limit": page_size,
-                "labelSelector": _selector(options.label_selector),
-                "fieldSelector": _selector(options.field_selector),
+                **_selection(options),
+                "limit": _PAGE_SIZE if paged else None,
+                "resourceVersion": version or None,
             },
             headers=headers if options.metadata_only else None,
         )
-        objects: list[T] = []
-        with self._translated("list", resource_name(kind), options.scope):
-            while True:
+        while True:
+            with self._translated("list", resource_name(kind), options.scope):
                 response = await generic.send(  # type: ignore[no-untyped-call]
                     generic.build_adapter_request(request)
                 )
                 generic.raise_for_status(response)  # type: ignore[no-untyped-call]
                 page = msgspec.json.decode(response.content, type=_Page)
-                objects += [parse(manifest) for manifest in page.items or ()]
-                if not page.metadata.token:
-                    return Listing(tuple(objects), page.metadata.resource_version)
-                request.params["continue"] = page.metadata.token
+            yield Page(tuple(page.items or ()), page.metadata.resource_version)
+            if not page.metadata.token:
+                return
+            request.params["continue"] = page.metadata.token
 
     async def count(self, options: ListOptions) -> int:
         """Return about how many objects a selection without selectors has."""
@@ -433,31 +470,45 @@ class KubeApi:
             response.raise_for_status()
             return msgspec.json.decode(response.content)
 
-    async def watch(
-        self, options: ListOptions, resource_version: str
-    ) -> AsyncGenerator[Change, None]:
-        """Yield the changes of a selection after `resource_version`, until the stream ends."""
-        end = asyncio.get_running_loop().time() + WATCH_SECONDS
-        events = cast(
-            "AsyncGenerator[tuple[str, Manifest], None]",
-            self._client.watch(
-                options.kind,
-                namespace=options.namespace,
-                labels=dict(options.label_selector) or None,
-                fields=dict(options.field_selector) or None,
-                resource_version=resource_version,
-            ),
+    async def watch(self, options: ListOptions, start: WatchStart) -> AsyncGenerator[Change, None]:
+        """Yield what a selection has, if `start` wants it, and its changes; until the stream ends.
+
+        Raises:
+            ApiStatusError: the server refuses the request, or ends the stream with an error.
+        """
+        kind, generic = options.kind, self._client._client
+        headers = {"Accept": _METADATA_ACCEPT.format(kind=_METADATA_KIND)}
+        request = generic.prepare_request(
+            "list",
+            kind,
+            namespace=options.namespace,
+            watch=True,
+            params={**_selection(options), **watch_parameters(start)},
+            headers=headers if options.metadata_only else None,
         )
-        _metadata_only.set(options.metadata_only)  # the task of a reflector, which only watches
-        async with aclosing(events):
-            while True:
-                try:
-                    async with asyncio.timeout_at(end):
-                        with self._translated("watch", resource_name(options.kind), options.scope):
-                            event, found = await anext(events)
-                except (TimeoutError, StopAsyncIteration):
-                    return
-                except ApiGoneError:
-                    yield Expired()
-                    return
-                yield Removed(dict(found)) if event == "DELETED" else Changed(dict(found))
+        request.timeout = _WATCH_TIMEOUT
+        adapter_request = generic.build_adapter_request(request)
+        with self._translated("watch", resource_name(kind), options.scope):
+            response = await generic.send(adapter_request, stream=True)  # type: ignore[no-untyped-call]
+        try:
+            with self._translated("watch", resource_name(kind), options.scope):
+                if response.is_error:
+                    await response.aread()
+                    generic.raise_for_status(response)  # type: ignore[no-untyped-call]
+                yield Began()
+                async with aclosing(read_changes(response.aiter_bytes())) as changes:
+                    async for change in changes:
+                        yield change
+        except ApiGoneError:
+            yield Expired()
+        except WatchEndedError as error:
+            raise error_for_status(
+                error.code,
+                "",
+                verb="watch",
+                resource=resource_name(kind),
+                name=options.scope,
+                rbac_remedy=self._rbac_remedy,
+            ) from None
+        finally:
+            await response.aclose()

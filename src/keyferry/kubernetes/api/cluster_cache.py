@@ -16,14 +16,14 @@ from keyferry.aio.tasks import spawn
 from keyferry.errors import ClassInvalidError, StoreError
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.api.client import ListOptions
-from keyferry.kubernetes.api.list_watcher import ApiListWatcher
-from keyferry.kubernetes.api.reflector import Reflector, api_backoff
 from keyferry.kubernetes.api.resources import (
     PodResource,
     PodStatusResource,
     SecretProviderClassResource,
     SecretResource,
 )
+from keyferry.kubernetes.api.watches.list_watcher import ApiListWatcher
+from keyferry.kubernetes.api.watches.reflector import Reflector, api_backoff
 from keyferry.kubernetes.class_codec import parse_class
 from keyferry.kubernetes.cluster import (
     PodChanged,

@@ -21,8 +21,8 @@ from keyferry.kubernetes.api.api_errors import (
     NamespaceTerminatingError,
 )
 from keyferry.kubernetes.api.event_budget import EventBudget, repeat_bucket
-from keyferry.kubernetes.api.reflector import api_backoff
 from keyferry.kubernetes.api.resources import EventResource
+from keyferry.kubernetes.api.watches.reflector import api_backoff
 from keyferry.kubernetes.names import MAX_SUBDOMAIN, shortened
 from keyferry.kubernetes.object_codec import event_manifest
 from keyferry.kubernetes.objects import EventType

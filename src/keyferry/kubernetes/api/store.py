@@ -24,9 +24,9 @@ from keyferry.kubernetes.api.cluster_cache import (
 from keyferry.kubernetes.api.config import load_config
 from keyferry.kubernetes.api.crd_check import REMEDY, dropped_fields, missing_fields
 from keyferry.kubernetes.api.events import EventRecorder
-from keyferry.kubernetes.api.reflector import api_backoff
 from keyferry.kubernetes.api.resources import PodStatusResource, SecretProviderClassResource
 from keyferry.kubernetes.api.secret_store import SecretStore
+from keyferry.kubernetes.api.watches.reflector import api_backoff
 from keyferry.kubernetes.class_codec import CLASS_KIND, class_not_found_error
 from keyferry.kubernetes.names import (
     MAX_LABEL,

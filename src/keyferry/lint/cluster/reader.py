@@ -132,7 +132,7 @@ class _Reader:
     ) -> tuple[dict[str, Value], ...]:
         selection = ListOptions(kind, self._namespace)
         try:
-            return (await self._api.list_parsed(selection, parse)).objects
+            return await self._api.list_parsed(selection, parse)
         except StorePermissionError as error:
             if required:
                 raise

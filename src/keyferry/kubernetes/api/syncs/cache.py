@@ -15,14 +15,14 @@ from keyferry.errors import ClassInvalidError
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.api.client import ListOptions
 from keyferry.kubernetes.api.cluster_cache import CLASSES, class_or_error
-from keyferry.kubernetes.api.list_watcher import ApiListWatcher
-from keyferry.kubernetes.api.reflector import Reflector, api_backoff
 from keyferry.kubernetes.api.resources import (
     SecretProviderClassResource,
     SecretResource,
     ServiceAccountResource,
 )
 from keyferry.kubernetes.api.syncs.resources import sync_resource
+from keyferry.kubernetes.api.watches.list_watcher import ApiListWatcher
+from keyferry.kubernetes.api.watches.reflector import Reflector, api_backoff
 from keyferry.kubernetes.markings import SYNC_LABEL
 from keyferry.kubernetes.syncs.changes import (
     ClassChanged,
@@ -255,7 +255,7 @@ class SyncCache:
         absent_seconds: float | None = None,
     ) -> Reflector[T]:
         return Reflector(
-            ApiListWatcher(self._api, options),
+            ApiListWatcher(self._api, options, paged=True),
             parse,
             name=name,
             backoff=self._backoff,

@@ -1,0 +1,1 @@
+"""Lists and watches objects of the Kubernetes API, and caches them."""
