@@ -34,7 +34,7 @@ from tests.fakes.kube_objects import (
 )
 from tests.fakes.kube_pods import POD_PATH, serve_pod
 from tests.fakes.kube_selection import ListQuery
-from tests.fakes.kube_watch import WatchStream, history_expired
+from tests.fakes.kube_watch import WatchStream, history_expired, refuse_list
 
 _OBJECTS = re.compile(
     r"/(?:api/v1|apis/(?P<group>secrets-store\.csi\.x-k8s\.io/v1|networking\.k8s\.io/v1"
@@ -61,6 +61,7 @@ class KubeApiServer:
         objects: its objects.
         kubeconfig: path of a kubeconfig for it.
         requests: each as `VERB plural`, with the verb of RBAC.
+        watched: selections that were watched, as `plural namespace`; `*` for all namespaces.
         user_agents: the User-Agent headers of the requests.
         forbidden: requests without a permission, as `VERB plural`.
         over_quota: requests that a ResourceQuota rejects, as `VERB plural`.
@@ -81,6 +82,8 @@ class KubeApiServer:
         pages_expire: every further page has expired.
         concurrent_writes: manifests that another client applies just before the next writes.
         streams_lists: a watch may begin with a list (sendInitialEvents), as since Kubernetes 1.34.
+        refuses_lists_late: if it does not stream lists, it accepts the watch and ends it with an
+            error, as with an old etcd.
         refused_lists: number of streaming lists that were refused.
         list_versions: the resourceVersions from which lists, streaming or not, may be.
         sends_bookmarks: a watch that permits them gets bookmarks.
@@ -94,6 +97,7 @@ class KubeApiServer:
         self.objects = ObjectTracker()
         self.kubeconfig = folder / "kubeconfig"
         self.requests: list[str] = []
+        self.watched: set[str] = set()
         self.user_agents: set[str] = set()
         self.forbidden: set[str] = set()
         self.over_quota: set[str] = set()
@@ -113,6 +117,7 @@ class KubeApiServer:
         self.pages_expire = False
         self.concurrent_writes: list[Mapping[str, Any]] = []
         self.streams_lists = True
+        self.refuses_lists_late = False
         self.refused_lists = 0
         self.list_versions: list[str] = []
         self.sends_bookmarks = True
@@ -405,9 +410,12 @@ class KubeApiServer:
         }
 
     async def _watch(self, request: web.Request, query: ListQuery) -> web.StreamResponse:
+        self.watched.add(f"{query.plural} {query.namespace or '*'}")
         lists = "sendInitialEvents" in request.query
         if lists and not self.streams_lists:
             self.refused_lists += 1
+            if self.refuses_lists_late:
+                return await refuse_list(request)
             raise StatusError(422, "Invalid", "sendInitialEvents is forbidden for watch")
         if lists:
             self.list_versions.append(request.query.get("resourceVersion", ""))
@@ -488,4 +496,15 @@ def class_manifest(name: str, namespace: str = "shop", provider: str = "azure") 
         "kind": "SecretProviderClass",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"provider": provider, "parameters": {"x": "y"}},
+    }
+
+
+def pod_manifest(name: str, node: str, *, namespace: str = "shop") -> dict[str, Any]:
+    """Return the manifest of a pod on a node with a volume of the SecretProviderClass `web`."""
+    attributes = {"secretProviderClass": "web"}
+    volume = {"driver": "secrets-store.csi.k8s.io", "volumeAttributes": attributes}
+    return {
+        "metadata": {"name": name, "namespace": namespace, "uid": f"uid-of-{name}"},
+        "spec": {"nodeName": node, "volumes": [{"name": "secrets", "csi": volume}]},
+        "status": {"phase": "Pending"},
     }

@@ -74,6 +74,16 @@ class WatchStream:
         await self._response.write(line.encode() + b"\n")
 
 
+async def refuse_list(request: web.Request) -> web.StreamResponse:
+    """End a watch that begins with a list, as a server whose etcd is too old for that."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    status = StatusError(500, "InternalError", "feature RequestWatchProgress is disabled").status
+    line = json.dumps({"type": "ERROR", "object": status})
+    await response.write(line.encode() + b"\n")
+    return response
+
+
 def history_expired() -> StatusError:
     """Return the error for a watch from a version that is too old."""
     return StatusError(410, "Expired", "too old resource version: 101 (205)")

@@ -16,7 +16,7 @@ from keyferry.kubernetes.api.client import MAX_CONCURRENT_WRITES
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
 from keyferry.kubernetes.object_codec import secret_manifest
 from keyferry.kubernetes.objects import Event, EventType, OwnerReference, PodRef, PodStatus
-from tests.fakes.kube_api import KubeApiServer, class_manifest, running_api
+from tests.fakes.kube_api import KubeApiServer, class_manifest, pod_manifest, running_api
 from tests.fakes.kube_objects import StatusError
 from tests.fakes.log import captured_log
 from tests.fakes.store_suite import (
@@ -31,8 +31,9 @@ from tests.fakes.store_suite import (
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[KubeApiServer]:
-    """A server with a class `web`."""
+    """A server with a class `web`, and a pod of node `n` that uses it."""
     async with running_api(tmp_path) as running:
+        running.put("pods", pod_manifest("web-0", "n"))
         running.put("secretproviderclasses", class_manifest("web"))
         yield running
 

@@ -226,7 +226,11 @@ async def _open_store(settings: DriverSettings, clock: Clock) -> AsyncIterator[O
     from keyferry.kubernetes.api.store import open_kube_store
 
     async with open_kube_store(
-        settings.kubeconfig, node=settings.node_id, clock=clock, links=links
+        settings.kubeconfig,
+        node=settings.node_id,
+        driver_name=settings.driver_name,
+        clock=clock,
+        links=links,
     ) as store:
         yield store
 

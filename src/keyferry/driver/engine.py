@@ -20,7 +20,6 @@ from keyferry.driver.secrets.controller import SecretController
 from keyferry.driver.secrets.garbage_collector import SecretGarbageCollector
 from keyferry.driver.secrets.reconciler import SecretReconciler
 from keyferry.driver.secrets.unused import UnusedSecrets
-from keyferry.driver.settings import DRIVER_NAME
 from keyferry.driver.status.missing_object_reporter import MissingObjectReporter
 from keyferry.driver.status.pod_status_writer import PodStatusWriter
 from keyferry.driver.status.refresh_condition import RefreshConditionWriter
@@ -30,6 +29,7 @@ from keyferry.driver.volumes.operations import VolumeOperations
 from keyferry.driver.volumes.volume_events import VolumeEvents, VolumeRemoved
 from keyferry.driver.volumes.volume_table import VolumeTable, pod_of
 from keyferry.errors import KeyferryError
+from keyferry.kubernetes.names import DRIVER_NAME
 from keyferry.telemetry.audit import NullAuditLog
 from keyferry.telemetry.logs import get_logger
 

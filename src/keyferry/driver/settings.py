@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from keyferry.content import DEFAULT_MAX_BYTES
+from keyferry.kubernetes.names import DRIVER_NAME
 from keyferry.net.proxies import Proxies
 from keyferry.providers.settings import ProviderSettings
 from keyferry.resilience.settings import ResilienceSettings
@@ -18,7 +19,6 @@ from keyferry.telemetry.audit_settings import AuditSettings
 if TYPE_CHECKING:
     from pathlib import Path
 
-DRIVER_NAME = "secrets-store.csi.k8s.io"
 """The driver name of upstream, which pods refer to."""
 DEFAULT_SECRET_GRACE_SECONDS = 600.0
 DEFAULT_MAX_RECEIVE_BYTES = DEFAULT_MAX_BYTES

@@ -7,7 +7,7 @@ It is implemented by caches of the Kubernetes API (`ClusterCache`); without a cl
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -57,12 +57,14 @@ class SecretChanged:
     Attributes:
         unused_since: its mark as unused; "" without one.
         deleted: it was deleted, or lost its label.
+        resource_version: of its last state that the watch reported.
     """
 
     namespace: str
     name: str
     unused_since: str = ""
     deleted: bool = False
+    resource_version: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,13 @@ class ClusterView(Protocol):
         """Wait until all caches are in sync."""
 
     def classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
-        """Return the valid SecretProviderClasses of a namespace."""
+        """Return the valid SecretProviderClasses of a namespace, as far as it is watched."""
+
+    async def list_classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
+        """Return the valid SecretProviderClasses of a namespace, also of one that is not watched.
+
+        Whatever is done because a SecretProviderClass does not exist must depend on this.
+        """
 
     def local_pod_statuses(self) -> tuple[PodStatus, ...]:
         """Return the pod statuses of this node."""

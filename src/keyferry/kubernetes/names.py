@@ -12,6 +12,8 @@ import re
 
 from keyferry.errors import StoreError
 
+DRIVER_NAME = "secrets-store.csi.k8s.io"
+"""The default name of the CSI driver, as upstream."""
 MAX_LABEL = 63
 MAX_SUBDOMAIN = 253
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import AuthorError, excerpt
 from keyferry.formats.unknown_fields import FieldTable
+from keyferry.kubernetes.names import DRIVER_NAME
 from keyferry.lint.finding import finding
 from keyferry.lint.variables import variables_of
 from keyferry.providers.api import SPC_ATTRIBUTE
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from keyferry.lint.finding import Finding, Place
     from keyferry.lint.manifests import LintedPod, Manifests
 
-DRIVER_NAME = "secrets-store.csi.k8s.io"
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 _PULL_KEYS = (".dockerconfigjson", ".dockercfg")
 _TYPO = 0.8

@@ -36,6 +36,7 @@ OWN = (
     "test_chart_sync",
     "test_documented_installation",
     "test_kube_store",
+    "test_kube_watches",
     "test_sync_api",
     "test_sync_commands",
     "test_synced_secrets",

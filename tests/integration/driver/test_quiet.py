@@ -113,34 +113,10 @@ async def test_empty_list_of_secrets_is_followed_by_a_watch(node: Node, api: Kub
     """
     foreign = {"metadata": {"name": "db", "namespace": NAMESPACE}, "type": "Opaque", "data": {}}
     api.put("secrets", foreign)
+    api.streams_lists = False
     node.schedule("web-0", "web")
     await node.publish("web")
-    await wait_until(lambda: api.requests.count("watch secrets") == 2, "the watches of Secrets")
+    await wait_until(lambda: api.requests.count("list secrets") == 2, "the lists of Secrets")
+    await wait_until(lambda: api.requests.count("watch secrets") >= 2, "the watches of Secrets")
     assert 2 == api.requests.count("list secrets")
     assert not any("reflector]" in line for line in problems(node))
-
-
-async def test_list_is_fetched_in_pages_and_again_when_a_page_expires(
-    node: Node, api: KubeApiServer
-) -> None:
-    """As client-go, the second time without pages."""
-    api.max_page = 2
-    for number in range(5):
-        api.put("secretproviderclasses", scripted_class(f"more-{number}"))
-    api.requests.clear()
-    api.objects.compact()
-    api.break_streams()
-    names = {f"more-{number}" for number in range(5)} | {"web"}
-    cluster = node.store.cluster
-    await wait_until(lambda: {spc.name for spc in cluster.classes(NAMESPACE)} == names, "all pages")
-    assert 3 == api.requests.count("list secretproviderclasses")
-    api.requests.clear()
-    api.pages_expire = True
-    api.put("secretproviderclasses", scripted_class("last"))
-    api.objects.compact()
-    api.break_streams()
-    names.add("last")
-    await wait_until(
-        lambda: {spc.name for spc in cluster.classes(NAMESPACE)} == names, "the full list"
-    )
-    assert 3 == api.requests.count("list secretproviderclasses")

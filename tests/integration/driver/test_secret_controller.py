@@ -80,10 +80,6 @@ async def test_adopted_secret_is_released_with_the_last_pod(node: Node, api: Kub
     adopting = scripted_class("web", secret_object("db", "a"))
     adopting["metadata"]["annotations"] = {"keyferry.dev/adopt-secrets": "db"}
     api.put(CLASSES, adopting)
-    await wait_until(
-        lambda: bool([spc for spc in node.store.cluster.classes(NAMESPACE) if spc.adopted_secrets]),
-        "the annotation",
-    )
     node.schedule("web-0", "web", owner="web-5d8")
     await node.publish("web")
     assert {"value": "1", "more": "a"} == node.secret_values("db")
@@ -366,9 +362,7 @@ async def test_completed_pod_causes_no_requests(mount_home: Path, api: KubeApiSe
 async def test_mount_succeeds_while_the_api_is_unavailable(node: Node, api: KubeApiServer) -> None:
     """The SecretProviderClass is cached; pod status, Secret and events are written later."""
     node.schedule("web-0", "web", owner="web-5d8")
-    await wait_until(
-        lambda: node.store.cluster.local_pod(NAMESPACE, "web-0") is not None, "the pod"
-    )
+    await wait_until(lambda: len(node.store.cluster.classes(NAMESPACE)) > 0, "the namespace")
     await api.stop()
     target = await node.publish("web")
     assert "1" == (target / "a").read_text()

@@ -220,7 +220,7 @@ class SecretController:
 
     def _on_secret_changed(self, event: SecretChanged) -> None:
         key = (event.namespace, event.name)
-        if event.deleted and self._reconciler.note_deleted(key):
+        if event.deleted and self._reconciler.note_deleted(key, event.resource_version):
             self._queue.add(key)
         if key in self._volumes.secret_keys():
             if not self._is_unchanged(key):

@@ -71,7 +71,7 @@ class SecretGarbageCollector:
         self._unused = unused if unused is not None and unused.grace_period > 0 else None
         self._tracked = unused
         self._absent: BoundedDict[NamespacedName, None] = BoundedDict(MAX_REMEMBERED)
-        """Secrets that did not exist when they were last released."""
+        """Secrets that did not exist when they were last released, or were deleted since then."""
         self._kept: BoundedDict[NamespacedName, str] = BoundedDict(MAX_REMEMBERED)
         """The SecretProviderClasses of Secrets that existed when they were last released."""
         self._deleted: dict[NamespacedName, str] = {}
@@ -87,13 +87,16 @@ class SecretGarbageCollector:
         """Note that pods of this node used a Secret until now, so it existed."""
         self._kept[key] = owner_class
 
-    def note_deleted(self, key: NamespacedName, owner_class: str) -> bool:
+    def note_deleted(self, key: NamespacedName, owner_class: str, *, is_absent: bool) -> bool:
         """Note that a Secret was deleted; return whether `release` must report it.
 
         Args:
             key: the Secret.
             owner_class: its SecretProviderClass, if pods of this node use it; else "".
+            is_absent: it does not exist now, so it need not be looked for.
         """
+        if is_absent:
+            self._absent[key] = None
         owner_class = owner_class or self._kept.pop(key, "")
         if owner_class:
             self._deleted[key] = owner_class
@@ -175,7 +178,7 @@ class SecretGarbageCollector:
     async def _end_dropped(
         self, key: NamespacedName, present: LiveSecret, spc: SecretProviderClass
     ) -> bool:
-        if self._classes_of(key):
+        if await self._classes_of(key):
             self._forget(key)
             return True
         return await self._end(key, present, spc, "its SecretProviderClass no longer lists it")
@@ -305,14 +308,14 @@ class SecretGarbageCollector:
         except (ClassNotFoundError, ClassInvalidError):
             return None
 
-    def _classes_of(self, key: NamespacedName) -> set[str]:
+    async def _classes_of(self, key: NamespacedName) -> set[str]:
         namespace, name = key
-        classes = self._store.cluster.classes(namespace)
+        classes = await self._store.cluster.list_classes(namespace)
         return {spc.name for spc in classes if name in spc.secret_names}
 
     async def _use_on_other_nodes(self, key: NamespacedName, present: LiveSecret) -> _Use:
         namespace, _ = key
-        class_names = self._classes_of(key) | {present.owner_class}
+        class_names = await self._classes_of(key) | {present.owner_class}
         cluster = self._store.cluster
         own = {
             status.name for status in cluster.local_pod_statuses() if status.namespace == namespace

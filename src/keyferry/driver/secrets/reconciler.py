@@ -154,15 +154,24 @@ class SecretReconciler:
             if any(isinstance(each.error, SecretNotManagedError) for each in problems.values())
         )
 
-    def note_deleted(self, key: NamespacedName) -> bool:
+    def note_deleted(self, key: NamespacedName, resource_version: str) -> bool:
         """Note that the Secret was deleted, by a user or with its owners.
+
+        Args:
+            key: the Secret.
+            resource_version: of its last state.
 
         Returns:
             Whether it must be reconciled.
         """
         if key in self._synced_pods:
             self._deleted_at[key] = self._clock.monotonic()
-        return self._garbage_collector.note_deleted(key, self._owner_classes.get(key, ""))
+        return self._garbage_collector.note_deleted(
+            key,
+            self._owner_classes.get(key, ""),
+            # Otherwise it may have been created again, and the watch has not reported that yet.
+            is_absent=self.synced_version(key) in {None, resource_version},
+        )
 
     def failing(self) -> set[NamespacedName]:
         """Return the Secrets that could not be synced."""
@@ -277,7 +286,7 @@ class SecretReconciler:
                 if secret is None:
                     self._note_left_out(key, spc)
                     return None
-                secret = replace(secret, claim=self._claim(key, spc, source, usage))
+                secret = replace(secret, claim=await self._claim(key, spc, source, usage))
                 result = await self._store.apply_secret(secret)
         except KeyferryError as error:
             self._metrics.sync_failed(error)
@@ -341,11 +350,11 @@ class SecretReconciler:
             return None
         return pod if pod is not None and pod.uid == ref.uid else None
 
-    def _claim(
+    async def _claim(
         self, key: NamespacedName, spc: SecretProviderClass, source: Consumer, usage: Usage
     ) -> SecretClaim:
         namespace, name = key
-        known = (*self._store.cluster.classes(namespace), *usage.classes)
+        known = (*await self._store.cluster.list_classes(namespace), *usage.classes)
         return SecretClaim(
             class_name=spc.name,
             class_version=spc.version,
@@ -432,7 +441,7 @@ class SecretReconciler:
         owner_class: str,
         classes: Iterable[SecretProviderClass],
     ) -> None:
-        known = (*self._store.cluster.classes(key[0]), *classes)
+        known = (*await self._store.cluster.list_classes(key[0]), *classes)
         for spc in known:
             if spc.name == owner_class:
                 for event in secret_conflict(key[1], spc, other_spc):

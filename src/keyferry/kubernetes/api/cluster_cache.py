@@ -1,7 +1,8 @@
 """Implements `ClusterView` with reflectors.
 
-Memory depends on this node: only its own pods and pod statuses are cached, and of Secrets only the
-resourceVersion in watched namespaces. All SecretProviderClasses are cached; they are few and small.
+What is listed, watched and cached depends on this node, and not on the size of the cluster
+(docs/adr/0021-watch-the-namespaces-of-the-node.md): its pods, the SecretProviderClasses and its pod
+statuses in the namespaces of those pods, and metadata of the Secrets that it syncs.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from keyferry.aio.tasks import spawn
-from keyferry.errors import ClassInvalidError, StoreError
+from keyferry.errors import ClassInvalidError, StoreError, StorePermissionError
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.api.client import ListOptions
 from keyferry.kubernetes.api.resources import (
@@ -22,6 +24,7 @@ from keyferry.kubernetes.api.resources import (
     SecretProviderClassResource,
     SecretResource,
 )
+from keyferry.kubernetes.api.watches.by_namespace import NamespacedReflectors
 from keyferry.kubernetes.api.watches.list_watcher import ApiListWatcher
 from keyferry.kubernetes.api.watches.reflector import Reflector, api_backoff
 from keyferry.kubernetes.class_codec import parse_class
@@ -34,7 +37,7 @@ from keyferry.kubernetes.cluster import (
 )
 from keyferry.kubernetes.live_secret import UNUSED_SINCE_ANNOTATION
 from keyferry.kubernetes.markings import MANAGED_LABEL
-from keyferry.kubernetes.names import MAX_LABEL, shortened
+from keyferry.kubernetes.names import DRIVER_NAME, MAX_LABEL, shortened
 from keyferry.kubernetes.object_codec import NODE_LABEL, parse_pod, parse_pod_status
 from keyferry.kubernetes.objects import SecretProviderClass
 from keyferry.telemetry.logs import get_logger
@@ -61,6 +64,7 @@ class _SecretVersion:
     unused_since: str
 
 
+ClassOrError: TypeAlias = "SecretProviderClass | ClassInvalidError"
 _SecretWatch: TypeAlias = "tuple[Reflector[_SecretVersion], asyncio.Task[None]]"
 
 CLASSES = "SecretProviderClasses"
@@ -74,37 +78,45 @@ class ClusterCache:
     Args:
         api: the Kubernetes API.
         node: the name of this node.
+        driver_name: the name of the CSI driver; pods with its volumes are those that matter.
         backoff: returns the seconds to wait after `n` consecutive failures.
     """
 
     def __init__(
-        self, api: KubeApi, *, node: str, backoff: Callable[[int], float] = api_backoff
+        self,
+        api: KubeApi,
+        *,
+        node: str,
+        driver_name: str = DRIVER_NAME,
+        backoff: Callable[[int], float] = api_backoff,
     ) -> None:
         self._api = api
         self._backoff = backoff
-        own_label = {NODE_LABEL: shortened(node, limit=MAX_LABEL)}
-        self.class_reflector: Reflector[SecretProviderClass | ClassInvalidError] = (
-            self._new_reflector(ListOptions(SecretProviderClassResource), class_or_error, CLASSES)
-        )
-        self.pod_status_reflector: Reflector[PodStatus] = self._new_reflector(
-            ListOptions(PodStatusResource, label_selector=own_label), status_or_none, "pod statuses"
-        )
+        self._driver_name = driver_name
+        self._own_label = {NODE_LABEL: shortened(node, limit=MAX_LABEL)}
         self.pod_reflector: Reflector[Pod] = self._new_reflector(
             ListOptions(PodResource, field_selector={"spec.nodeName": node}), parse_pod, "pods"
         )
+        self._classes: NamespacedReflectors[ClassOrError] = NamespacedReflectors(
+            self._new_class_reflector
+        )
+        self._pod_statuses: NamespacedReflectors[PodStatus] = NamespacedReflectors(
+            self._new_pod_status_reflector
+        )
+        self._pods_in: Counter[str] = Counter()
+        """How many pods of this node with volumes each namespace has."""
+        self._has_synced = False
         self._secret_reflectors: dict[str, _SecretWatch] = {}
         self._unmanaged_reflectors: dict[NamespacedName, _SecretWatch] = {}
         self._handlers: list[ClusterEventHandler] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self.class_reflector.on_change.append(self._notify_class_changed)
-        self.class_reflector.on_sync.append(self._notify_reconnected)
+        self.pod_reflector.on_change.append(self._count_pods)
         self.pod_reflector.on_change.append(self._notify_pod_changed)
-        self.pod_status_reflector.on_change.append(self._notify_pod_status_deleted)
+        self.pod_reflector.on_sync.append(self._notify_reconnected)
 
     def start(self) -> None:
         """Start the reflectors."""
-        for reflector in (self.class_reflector, self.pod_status_reflector, self.pod_reflector):
-            self._tasks.append(spawn(reflector.run(), name=f"watch {reflector.name}"))
+        self._tasks.append(spawn(self.pod_reflector.run(), name="watch pods"))
 
     async def stop(self) -> None:
         """Stop all reflectors."""
@@ -113,21 +125,104 @@ class ClusterCache:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._classes.stop()
+        await self._pod_statuses.stop()
 
     async def wait_synced(self) -> None:
         """Wait until all reflectors are in sync; the store works before that, too."""
-        for reflector in (self.class_reflector, self.pod_status_reflector, self.pod_reflector):
-            await reflector.in_sync.wait()
+        await self.pod_reflector.in_sync.wait()
+        await self._classes.wait_synced()
+        await self._pod_statuses.wait_synced()
 
     def problem(self) -> str | None:
         """Return why SecretProviderClasses or pod statuses may be missing, or None.
 
-        Pods do not count: without them, owners are fetched one by one.
+        Not about a namespace that is used for the first time: what is not cached is fetched. Nor
+        about a missing permission to list pods: namespaces are then watched from the first publish.
         """
-        for reflector in (self.class_reflector, self.pod_status_reflector):
+        if self._has_synced:
+            return None
+        pods = self.pod_reflector
+        if not pods.has_synced and not isinstance(pods.failure, StorePermissionError):
+            return "the pods of this node are not listed yet"
+        for reflector in (*self._classes, *self._pod_statuses):
             if not reflector.has_synced:
-                return f"the {reflector.name} of the cluster are not listed yet"
+                return f"the {reflector.name} are not listed yet"
+        self._has_synced = True
         return None
+
+    # -- SecretProviderClasses and pod statuses ----------------------------------------------------
+
+    def find_class(self, namespace: str, name: str) -> ClassOrError | None:
+        """Return a cached SecretProviderClass, or why it is invalid; None if it is not cached.
+
+        Its namespace is watched from now on.
+        """
+        self._pod_statuses.touch(namespace)
+        return self._classes.touch(namespace).get(namespace, name)
+
+    def seed_class(self, manifest: Manifest, namespace: str) -> None:
+        """Note a SecretProviderClass that was fetched because it was not cached."""
+        self._classes.touch(namespace).seed(manifest)
+
+    async def list_classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
+        """Return the valid SecretProviderClasses of a namespace, also of one that is not watched.
+
+        Raises:
+            StoreError: it is not watched, and the API is unavailable.
+        """
+        reflector = self._classes.find(namespace)
+        if reflector is not None and reflector.has_synced:
+            return self.classes(namespace)
+        manifests = await self._api.list(ListOptions(SecretProviderClassResource, namespace))
+        found = (class_or_error(manifest) for manifest in manifests)
+        return tuple(spc for spc in found if isinstance(spc, SecretProviderClass))
+
+    def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
+        """Return a cached pod status of this node, or None."""
+        return self._pod_statuses.get(namespace, name)
+
+    def synced_pod_status(self, namespace: str, name: str) -> PodStatus | None:
+        """Return a pod status of this node as it is now; None if that is not known."""
+        reflector = self._pod_statuses.find(namespace)
+        if reflector is None or not reflector.in_sync.is_set():
+            return None
+        return reflector.get(namespace, name)
+
+    def upsert_pod_status(self, manifest: Manifest, namespace: str) -> None:
+        """Store a pod status that was written, before the watch reports it."""
+        self._pod_statuses.touch(namespace).upsert(manifest)
+
+    def _new_class_reflector(self, namespace: str) -> Reflector[ClassOrError]:
+        reflector: Reflector[ClassOrError] = self._new_reflector(
+            ListOptions(SecretProviderClassResource, namespace),
+            class_or_error,
+            f"{CLASSES} of {namespace}",
+        )
+        reflector.on_change.append(self._notify_class_changed)
+        return reflector
+
+    def _new_pod_status_reflector(self, namespace: str) -> Reflector[PodStatus]:
+        reflector = self._new_reflector(
+            ListOptions(PodStatusResource, namespace, label_selector=self._own_label),
+            status_or_none,
+            f"pod statuses of {namespace}",
+        )
+        reflector.on_change.append(self._notify_pod_status_deleted)
+        return reflector
+
+    def _count_pods(self, before: Pod | None, after: Pod | None) -> None:
+        """Watch the namespaces that have pods with volumes."""
+        counts = self._pods_in
+        known = frozenset(counts)
+        for pod, difference in ((before, -1), (after, 1)):
+            if pod is not None and any(each.driver == self._driver_name for each in pod.volumes):
+                counts[pod.namespace] += difference
+                if not counts[pod.namespace]:
+                    del counts[pod.namespace]
+        if (now := frozenset(counts)) != known:
+            self._classes.use(now)
+            self._pod_statuses.use(now)
 
     # --- ClusterView -----------------------------------------------------------------------------
 
@@ -136,16 +231,17 @@ class ClusterCache:
         self._handlers.append(handler)
 
     def classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
-        """Return the valid SecretProviderClasses of a namespace."""
+        """Return the valid SecretProviderClasses of a namespace, as far as it is watched."""
+        reflector = self._classes.find(namespace)
         return tuple(
             spc
-            for spc in self.class_reflector.items()
-            if isinstance(spc, SecretProviderClass) and spc.namespace == namespace
+            for spc in (reflector.items() if reflector else ())
+            if isinstance(spc, SecretProviderClass)
         )
 
     def local_pod_statuses(self) -> tuple[PodStatus, ...]:
         """Return the pod statuses of this node."""
-        return tuple(self.pod_status_reflector.items())
+        return tuple(self._pod_statuses.items())
 
     def local_pods(self) -> tuple[Pod, ...]:
         """Return the pods of this node."""
@@ -239,8 +335,8 @@ class ClusterCache:
 
     def _notify_class_changed(
         self,
-        before: SecretProviderClass | ClassInvalidError | None,
-        after: SecretProviderClass | ClassInvalidError | None,
+        before: ClassOrError | None,
+        after: ClassOrError | None,
     ) -> None:
         self._notify(
             SpcChanged(
@@ -267,6 +363,7 @@ class ClusterCache:
                 version.name,
                 unused_since=after.unused_since if after else "",
                 deleted=after is None,
+                resource_version=version.resource_version,
             )
         )
 
@@ -278,7 +375,7 @@ class ClusterCache:
             handler(event)
 
 
-def class_or_error(manifest: Manifest) -> SecretProviderClass | ClassInvalidError:
+def class_or_error(manifest: Manifest) -> ClassOrError:
     """Parse a SecretProviderClass; return the error if it is invalid."""
     try:
         return parse_class(manifest, default_namespace="")

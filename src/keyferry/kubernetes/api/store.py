@@ -1,7 +1,7 @@
 """Implements the object store with the Kubernetes API.
 
-SecretProviderClasses, and the pods and pod statuses of this node, are cached, so that a mount
-rarely calls the API, and uses cached objects while the API is unavailable.
+The pods and pod statuses of this node, and the SecretProviderClasses in their namespaces, are
+cached, so that a mount rarely calls the API, and uses cached objects while the API is unavailable.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from keyferry.kubernetes.api.secret_store import SecretStore
 from keyferry.kubernetes.api.watches.reflector import api_backoff
 from keyferry.kubernetes.class_codec import CLASS_KIND, class_not_found_error
 from keyferry.kubernetes.names import (
+    DRIVER_NAME,
     MAX_LABEL,
     check_names,
     shortened,
@@ -75,6 +76,7 @@ async def open_kube_store(
     *,
     node: str,
     clock: Clock,
+    driver_name: str = DRIVER_NAME,
     backoff: Callable[[int], float] = api_backoff,
     links: HelpLinks = NO_LINKS,
 ) -> AsyncIterator[KubeStore]:
@@ -84,6 +86,7 @@ async def open_kube_store(
         kubeconfig: see `load_config`.
         node: the name of this node, whose pods and pod statuses are cached.
         clock: reads the time for events.
+        driver_name: the name of the CSI driver.
         backoff: returns the seconds to wait after `n` consecutive failures.
         links: add links to the messages of events.
 
@@ -93,7 +96,7 @@ async def open_kube_store(
     """
     async with open_api(load_config(kubeconfig)) as api:
         events = EventRecorder(api, clock=clock, backoff=backoff, links=links)
-        cluster = ClusterCache(api, node=node, backoff=backoff)
+        cluster = ClusterCache(api, node=node, driver_name=driver_name, backoff=backoff)
         tasks = [
             spawn(events.run(), name="event recorder"),
             spawn(_check_crds(api, cluster), name="check CRDs"),
@@ -175,7 +178,7 @@ class KubeStore:
             ClassInvalidError: a field has the wrong type.
             StoreError: the cache does not contain it, and the API is unavailable.
         """
-        found = self._cluster.class_reflector.get(namespace, name)
+        found = self._cluster.find_class(namespace, name)
         if found is None:
             check_names(namespace, name, CLASS_KIND)
             manifest = await self._api.find(SecretProviderClassResource, namespace, name)
@@ -185,6 +188,7 @@ class KubeStore:
                     name,
                     "Apply it to the namespace of the pod, or correct the name in the volume.",
                 )
+            self._cluster.seed_class(manifest, namespace)
             found = class_or_error(manifest)
         if isinstance(found, ClassInvalidError):
             # A new error for each call, so that no two callers share a traceback.
@@ -193,7 +197,7 @@ class KubeStore:
 
     async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
         """Return a pod status of any node, or None."""
-        if found := self._cluster.pod_status_reflector.get(namespace, name):
+        if found := self._cluster.find_pod_status(namespace, name):
             return found
         check_names(namespace, name, POD_STATUS_KIND)
         manifest = await self._api.find(PodStatusResource, namespace, name)
@@ -206,9 +210,8 @@ class KubeStore:
         """
         check_names(status.namespace, status.name, POD_STATUS_KIND)
         labelled = replace(status, node=shortened(status.node, limit=MAX_LABEL))
-        reflector = self._cluster.pod_status_reflector
-        known = reflector.get(status.namespace, status.name) if reflector.in_sync.is_set() else None
-        if known == labelled:
+        known = self._cluster.synced_pod_status(status.namespace, status.name)
+        if known is not None and known == labelled:
             return OwnerReference(POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, known.uid)
         answer = await self._api.apply(
             PodStatusResource,
@@ -217,7 +220,7 @@ class KubeStore:
             pod_status_manifest(labelled, {}),
             force=True,
         )
-        reflector.upsert(answer)
+        self._cluster.upsert_pod_status(answer, status.namespace)
         return OwnerReference(POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, _uid(answer))
 
     async def apply_refresh_condition(

@@ -26,6 +26,11 @@ class NullCluster:
         del namespace
         return ()
 
+    async def list_classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
+        """Return no SecretProviderClass."""
+        del namespace
+        return ()
+
     def local_pod_statuses(self) -> tuple[PodStatus, ...]:
         """Return an empty tuple."""
         return ()

@@ -196,10 +196,6 @@ async def test_keys_of_an_adopted_secret_are_removed_after_the_grace_period(
     adopting = scripted_class("web", secret_object("db", "a"))
     adopting["metadata"]["annotations"] = {"keyferry.dev/adopt-secrets": "db"}
     api.put(CLASSES, adopting)
-    await wait_until(
-        lambda: any(spc.adopted_secrets for spc in node.store.cluster.classes(NAMESPACE)),
-        "the annotation",
-    )
     create_owner(api, "web-1")
     for pod in ("web-a", "web-b"):
         await start_pod(node, pod, owner="web-1")

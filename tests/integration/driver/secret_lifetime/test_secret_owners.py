@@ -209,3 +209,17 @@ async def test_secret_deleted_before_its_last_pod_terminates_is_reported(
     await end_pod(node, "db-0", owner="db")
     assert 1 == len(await node.events("SecretDeleted"))
     assert 1 == changes(api, "ADDED")
+
+
+async def test_secret_that_kubernetes_deleted_is_not_read(node: Node, api: KubeApiServer) -> None:
+    """The watch has reported the deletion, so a read could only be answered with 404."""
+    create_owner(api, "web-1")
+    await start_pod(node, "web-a", owner="web-1")
+    await end_pod(node, "web-a", owner="web-1")
+    await node.settle()
+    api.requests.clear()
+    api.remove("replicasets", NAMESPACE, "web-1")
+    await wait_until(lambda: "deleted it with its owners" in node.driver.log.getvalue(), "the log")
+    await node.settle()
+    assert node.secret("db") is None
+    assert "get secrets" not in api.requests

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.api.client import KubeApi, ListOptions
     from keyferry.kubernetes.api.watches.changes import Change, WatchStart
 
-_REFUSED = {400, 422}
-"""How a server without streaming lists answers: it forbids their parameters."""
+_REFUSED = {400, 422, 500}
+"""How a server without streaming lists answers: it forbids their parameters. With an etcd before
+3.4.31 or 3.5.13, it accepts them, and then reports an internal error."""
 
 
 class ApiListWatcher:

@@ -109,6 +109,8 @@ class Reflector(Generic[T]):
         """Set while the watch is running."""
         self.has_tried = asyncio.Event()
         """Set after the first list or its failure."""
+        self.failure: StoreError | None = None
+        """Why the last request failed; None since the API responds."""
         self.is_absent = False
         """Whether the cluster lacks the resource."""
         self.has_synced = False
@@ -193,6 +195,7 @@ class Reflector(Generic[T]):
     async def _wait_after(self, error: StoreError) -> None:
         if self._failures == 0 or self.in_sync.is_set():
             _log.warning("watch failed, using cached objects", what=self.name, error=str(error))
+        self.failure = error
         self.in_sync.clear()
         self.has_tried.set()
         await asyncio.sleep(self._backoff(self._failures))
@@ -253,6 +256,7 @@ class Reflector(Generic[T]):
         """The API server accepted the request."""
         is_first = self._opened_at is None
         self._opened_at = asyncio.get_running_loop().time()
+        self.failure = None
         if self._listed is not None:
             self._listed.clear()
             return
