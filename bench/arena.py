@@ -310,6 +310,7 @@ async def running_arena(
     upstream_programs: UpstreamPrograms,
     load_vault: Path,
     spcs: Mapping[str, tuple[str, int]],
+    *api_flags: str,
 ) -> AsyncIterator[Arena]:
     """The vault and the API, furnished; everything ends with the block.
 
@@ -317,10 +318,11 @@ async def running_arena(
         folder: takes everything; on a tmpfs, so that no disk is measured.
         upstream_programs: the programs.
         load_vault: the program.
-        spcs: see `Arena.furnish`.
+        spcs: see `Arena.create_objects`.
+        api_flags: further flags of kube-apiserver.
     """
     async with (
-        running_api_server(folder / "api") as api,
+        running_api_server(folder / "api", *api_flags) as api,
         ending_children(folder / "output") as children,
         running_load_vault(load_vault, folder / "vault", children) as vault,
     ):
