@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.kubernetes.api.api_errors import ApiGoneError, ApiStatusError
 from keyferry.kubernetes.api.watches.changes import (
+    ANY_VERSION,
     LATEST_VERSION,
     Began,
     Changed,
@@ -50,7 +51,9 @@ class ApiListWatcher:
         if isinstance(start, ListFirst):
             if self._api.streams_lists:
                 try:
-                    async with aclosing(self._api.watch(self._options, start)) as changes:
+                    async with aclosing(
+                        self._api.watch(self._options, _streamed(start))
+                    ) as changes:
                         async for change in changes:
                             yield change
                     return
@@ -93,3 +96,12 @@ class ApiListWatcher:
                 for manifest in page.objects:
                     yield Changed(manifest)
         yield Progress(last, ends_list=True)
+
+
+def _streamed(start: ListFirst) -> ListFirst:
+    """Return where a streaming list starts: the latest state instead of any state, as client-go.
+
+    The watch cache of the server has it. A list of any state ends with a resourceVersion so old
+    that a watch may not resume from it.
+    """
+    return ListFirst(LATEST_VERSION) if start.not_older_than == ANY_VERSION else start
