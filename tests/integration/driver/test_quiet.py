@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from keyferry.driver.secrets.controller import RESYNC_SECONDS
 from keyferry.errors import VaultError
 from keyferry.telemetry.logs import configure_logs
 from tests.fakes.driver import NAMESPACE
@@ -120,3 +121,20 @@ async def test_empty_list_of_secrets_is_followed_by_a_watch(node: Node, api: Kub
     await wait_until(lambda: api.requests.count("watch secrets") >= 2, "the watches of Secrets")
     assert 2 == api.requests.count("list secrets")
     assert not any("reflector]" in line for line in problems(node))
+
+
+async def test_resync_does_not_read_secrets_that_the_watch_shows_unchanged(
+    node: Node, api: KubeApiServer
+) -> None:
+    """A node may have hundreds, and a cluster thousands of nodes."""
+    node.schedule("web-0", "web")
+    await node.publish("web")
+    cluster = node.store.cluster
+    await wait_until(
+        lambda: cluster.secret_resource_version(NAMESPACE, "db") is not None, "the watch"
+    )
+    await node.settle()
+    api.requests.clear()
+    await node.driver.clock.advance(RESYNC_SECONDS + 1)
+    await node.settle()
+    assert [] == [request for request in api.requests if request.endswith(" secrets")]

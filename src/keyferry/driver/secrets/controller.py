@@ -39,7 +39,8 @@ MAX_RETRY_SECONDS = 30.0
 RELEASE_SECONDS = 5.0
 """The longest time that an unpublish waits until the Secrets of a pod without owners are marked."""
 RESYNC_SECONDS = 300.0
-"""How often every Secret is reconciled without an event, as in upstream."""
+"""How often Secrets are reconciled without an event, as in upstream; not those that a watch shows
+unchanged, because each takes a request."""
 
 
 class SecretController:
@@ -166,7 +167,9 @@ class SecretController:
     async def _resync(self) -> None:
         while True:
             await self._clock.sleep(RESYNC_SECONDS)
-            self.enqueue_all()
+            for key in self._volumes.secret_keys() | self._reconciler.failing():
+                if not self._is_unchanged(key):
+                    self._queue.add(key)
 
     # --- events ----------------------------------------------------------------------------------
 
