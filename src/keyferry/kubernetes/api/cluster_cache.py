@@ -1,7 +1,7 @@
 """Implements `ClusterView` with reflectors.
 
 What is listed, watched and cached depends on this node, and not on the size of the cluster
-(docs/adr/0021-watch-the-namespaces-of-the-node.md): its pods, the SecretProviderClasses and its pod
+(docs/adr/0022-watch-the-namespaces-of-the-node.md): its pods, the SecretProviderClasses and its pod
 statuses in the namespaces of those pods, and metadata of the Secrets that it syncs.
 """
 
