@@ -14,7 +14,6 @@ from keyferry.doctor.preparation import Prepared, stopped
 from keyferry.doctor.request import DEFAULT_SECONDS, ProbeRequest, WantedSecret
 from keyferry.doctor.tokens import token_checks
 from keyferry.driver.request import PublishRequest, mount_call
-from keyferry.driver.settings import DRIVER_NAME
 from keyferry.errors import (
     AuthorError,
     IdentityError,
@@ -34,6 +33,7 @@ from keyferry.kubernetes.api.resources import (
 from keyferry.kubernetes.api.syncs.resources import TokenRequestResource, sync_resource
 from keyferry.kubernetes.class_check import check_class
 from keyferry.kubernetes.class_codec import class_not_found_error, parse_class
+from keyferry.kubernetes.names import DRIVER_NAME
 from keyferry.kubernetes.object_codec import parse_pod
 from keyferry.kubernetes.objects import PodRef
 from keyferry.kubernetes.syncs.codec import parse_sync

@@ -22,6 +22,7 @@ from keyferry.inventory.users import (
 )
 from keyferry.kubernetes.class_codec import parse_class
 from keyferry.kubernetes.live_secret import FETCHED_AT_ANNOTATION
+from keyferry.kubernetes.names import DRIVER_NAME
 from keyferry.kubernetes.object_codec import parse_pod_status
 from keyferry.providers.api import SPC_ATTRIBUTE
 from keyferry.providers.registry import files_of
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import PodStatus, SecretProviderClass
 
 NOT_MOUNTED = "not mounted yet; kubectl describe pod shows why"
-DRIVER_NAME = "secrets-store.csi.k8s.io"
 _PENDING = "Pending"
 
 

@@ -70,7 +70,7 @@ async def list_or_note(
         StoreError: the API does not respond.
     """
     try:
-        return (await api.list_parsed(options, parse)).objects
+        return await api.list_parsed(options, parse)
     except ApiNotFoundError:
         return ()
     except StorePermissionError:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from keyferry.formats.kubernetes_yaml import Value
     from keyferry.kubernetes.syncs.objects import ServiceAccountOptIn
 
-DRIVER_NAME = "secrets-store.csi.k8s.io"
 DRIVER_COMMAND = "driver"
 SYNC_COMMAND = "sync-controller"
 _PROGRAM = "keyferry"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.lint.cluster.installation import DRIVER_NAME
+from keyferry.kubernetes.names import DRIVER_NAME
 from keyferry.lint.cluster.rights import (
     SECRETS,
     TOKENS,

@@ -91,7 +91,7 @@ class _Reader:
             return parse_workloads([manifest], name, command)
 
         try:
-            found = (await self._api.list_parsed(ListOptions(kind), parse)).objects
+            found = await self._api.list_parsed(ListOptions(kind), parse)
         except StorePermissionError as error:
             self._warn(f"{resource_name(kind)} are not checked: {error}")
             return None
