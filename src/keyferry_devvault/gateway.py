@@ -171,7 +171,10 @@ class Gateway:
     def _fault_response(self, action: RespondStatus) -> Response:
         headers = {} if action.retry_after is None else {"Retry-After": str(action.retry_after)}
         failure = vault_error_response(
-            action.status, "FaultInjected", "A fault was injected into the development vault."
+            action.status,
+            "FaultInjected",
+            "A fault was injected into the development vault.",
+            action.code,
         )
         return replace(
             failure,

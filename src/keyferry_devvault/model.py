@@ -191,10 +191,17 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class RespondStatus:
-    """Respond with this status, and with `Retry-After` (seconds) unless None."""
+    """Respond with this status.
+
+    Attributes:
+        status: of the response.
+        retry_after: its header `Retry-After` in seconds, or None.
+        code: the inner code of Key Vault, such as `ForbiddenByFirewall`; "" for none.
+    """
 
     status: int
     retry_after: int | None = None
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def parse_subject(subject: str) -> tuple[str, str]:
 def parse_fault(text: str) -> Fault:
     """Return the fault in `MATCH ACTION [xTIMES]`.
 
-    ACTION is `STATUS [retry-after=SECONDS]`, `close` or `hang`.
+    ACTION is `STATUS [retry-after=SECONDS | code=CODE]`, `close` or `hang`.
 
     Raises:
         RequestInvalidError: it has another format.
@@ -90,9 +90,11 @@ def parse_fault(text: str) -> Fault:
         case [match, status] if _STATUS.fullmatch(status):
             return Fault(match, RespondStatus(int(status)), times)
         case [match, status, option] if _STATUS.fullmatch(status):
-            name, _, seconds = option.partition("=")
-            if name == "retry-after" and re.fullmatch(r"\d{1,6}", seconds):
-                return Fault(match, RespondStatus(int(status), int(seconds)), times)
+            name, _, value = option.partition("=")
+            if name == "retry-after" and re.fullmatch(r"\d{1,6}", value):
+                return Fault(match, RespondStatus(int(status), int(value)), times)
+            if name == "code" and re.fullmatch(r"[A-Za-z]{1,50}", value):
+                return Fault(match, RespondStatus(int(status), code=value), times)
     raise RequestInvalidError(
         f"{text!r} is not a fault",
         "Write MATCH ACTION [xTIMES], for example"
@@ -118,10 +120,9 @@ def format_tuning(tuning: Tuning) -> str:
 
 def _format_action(action: FaultAction) -> str:
     match action:
-        case RespondStatus(status, None):
-            return str(status)
-        case RespondStatus(status, retry_after):
-            return f"{status} retry-after={retry_after}"
+        case RespondStatus(status, retry_after, code):
+            header = "" if retry_after is None else f" retry-after={retry_after}"
+            return f"{status}{header}{f' code={code}' if code else ''}"
         case CloseMidResponse():
             return "close"
         case Hang():

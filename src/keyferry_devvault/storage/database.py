@@ -68,7 +68,10 @@ CREATE TABLE deleted_object (
     deleted INTEGER NOT NULL, purge INTEGER NOT NULL,
     PRIMARY KEY (kind, vault, name));
 """
-_MIGRATIONS = (_FIRST_SCHEMA, _SECOND_SCHEMA)
+_THIRD_SCHEMA = """
+ALTER TABLE fault ADD COLUMN code TEXT NOT NULL DEFAULT '';
+"""
+_MIGRATIONS = (_FIRST_SCHEMA, _SECOND_SCHEMA, _THIRD_SCHEMA)
 """What each version of the data adds to the one before it."""
 
 

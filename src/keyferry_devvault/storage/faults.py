@@ -55,12 +55,12 @@ class FaultInjectionTable:
 
     def add_fault(self, fault: Fault) -> None:
         """Add a fault after all others."""
-        kind, status, retry_after = _action_columns(fault.action)
+        kind, status, retry_after, code = _action_columns(fault.action)
         with self._database.write() as connection:
             connection.execute(
-                "INSERT INTO fault (match, kind, status, retry_after, remaining)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (fault.match, kind, status, retry_after, fault.remaining),
+                "INSERT INTO fault (match, kind, status, retry_after, remaining, code)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (fault.match, kind, status, retry_after, fault.remaining, code),
             )
 
     def faults(self) -> tuple[Fault, ...]:
@@ -92,8 +92,8 @@ class FaultInjectionTable:
     def _numbered_faults(self) -> tuple[tuple[int, Fault], ...]:
         def load(connection: sqlite3.Connection) -> tuple[tuple[int, Fault], ...]:
             rows = connection.execute(
-                "SELECT serial, match, kind, status, retry_after, remaining FROM fault"
-                " ORDER BY serial"
+                "SELECT serial, match, kind, status, retry_after, remaining, code"
+                " FROM fault ORDER BY serial"
             )
             return tuple((serial, _fault_from_columns(values)) for serial, *values in rows)
 
@@ -110,19 +110,20 @@ class FaultInjectionTable:
                 connection.execute("DELETE FROM fault WHERE serial = ?", (serial,))
 
 
-def _action_columns(action: FaultAction) -> tuple[str, int | None, int | None]:
+def _action_columns(action: FaultAction) -> tuple[str, int | None, int | None, str]:
     match action:
-        case RespondStatus(status, retry_after):
-            return "status", status, retry_after
+        case RespondStatus(status, retry_after, code):
+            return "status", status, retry_after, code
         case CloseMidResponse():
-            return "close", None, None
+            return "close", None, None, ""
         case Hang():
-            return "hang", None, None
+            return "hang", None, None, ""
         case _:
             assert_never(action)
 
 
 def _fault_from_columns(values: list[Any]) -> Fault:
-    match, kind, status, retry_after, remaining = values
+    match, kind, status, retry_after, remaining, code = values
     actions: dict[str, FaultAction] = {"close": CloseMidResponse(), "hang": Hang()}
-    return Fault(match, actions.get(kind) or RespondStatus(status or 500, retry_after), remaining)
+    responds = RespondStatus(status or 500, retry_after, code)
+    return Fault(match, actions.get(kind) or responds, remaining)

@@ -53,6 +53,10 @@ def test_other_rates_are_refused(text: str) -> None:
             "login.microsoftonline.com close x1",
             Fault("login.microsoftonline.com", CloseMidResponse(), 1),
         ),
+        (
+            "kv.vault.azure.net 403 code=ForbiddenByFirewall",
+            Fault("kv.vault.azure.net", RespondStatus(403, code="ForbiddenByFirewall")),
+        ),
         ("/metadata hang", Fault("/metadata", Hang())),
     ],
 )
@@ -71,6 +75,7 @@ def test_a_fault_is_read_and_shown_in_the_same_words(text: str, fault: Fault) ->
         "/x 600",
         "/x sleep",
         "/x 429 retry-after=soon",
+        "/x 403 code=<script>",
         "/x close 3",
         "/x hang x0",
     ],

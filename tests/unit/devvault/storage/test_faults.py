@@ -78,3 +78,10 @@ def test_one_fault_is_forgotten_and_others_stay(dev: DevVaultData) -> None:
     dev.fault_injection.add_fault(Fault("kv2.vault.azure.net", Hang()))
     dev.fault_injection.clear_faults("kv1.vault.azure.net")
     assert (Fault("kv2.vault.azure.net", Hang()),) == dev.fault_injection.faults()
+
+
+def test_a_fault_keeps_its_inner_code(dev: DevVaultData) -> None:
+    """It distinguishes a firewall from a missing permission."""
+    fault = Fault("kv1", RespondStatus(403, code="ForbiddenByFirewall"))
+    dev.fault_injection.add_fault(fault)
+    assert (fault,) == dev.fault_injection.faults()
