@@ -115,7 +115,7 @@ def _forbidden(response: ErrorResponse, ref: ObjectRef, context: RequestContext)
             f"Enable it: az keyvault {_NOUNS[ref.type]} set-attributes --vault-name "
             f"{context.vault} --name {ref.name} --enabled true",
         )
-    if inner in ("ForbiddenByFirewall", "ForbiddenByConnection"):
+    if inner in _OF_FIREWALLS:
         return AccessDeniedError(
             f"vault {context.vault} refuses connections from here ({inner})",
             f"Allow this network: az keyvault network-rule add --name {context.vault} "
@@ -130,6 +130,8 @@ def _forbidden(response: ErrorResponse, ref: ObjectRef, context: RequestContext)
     )
 
 
+_OF_FIREWALLS = ("ForbiddenByFirewall", "ForbiddenByConnection")
+"""The inner codes of responses to a network that is not permitted."""
 _NOUNS = {ObjectType.SECRET: "secret", ObjectType.KEY: "key", ObjectType.CERT: "certificate"}
 """The names of the types in az commands and access policies."""
 _ROLES = {
@@ -207,6 +209,8 @@ def _emulator_remedy(  # noqa: PLR0911 - one for each case
         case 403 if inner_code.endswith("Disabled"):
             which = ("--version", ref.version) if ref.version else ()
             return f"Enable it: {commands.line(*group, 'enable', vault, ref.name, *which)}"
+        case 403 if inner_code in _OF_FIREWALLS:  # the development vault has no firewall
+            return commands.fault_remedy()
         case 403:
             allow = ("--allow", "get,list")
             return (

@@ -140,6 +140,14 @@ def test_no_remedy_speaks_of_the_cloud(who: Identity) -> None:
     assert all(remedies)
 
 
+@pytest.mark.parametrize("code", ["ForbiddenByFirewall", "ForbiddenByConnection"])
+def test_a_firewall_is_an_injected_fault(code: str) -> None:
+    """No permission helps: the development vault has no firewall of its own."""
+    remedy = refusal(403, "Forbidden", code)
+    assert f"tune --clear {DATA}" in remedy
+    assert "policy" not in remedy
+
+
 def test_an_outage_of_a_vault_that_runs_is_an_injected_fault() -> None:
     error = VaultError("contoso responds with status 503", "Check its health.")
     error.is_outage = True
