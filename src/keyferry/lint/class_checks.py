@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.errors import AuthorError
+from keyferry.errors import AuthorError, excerpt
 from keyferry.formats.unknown_fields import UnknownField
 from keyferry.kubernetes.class_check import check_class
 from keyferry.lint.class_content import content_of
 from keyferry.lint.field_places import field_place
 from keyferry.lint.finding import finding
+from keyferry.lint.templates import templates_problem
 from keyferry.lint.upstream import upstream_differences
 from keyferry.lint.variables import variables_problem
-from keyferry.providers.registry import class_problem, unknown_fields
+from keyferry.providers.registry import (
+    class_problem,
+    provider_names,
+    suggest_provider,
+    unknown_fields,
+)
 from keyferry.rendering.class_options import parse_volume_options
 from keyferry.secrets.builder import ALL_FILES, check_single_entry, choose_files
 from keyferry.secrets.secret_data import check_keys
@@ -40,13 +46,14 @@ def _check(linted: LintedClass) -> Iterator[Finding]:
     try:
         check_class(spc)
         parse_volume_options(spc.parameters)
-        problem = class_problem(spc) or variables_problem(spc)
+        problem = class_problem(spc) or variables_problem(spc) or templates_problem(spc)
     except AuthorError as error:
         problem = error
     if problem is not None:
         about = problem.problem.removeprefix(f"{manifest.subject} ").removeprefix(": ")
         place = linted.place_of(problem.problem)
         yield finding("class", place, manifest.subject, about, problem.remedy)
+    yield from _provider(linted)
     for field in unknown_fields(spc):
         yield finding(
             "unknown-field",
@@ -62,6 +69,20 @@ def _check(linted: LintedClass) -> Iterator[Finding]:
         place = field_place(manifest, UnknownField(path, name))
         problem_text = f"{path}.{name}: the upstream driver {effect}"
         yield finding("upstream", place, manifest.subject, problem_text)
+
+
+def _provider(linted: LintedClass) -> Iterator[Finding]:
+    """Yield the name of a provider that is probably a misspelled one of a built-in provider."""
+    name, manifest = linted.spc.provider, linted.manifest
+    meant = suggest_provider(name, provider_names())
+    if name not in provider_names() and meant:
+        yield finding(
+            "provider",
+            manifest.place("spec", "provider"),
+            manifest.subject,
+            f"provider {excerpt(name)!r} is not built in",
+            f"Did you mean {meant!r}? Otherwise install this provider on the nodes.",
+        )
 
 
 def _secret_objects(linted: LintedClass) -> Iterator[Finding]:

@@ -42,6 +42,7 @@ _ERROR, _WARNING = Severity.ERROR, Severity.WARNING
 RULES = _rules(
     Rule("file", _ERROR, "A file can be read and is YAML."),
     Rule("class", _ERROR, "A SecretProviderClass can be mounted."),
+    Rule("provider", _WARNING, "The name of the provider is not a misspelled one."),
     Rule("duplicate-class", _ERROR, "A SecretProviderClass is defined once."),
     Rule("secret-object", _ERROR, "An entry of secretObjects makes a valid Secret."),
     Rule("shared-secret", _WARNING, "Two SecretProviderClasses do not make the same Secret."),

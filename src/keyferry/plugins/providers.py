@@ -16,10 +16,10 @@ from keyferry.errors import (
     ProviderReportedError,
     ProviderUnreachableError,
 )
-from keyferry.formats.unknown_fields import FieldTable
 from keyferry.plugins.derivation import derived_names
 from keyferry.plugins.external_provider import CONNECT_SECONDS, ExternalProvider
 from keyferry.providers.mount_limits import MountLimits
+from keyferry.providers.registry import suggest_provider
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -30,13 +30,6 @@ if TYPE_CHECKING:
     from keyferry.providers.api import FieldCheck, MountCall, MountResult, NamedFile
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.host import BuiltInProviders
-
-_SYNONYMS = {
-    **dict.fromkeys(("keyvault", "azure-keyvault", "azure-key-vault", "akv"), "azure"),
-    **dict.fromkeys(("hashicorp", "hashicorp-vault", "hcvault"), "vault"),
-    "bao": "openbao",
-}
-"""Other names of providers, for suggestions."""
 
 _log = get_logger("plugins")
 
@@ -204,7 +197,7 @@ class Providers:
         )
         folders = ", ".join(str(folder) for folder in self._socket_folders)
         external = f", and no {name}.sock is in {folders}" if folders else ""
-        meant = FieldTable(known, synonyms=_SYNONYMS).suggest(name, ())
+        meant = suggest_provider(name, known)
         question = f"Did you mean {meant!r}? " if meant else ""
         return ProviderNotFoundError(
             f"provider not found: provider {name!r} is not built in{external}",

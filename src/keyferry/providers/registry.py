@@ -7,10 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from keyferry.errors import ClassInvalidError, KeyferryError
+from keyferry.formats.unknown_fields import FieldTable
 from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from keyferry.aio.jobs import ParseJob
     from keyferry.formats.unknown_fields import UnknownField
@@ -304,6 +305,19 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         vault_hosts=_openbao_hosts,
     ),
 )
+
+
+_SYNONYMS = {
+    **dict.fromkeys(("keyvault", "azure-keyvault", "azure-key-vault", "akv"), "azure"),
+    **dict.fromkeys(("hashicorp", "hashicorp-vault", "hcvault"), "vault"),
+    "bao": "openbao",
+}
+"""Other names of providers, for suggestions."""
+
+
+def suggest_provider(name: str, known: Sequence[str]) -> str:
+    """Return the one of the `known` providers that was probably meant; "" for none."""
+    return FieldTable(known, synonyms=_SYNONYMS).suggest(name, ())
 
 
 def provider_names() -> tuple[str, ...]:

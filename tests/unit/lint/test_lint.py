@@ -98,6 +98,31 @@ def test_good_manifests_have_no_findings() -> None:
     assert ([], 3) == (findings, checked)
 
 
+def test_a_misspelled_provider_is_found() -> None:
+    """Other names may be those of external providers."""
+    misspelled = VAULT.replace("provider: vault", "provider: valut")
+    (line,) = found(misspelled)
+    assert line.startswith("5 provider: provider 'valut' is not built in. Did you mean 'vault'? ")
+    assert not found(VAULT.replace("provider: vault", "provider: gcp"))
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ passwort }}", "there is no file 'passwort'"),
+        ("{{ password", "{{"),
+        ("{{ password | nosuch }}", "nosuch"),
+        ("postgresql://{{ password | url }}@db", ""),
+    ],
+)
+def test_the_files_of_templates_are_checked(template: str, said: str) -> None:
+    """The names and filters of its expressions, without a mount."""
+    option = f"    templates: |\n      - path: url\n        template: '{template}'\n"
+    findings = found(VAULT.replace("    objects: |", f"{option}    objects: |"))
+    assert bool(said) == bool(findings)
+    assert all(" class: " in each and said in each for each in findings)
+
+
 def test_the_examples_have_no_errors() -> None:
     """With all rules, only warnings about what upstream does and about old identity modes."""
     paths = sorted((ROOT / "examples").rglob("*.yaml"))
