@@ -44,6 +44,8 @@ class DoctorStage(StrEnum):
     """The files of the volume can be made."""
     SECRET = "secret"  # noqa: S105 - the name of a stage
     """The Kubernetes Secret can be made from the files."""
+    ENVIRONMENT = "environment"
+    """Environment variables from Secrets have their current values."""
 
 
 STAGES = tuple(DoctorStage)

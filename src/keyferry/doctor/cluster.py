@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from keyferry.doctor.checks import Check, DoctorStage, failed, in_order, ok, skipped
+from keyferry.doctor.csi_drivers import unknown_driver, unsent_audience
 from keyferry.doctor.preparation import Prepared, stopped
+from keyferry.doctor.reported import old_environment, reported_by_controller, reported_by_driver
 from keyferry.doctor.request import DEFAULT_SECONDS, ProbeRequest, WantedSecret
 from keyferry.doctor.tokens import token_checks
 from keyferry.driver.request import PublishRequest, mount_call
@@ -24,7 +26,6 @@ from keyferry.errors import (
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.api.api_errors import ApiNotFoundError
 from keyferry.kubernetes.api.resources import (
-    CsiDriverResource,
     PodResource,
     SecretProviderClassResource,
     SecretResource,
@@ -81,6 +82,7 @@ class _Subject:
         definition: what defines the Secrets.
         node: the node of the pod; "" for none.
         driver: the name of the CSI driver.
+        pod: the pod; None for a SecretProviderClass or a SecretSync.
     """
 
     target: str
@@ -91,6 +93,7 @@ class _Subject:
     definition: Definition = Definition.SECRET_OBJECTS
     node: str = ""
     driver: str = DRIVER_NAME
+    pod: Pod | None = None
 
 
 class ClusterTargets:
@@ -158,7 +161,9 @@ class ClusterTargets:
         except AuthorError as error:
             return [self._stopped(target, DoctorStage.CLASS, target, error)]
         node = Field(manifest)["spec"]["nodeName"].text()
-        return [await self._volume(found, each, target, node) for each in volumes]
+        old = await old_environment(self._api, self._namespace, name, manifest, self._exit_code)
+        prepared = [await self._volume(found, each, target, node) for each in volumes]
+        return [replace(each, reported=(*each.reported, *old)) for each in prepared]
 
     async def secret_sync(self, name: str) -> list[Prepared]:
         """Prepare a SecretSync.
@@ -213,6 +218,7 @@ class ClusterTargets:
             {**volume.attributes, POD_NAME: pod.name, POD_UID: pod.uid},
             node=node,
             driver=volume.driver,
+            pod=pod,
         )
         if not name:
             error = AuthorError(
@@ -220,6 +226,8 @@ class ClusterTargets:
                 f"Set volumeAttributes.{SPC_ATTRIBUTE}.",
             )
             return self._stopped(subject.target, DoctorStage.CLASS, volume.name, error)
+        if unknown := await unknown_driver(self._api, volume.driver):
+            return self._stopped(subject.target, DoctorStage.CLASS, volume.name, unknown)
         return await self._prepare(subject, name)
 
     # --- stages -----------------------------------------------------------------------------------
@@ -266,7 +274,34 @@ class ClusterTargets:
             checks.append(ok(DoctorStage.CREDENTIALS, place, facts))
         request = self._request(subject, spc, tokens, secrets, sync)
         request = replace(request, not_mounted=not_mounted)
-        return Prepared(subject.target, in_order(checks), request, subject.node)
+        reported = await self._reported(subject, spc, sync, account)
+        return Prepared(subject.target, in_order(checks), request, subject.node, reported)
+
+    async def _reported(
+        self,
+        subject: _Subject,
+        spc: SecretProviderClass,
+        sync: SecretSync | None,
+        account: Check,
+    ) -> tuple[Check, ...]:
+        """Return what Keyferry has reported, and a token that only the driver lacks."""
+        if sync is not None:
+            is_opted_in = account.facts.get(OPT_IN_LABEL) == "true"
+            return reported_by_controller(sync, is_opted_in=is_opted_in)
+        if subject.pod is None:
+            return ()
+        reported = await reported_by_driver(self._api, subject.pod, spc)
+        is_mount = any(each.stage is DoctorStage.RENDERING for each in reported)
+        missing = (
+            await unsent_audience(self._api, token_audiences(spc) or frozenset(), subject.driver)
+            if is_mount
+            else None
+        )
+        if missing is None:
+            return reported
+        place = f"{subject.namespace}/{subject.service_account}"
+        code = self._exit_code(missing)
+        return (failed(DoctorStage.TOKEN, place, missing, exit_code=code), *reported)
 
     def _request(
         self,
@@ -368,11 +403,9 @@ class ClusterTargets:
         place = f"{subject.namespace}/{subject.service_account}"
         tokens: dict[str, dict[str, str]] = {}
         checks: list[Check] = []
-        if (
-            audiences
-            and not is_sync
-            and (missing := await self._unsent(audiences, spc, subject.driver))
-        ):
+        # A driver can request the tokens of Vault and OpenBao itself.
+        is_sent = spc.provider == "azure" and not is_sync
+        if is_sent and (missing := await unsent_audience(self._api, audiences, subject.driver)):
             return "", [
                 failed(DoctorStage.TOKEN, place, missing, exit_code=self._exit_code(missing))
             ]
@@ -387,33 +420,6 @@ class ClusterTargets:
         text = json.dumps(tokens) if tokens else ""
         checks += token_checks(text, audiences, now=time.time(), exit_code=self._exit_code)
         return text, checks
-
-    async def _unsent(
-        self, audiences: frozenset[str], spc: SecretProviderClass, driver: str
-    ) -> IdentityError | None:
-        """Return the error for an audience that kubelet does not send, if that is known.
-
-        A driver can request the tokens of Vault and OpenBao itself.
-        """
-        if spc.provider != "azure":
-            return None
-        try:
-            manifest = await self._api.find_global(CsiDriverResource, driver)
-            requests = Field(manifest)["spec"]["tokenRequests"].items() if manifest else ()
-            sent = {each["audience"].text() for each in requests}
-        except (StoreError, FieldTypeError):
-            return None
-        if manifest is None:
-            return IdentityError(
-                f"there is no CSIDriver {driver}", "Install Keyferry in this cluster."
-            )
-        if missing := sorted(audiences - sent):
-            return IdentityError(
-                f"kubelet sends no token for the audience {missing[0]}: it is not in"
-                f" spec.tokenRequests of the CSIDriver {driver}",
-                f"In the chart: tokenRequests[0].audience={missing[0]}.",
-            )
-        return None
 
     async def _issue(self, subject: _Subject, audience: str) -> dict[str, str]:
         spec: Manifest = {"audiences": [audience], "expirationSeconds": _TOKEN_SECONDS}

@@ -167,6 +167,8 @@ class Diagnosis:
         host = host_of(outcome) or source.vault.name
         place = place_of(outcome, entry.name, source, proxied=self._is_proxied(host))
         if known := self._broken.get(place.subject):
+            if known == place:  # the remedy of a mount names the parameters
+                self._failures[place] = outcome
             return known
         if place.stage in NETWORK:
             self._broken[place.subject] = place

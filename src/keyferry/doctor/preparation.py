@@ -6,7 +6,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.doctor.checks import Check, DoctorStage, Report, failed, in_order, skipped
+from keyferry.doctor.checks import (
+    Check,
+    DoctorStage,
+    Report,
+    Status,
+    failed,
+    in_order,
+    skipped,
+)
 from keyferry.doctor.tokens import token_checks
 from keyferry.providers.registry import token_audiences
 
@@ -28,16 +36,23 @@ class Prepared:
         checks: those before the probe.
         request: for the probe; None if an earlier stage failed.
         node: the node of the pod; "" for none.
+        reported: failures that Keyferry has reported in the cluster, in case that no check fails.
     """
 
     target: str
     checks: tuple[Check, ...]
     request: ProbeRequest | None = None
     node: str = ""
+    reported: tuple[Check, ...] = ()
 
     def report(self, probed: Iterable[Check]) -> Report:
         """Return the report with the checks of the probe."""
-        return Report(self.target, in_order([*self.checks, *probed]))
+        checks = [*self.checks, *probed]
+        if not any(each.status is Status.FAILED for each in checks):
+            known = {(each.stage, each.subject) for each in self.reported}
+            checks = [each for each in checks if (each.stage, each.subject) not in known]
+            checks += self.reported
+        return Report(self.target, in_order(checks))
 
 
 def stopped(

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +20,9 @@ from keyferry.errors import (
     IdentityError,
     InternalError,
     KeyferryError,
+    ObjectUnusableError,
+    ProviderNotFoundError,
+    excerpt,
 )
 from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.net.addresses import ForbiddenAddressError
@@ -26,8 +30,9 @@ from keyferry.net.connection_errors import forbidden_address_error
 from keyferry.net.inspection.observed import Inspection
 from keyferry.plugins.derivation import with_derived_files
 from keyferry.providers.api import POD_NAMESPACE, MountCall
+from keyferry.providers.expiry import ExpiryState
 from keyferry.providers.key_jobs import SERVER_CERTIFICATE
-from keyferry.providers.registry import PROVIDERS
+from keyferry.providers.registry import PROVIDERS, provider_names, suggest_provider
 from keyferry.providers.sources.diagnosis import Diagnosable, DiagnosisPlan
 from keyferry.rendering.class_options import parse_volume_options
 from keyferry.resilience.waiting import watching
@@ -36,7 +41,7 @@ from keyferry.secrets.jobs import data_of
 from keyferry.sync_controller.rules.refusals import with_credentials_remedy
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Coroutine, Iterator, Mapping, Sequence
 
     from keyferry.aio.jobs import JobRunner
     from keyferry.content import SecretFile
@@ -90,6 +95,8 @@ class _Probe:
     async def run(self) -> tuple[Check, ...]:
         provider_name = self._request.provider
         if provider_name not in self._tools.host.names:
+            if meant := suggest_provider(provider_name, provider_names()):
+                return (self._misspelled(provider_name, meant),)
             reason = f"provider {provider_name!r} is not built into Keyferry"
             remedy = "See its own log: doctor checks only built-in providers."
             return (skipped(DoctorStage.PARAMETERS, provider_name, reason, remedy),)
@@ -189,6 +196,14 @@ class _Probe:
         async with self._slots:
             return await self._tools.host.mount(self._request.provider, call)
 
+    def _misspelled(self, name: str, meant: str) -> Check:
+        error = ProviderNotFoundError(
+            f"provider {excerpt(name)!r} is not built in",
+            f"Did you mean {meant!r}? Otherwise install this provider on the nodes.",
+        )
+        code = self._tools.exit_code(error)
+        return failed(DoctorStage.CLASS, name, error, exit_code=code)
+
     def _call(self, attributes: Mapping[str, str], suffix: str) -> MountCall:
         return MountCall(
             attributes=attributes,
@@ -237,6 +252,7 @@ class _Probe:
             return [check, *self._skipped_secrets(str(place))]
         result, files = outcome
         checks = [ok(DoctorStage.RENDERING, _VOLUME, {"files": str(len(files))})]
+        checks += _expired_objects(result, time.time(), self._tools.exit_code)
         for wanted in self._request.wanted_secrets:
             secret = await self._outcome(self._secret(wanted, files, result))
             if isinstance(secret, KeyferryError):
@@ -300,3 +316,19 @@ async def _guarded(name: str, work: Coroutine[None, None, T]) -> T:
 def _skipped_after(place: Place) -> list[Check]:
     """Return the checks that an error of the parameters makes impossible."""
     return [skipped(DoctorStage.OBJECT, "all objects", str(place))]
+
+
+def _expired_objects(result: MountResult, now: float, exit_code: ExitCodeOf) -> Iterator[Check]:
+    """Yield a check that failed for each object that has expired.
+
+    Args:
+        result: of the mount.
+        now: seconds since 1970.
+        exit_code: returns the exit code of an error.
+    """
+    for each in result.expiries or ():
+        if each.state(now) is ExpiryState.EXPIRED:
+            error = ObjectUnusableError(
+                each.warning(now), "It is still delivered. Store a new version in the vault."
+            )
+            yield failed(DoctorStage.OBJECT, each.object_name, error, exit_code=exit_code(error))

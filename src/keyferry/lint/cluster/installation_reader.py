@@ -18,10 +18,10 @@ from keyferry.kubernetes.api.resources import (
     resource_name,
 )
 from keyferry.kubernetes.api.syncs.cache import parse_service_account
+from keyferry.kubernetes.names import DRIVER_NAME
 from keyferry.kubernetes.syncs.objects import OPT_IN_LABEL
 from keyferry.lint.cluster.installation import (
     DRIVER_COMMAND,
-    DRIVER_NAME,
     SYNC_COMMAND,
     Installation,
     MissingRight,
