@@ -46,7 +46,13 @@ class Authority:
         _write_key(self.key, self._key)
 
     def issue(
-        self, name: str, *, user: str, group: str = "", addresses: tuple[str, ...] = ()
+        self,
+        name: str,
+        *,
+        user: str,
+        group: str = "",
+        addresses: tuple[str, ...] = (),
+        lifetime: timedelta = _LIFE,
     ) -> tuple[Path, Path]:
         """Issue a certificate for servers and clients.
 
@@ -55,6 +61,7 @@ class Authority:
             user: the common name, which Kubernetes uses as the name of the user.
             group: the organisation, which Kubernetes uses as a group of the user.
             addresses: host names and IP addresses.
+            lifetime: negative for a certificate that expired a moment ago.
 
         Returns:
             The files of the certificate and of its key.
@@ -62,7 +69,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         usages = x509.ExtendedKeyUsage(_USAGES)
         builder = (
-            _builder(_name(user, group), key.public_key())
+            _builder(_name(user, group), key.public_key(), lifetime)
             .issuer_name(self._name)
             .add_extension(usages, critical=False)
         )
@@ -91,7 +98,9 @@ def write_token_keys(folder: Path) -> tuple[Path, Path]:
 
 
 def _builder(
-    name: x509.Name, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+    name: x509.Name,
+    key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
+    lifetime: timedelta = _LIFE,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -100,7 +109,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + _LIFE)
+        .not_valid_after(now + lifetime)
     )
 
 

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from tests.compat.upstream import built_upstream
+from tests.e2e.cluster.broken.alerts import promtool_path
 from tests.e2e.cluster.installation import Installation, running_installation
 from tests.e2e.cluster.keyferry_image import fetch_keyferry_image
 from tests.e2e.cluster.namespace import Namespace, new_namespace
@@ -57,6 +58,7 @@ OWN = (
     "test_vault_load",
     "test_pod_tokens",
     "test_vault",
+    "test_broken_setups",
 )
 """The modules that need no cluster or their own; all others share the common cluster."""
 FIRST = ("test_article",)
@@ -83,6 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
         built_upstream()
         server_programs()
         fetch_keyferry_image()
+        promtool_path()
         enter_own_network()
 
 
