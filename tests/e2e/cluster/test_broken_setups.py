@@ -30,6 +30,8 @@ async def results(request: pytest.FixtureRequest) -> AsyncIterator[Results]:
     quick = {row.name: found.outcomes[row.name].seconds for row in ROWS if not row.hangs}
     slowest = max(quick, key=lambda name: quick[name])
     figures(request.config).append(f"slowest diagnosis: {quick[slowest]:.1f} s ({slowest})")
+    for phase, seconds in found.doctor_cpu.items():
+        figures(request.config).append(f"processor time of a diagnosis: {seconds:.1f} s ({phase})")
     yield found
 
 

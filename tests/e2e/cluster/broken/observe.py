@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import resource
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,6 +72,8 @@ class Observer:
         self._environment = environment
         self.outcomes = {row.name: Outcome() for row in rows}
         self.outputs: list[str] = []
+        self.doctor_cpu = 0.0
+        """Mean processor time of a diagnosis in seconds: a busy machine does not change it."""
 
     async def wait_for_events(self) -> None:
         """Wait until each set-up has the event that it should have."""
@@ -142,7 +145,11 @@ class Observer:
             outcome.problem = broken.get("problem", done.stderr)
             outcome.remedy = broken.get("remedy", "")
 
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         await self._for_each(diagnose)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        self.doctor_cpu = spent / len(self._rows)
 
     async def _for_each(self, look: Callable[[BrokenSetup], Awaitable[None]]) -> None:
         """Look at the set-ups, some of them at a time."""

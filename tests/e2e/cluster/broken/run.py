@@ -41,12 +41,14 @@ class Results:
         outcomes: before anything was replaced.
         outputs: all texts that were printed, for the search for values.
         phases: the seconds of each step.
+        doctor_cpu: mean processor time of a diagnosis in seconds, by phase.
     """
 
     said: dict[str, Said] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
     phases: dict[str, float] = field(default_factory=dict)
+    doctor_cpu: dict[str, float] = field(default_factory=dict)
 
 
 async def observe_all(
@@ -128,6 +130,7 @@ class _Run:
         self.done(f"{name} events")
         await observer.doctor(*self.options)
         self.done(f"{name} doctor")
+        self.results.doctor_cpu[name] = observer.doctor_cpu
         await observer.status()
         after, seconds = await observer.metrics(), time.monotonic() - start
         pages = [(before, after)]
