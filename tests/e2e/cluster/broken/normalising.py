@@ -18,6 +18,7 @@ _VOLATILE = (
     (re.compile(r"\b\d\d:\d\d:\d\d UTC"), "TIME"),
     (re.compile(r"\(\d+ tries\)"), "(2 tries)"),
     (re.compile(r"\bweb-[0-9a-z]+-(?=\")"), "web-5d4f8c7b9-"),
+    (re.compile(r"(?<=[.!?]) See https://\S+#[a-z-]+$"), ""),  # each event has such a link
 )
 
 
