@@ -24,8 +24,8 @@ is broken. [`keyferry lint`](../reference/lint.md) finds mistakes in manifests b
 cluster. `keyferry status` shows volumes that were mounted. [Alerts](monitoring.md#alerts) concern a
 node, not a pod.
 
-| what is broken | `doctor` | `lint` | event | alert |
-|---|---|---|---|---|
+| what is broken | `doctor` | `lint` | event | `status` | alert |
+|---|---|---|---|---|---|
 """
 
 
@@ -70,6 +70,7 @@ def overview(row: BrokenSetup, said: Said) -> str:
         f"`{said.stage}`" if said.stage else _NOTHING,
         rules or _NOTHING,
         reasons or _NOTHING,
+        "yes" if said.status else _NOTHING,
         alerts or _NOTHING,
     )
     return f"| {' | '.join(cells)} |\n"
