@@ -25,6 +25,8 @@ from tests.fakes.log import captured_log
 
 SOURCE = Path(__file__).parents[3] / "src" / "keyferry"
 INHERITS_CONTEXT = {
+    "doctor/probe.py": "one check of a diagnosis, which waits for it",
+    "kubernetes/api/streams.py": "the input of a command, which ends with the command",
     "aio/single_flight.py": "the call of the first caller",
     "aio/tasks.py": "ends with its caller, or is `spawn`",
     "aio/tenant_threads.py": "the call of one tenant",

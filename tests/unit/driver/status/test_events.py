@@ -12,6 +12,7 @@ POD = PodRef("shop", "web-0", "uid")
 CLASS = SecretProviderClass("shop", "web", "azure", {})
 SOURCE = Path(__file__).parents[4] / "src" / "keyferry"
 FORMATS_TIMES = {
+    "doctor/facts.py": "facts of keyferry doctor, which no event has",
     "cli/local/mounting.py": "prints to a terminal",
     "driver/volumes/atomic_writer.py": "names a folder",
     "kubernetes/object_codec.py": "fields of manifests",
