@@ -40,7 +40,7 @@ LAST_BOOKMARK_SECONDS = 2.0
 """How long before the end of a stream the last bookmark is sent."""
 FOREIGN_SECONDS = 15.0
 FOREIGN_CHANGES = 3000
-"""So many objects that no reflector selects change every `FOREIGN_SECONDS`."""
+"""Changes of objects that no reflector selects, every `FOREIGN_SECONDS`."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class WatchCache:
     async def remove(self, name: str) -> None:
         """Delete a selected object."""
         self._version += 1
-        gone = self.objects.pop(name)
-        metadata = {**gone["metadata"], "resourceVersion": str(self._version)}
-        await self._record(Removed({**gone, "metadata": metadata}))
+        removed = self.objects.pop(name)
+        metadata = {**removed["metadata"], "resourceVersion": str(self._version)}
+        await self._record(Removed({**removed, "metadata": metadata}))
 
     async def go_down(self) -> None:
         """Refuse requests, and end all streams."""

@@ -33,7 +33,7 @@ QUIET_SECONDS = 150.0
 server sends a bookmark about every minute."""
 
 _INITIAL_EVENTS_END = "k8s.io/initial-events-end"
-_GONE = 410
+_EXPIRED_STATUS = 410
 
 
 class _Line(msgspec.Struct):
@@ -125,7 +125,7 @@ def _change(line: bytes) -> Change:
             return Progress(metadata.resource_version, ends_list=ends_list)
         case "ERROR":
             code = msgspec.json.decode(event.object, type=_Status).code
-            if code == _GONE:
+            if code == _EXPIRED_STATUS:
                 return Expired()
             raise WatchEndedError(code)
         case "DELETED":

@@ -47,7 +47,7 @@ async def reflecting(cache: WatchCache) -> AsyncIterator[Reflector[str]]:
 
 @virtual_time
 async def test_quiet_node_does_not_list_again_in_24_hours() -> None:
-    """17 million objects of others change meanwhile, and 145 or more streams end."""
+    """17 million changes of other objects happen meanwhile, and more than 144 streams end."""
     cache = new_cache()
     await cache.put("web", "1")
     async with reflecting(cache) as reflector:
