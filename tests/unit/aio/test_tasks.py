@@ -39,7 +39,6 @@ INHERITS_CONTEXT = {
     "driver/secrets/controller.py": "begins with the process",
     "isolation/channel.py": "begins with a process; a call sets a context of its own",
     "isolation/isolated_providers.py": "waits for a connection",
-    "kubernetes/api/streams.py": "ends with its caller",
     "kubernetes/api/syncs/leader_election.py": "begins with the process",
     "net/connection_pool.py": "closes connections",
     "providers/azure/auth/token_cache.py": "one token request, for its first caller",
@@ -50,7 +49,6 @@ INHERITS_CONTEXT = {
     "sync_controller/daemon.py": "begins with the process",
     "status_page/scraping.py": "ends with its caller",
     "status_page/server.py": "ends with its caller",
-    "doctor/probe.py": "ends with its caller",
 }
 """Modules whose tasks inherit the context of the caller, and why that is right."""
 
