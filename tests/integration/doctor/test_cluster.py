@@ -212,7 +212,11 @@ def no_pod(cluster: Cluster) -> None:
 
 
 def other_driver(cluster: Cluster) -> None:
-    cluster.api.put("pods", pod(driver="csi.example.com"))
+    cluster.api.put("pods", pod(driver="csi.example.com", volumeAttributes={"a": "b"}))
+
+
+def misspelled_driver(cluster: Cluster) -> None:
+    cluster.api.put("pods", pod(driver="secret-store.csi.k8s.io"))
 
 
 def volume_without_class(cluster: Cluster) -> None:
@@ -265,6 +269,7 @@ MISTAKES = [
     (no_class, S.CLASS),
     (no_pod, S.CLASS),
     (other_driver, S.CLASS),
+    (misspelled_driver, S.TOKEN),
     (volume_without_class, S.CLASS),
     (no_account, S.SERVICE_ACCOUNT),
     (no_token_requests, S.TOKEN),
