@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from tests.fakes.kube_objects import (
     qualified,
     unflatten,
 )
-from tests.fakes.kube_pods import POD_PATH, serve_pod
+from tests.fakes.kube_pods import POD_PATH, RunCommand, run_in_pod, serve_pod
 from tests.fakes.kube_selection import ListQuery
 from tests.fakes.kube_watch import WatchStream, history_expired, refuse_list
 
@@ -108,7 +108,7 @@ class KubeApiServer:
         self.token_requests: list[Mapping[str, Any]] = []
         self.token_status: object = ISSUED
         self.issue_token: Callable[[str, str], str] | None = None
-        self.run_command: Callable[[list[str], bytes], Awaitable[tuple[int, bytes]]] | None = None
+        self.run_command: RunCommand | None = None
         self.upstream_crds = False
         self.upstream_sync_crd = False
         self.denied: set[str] = set()
@@ -229,7 +229,8 @@ class KubeApiServer:
         self.user_agents.add(request.headers.get("User-Agent", ""))
         self._refuse(action, verb, plural, namespace, name)
         if subresource == "exec":
-            return await self._exec(request)
+            assert self.run_command is not None
+            return await run_in_pod(request, self.run_command)
         wanted = ListQuery.from_request(request, plural, namespace)
         if verb == "watch":
             return await self._watch(request, wanted)
@@ -284,28 +285,6 @@ class KubeApiServer:
         resource = "/".join(filter(None, (asked["resource"], asked["subresource"])))
         user = spec["user"].rpartition(":")[2]
         return f"{user} {asked['verb']} {resource} {asked['namespace']}".strip() not in self.denied
-
-    async def _exec(self, request: web.Request) -> web.StreamResponse:
-        """Run a command over version 5 of the channels of a WebSocket."""
-        assert self.run_command is not None
-        socket = web.WebSocketResponse(protocols=("v5.channel.k8s.io",))
-        await socket.prepare(request)
-        stdin = b""
-        while (message := await socket.receive_bytes()) != b"\xff\x00":
-            stdin += message[1:]
-        code, output = await self.run_command(request.query.getall("command"), stdin)
-        await socket.send_bytes(b"\x01" + output)
-        status: dict[str, Any] = {"status": "Success"}
-        if code:
-            causes = [{"reason": "ExitCode", "message": str(code)}]
-            status = {
-                "status": "Failure",
-                "reason": "NonZeroExitCode",
-                "details": {"causes": causes},
-            }
-        await socket.send_bytes(b"\x03" + json.dumps(status).encode())
-        await socket.close()
-        return socket
 
     def _openapi(self, api_version: str) -> Mapping[str, Any]:
         kinds = {

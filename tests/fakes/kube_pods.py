@@ -6,7 +6,10 @@ A port of a pod is a port of this machine.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -15,6 +18,9 @@ POD_PATH = re.compile(
     r"/api/v1/namespaces/(?P<namespace>[^/]+)/pods/(?P<pod>[^/:]+)"
     r"(?:/(?P<forward>portforward)|:(?P<port>[0-9]+)/proxy/(?P<page>.*))"
 )
+
+RunCommand = Callable[[list[str], bytes], Awaitable[tuple[int, bytes]]]
+"""Runs a command with its standard input; returns exit code and output."""
 
 
 async def serve_pod(request: web.Request, match: re.Match[str]) -> web.StreamResponse:
@@ -53,4 +59,26 @@ async def _forward(request: web.Request, port: int) -> web.StreamResponse:
     downloading.cancel()
     await asyncio.gather(downloading, return_exceptions=True)
     writer.close()
+    return socket
+
+
+async def run_in_pod(request: web.Request, run: RunCommand) -> web.StreamResponse:
+    """Run a command over version 5 of the channels of a WebSocket."""
+    socket = web.WebSocketResponse(protocols=("v5.channel.k8s.io",))
+    await socket.prepare(request)
+    stdin = b""
+    while (message := await socket.receive_bytes()) != b"\xff\x00":
+        stdin += message[1:]
+    code, output = await run(request.query.getall("command"), stdin)
+    await socket.send_bytes(b"\x01" + output)
+    status: dict[str, Any] = {"status": "Success"}
+    if code:
+        causes = [{"reason": "ExitCode", "message": str(code)}]
+        status = {
+            "status": "Failure",
+            "reason": "NonZeroExitCode",
+            "details": {"causes": causes},
+        }
+    await socket.send_bytes(b"\x03" + json.dumps(status).encode())
+    await socket.close()
     return socket

@@ -13,6 +13,7 @@ from keyferry.errors import ClassInvalidError
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.inventory.users import (
     CURRENT,
+    NOT_MOUNTED,
     OLD,
     environment_secrets,
     get,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.object_codec import Manifest
     from keyferry.kubernetes.objects import PodStatus, SecretProviderClass
 
-NOT_MOUNTED = "not mounted yet; kubectl describe pod shows why"
 _PENDING = "Pending"
 
 

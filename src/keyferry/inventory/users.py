@@ -17,6 +17,8 @@ ENVIRONMENT = "environment"
 CURRENT = "current"
 OLD = "old"
 """Of an environment: whether its container started after the last change of the Secret."""
+NOT_MOUNTED = "not mounted yet; kubectl describe pod shows why"
+"""The problem of a volume without a pod status."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from keyferry.inventory.objects import NOT_MOUNTED
 from keyferry.inventory.syncs import NOT_YET_HANDLED, sync_problem
-from keyferry.inventory.users import OLD
+from keyferry.inventory.users import NOT_MOUNTED, OLD
 from keyferry.kubernetes.syncs.conditions import READY
 from keyferry.kubernetes.syncs.objects import ConditionStatus
 

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from keyferry.inventory.objects import NOT_MOUNTED, ObjectRow
+from keyferry.inventory.objects import ObjectRow
+from keyferry.inventory.users import NOT_MOUNTED
 from keyferry.kubernetes.syncs.objects import SecretSync
 from keyferry.status_page.facts import ClassFacts, ClusterFacts
 from keyferry.status_page.workloads import (

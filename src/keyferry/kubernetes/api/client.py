@@ -10,7 +10,7 @@ import platform
 import ssl
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -31,6 +31,7 @@ from keyferry.kubernetes.api.api_errors import (
     error_for_status,
     translate_errors,
 )
+from keyferry.kubernetes.api.list_pages import PageDocument, selection
 from keyferry.kubernetes.api.resources import NodeResource, resource_name
 from keyferry.kubernetes.api.transport import KubeTransport
 from keyferry.kubernetes.api.watches.changes import LATEST_VERSION, Began, Expired
@@ -63,22 +64,6 @@ _WATCH_TIMEOUT = httpx2.Timeout(10.0, read=None)
 _ALL_NAMESPACES = "*"
 _METADATA_KIND = "PartialObjectMetadata"
 _METADATA_ACCEPT = "application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
-
-
-class _PageMetadata(msgspec.Struct):
-    resource_version: str = msgspec.field(name="resourceVersion")
-    token: str = msgspec.field(name="continue", default="")
-    remaining: int = msgspec.field(name="remainingItemCount", default=0)
-
-
-class _Page(msgspec.Struct):
-    """A page of a list.
-
-    lightkube refuses the null with which the API answers for an empty list of metadata.
-    """
-
-    metadata: _PageMetadata
-    items: list[Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +134,6 @@ async def open_api(
     async with client:
         server = urlsplit(config.cluster.server).netloc
         yield KubeApi(client, server=server, rbac_remedy=rbac_remedy)
-
-
-def _selector(wanted: Mapping[str, str | None] | Mapping[str, str]) -> str | None:
-    terms = (key if value is None else f"{key}={value}" for key, value in wanted.items())
-    return ",".join(terms) or None
-
-
-def _selection(options: ListOptions) -> dict[str, str | None]:
-    return {
-        "labelSelector": _selector(options.label_selector),
-        "fieldSelector": _selector(options.field_selector),
-    }
 
 
 def _unchanged(manifest: Manifest) -> Manifest:
@@ -412,7 +385,7 @@ class KubeApi:
             kind,
             namespace=options.namespace,
             params={
-                **_selection(options),
+                **selection(options.label_selector, options.field_selector),
                 "limit": _PAGE_SIZE if paged else None,
                 "resourceVersion": version or None,
             },
@@ -424,7 +397,7 @@ class KubeApi:
                     generic.build_adapter_request(request)
                 )
                 generic.raise_for_status(response)  # type: ignore[no-untyped-call]
-                page = msgspec.json.decode(response.content, type=_Page)
+                page = msgspec.json.decode(response.content, type=PageDocument)
             yield Page(tuple(page.items or ()), page.metadata.resource_version)
             if not page.metadata.token:
                 return
@@ -441,7 +414,7 @@ class KubeApi:
                 generic.build_adapter_request(request)
             )
             generic.raise_for_status(response)  # type: ignore[no-untyped-call]
-            page = msgspec.json.decode(response.content, type=_Page)
+            page = msgspec.json.decode(response.content, type=PageDocument)
         return len(page.items or ()) + page.metadata.remaining
 
     async def pod_page(
@@ -483,7 +456,10 @@ class KubeApi:
             kind,
             namespace=options.namespace,
             watch=True,
-            params={**_selection(options), **watch_parameters(start)},
+            params={
+                **selection(options.label_selector, options.field_selector),
+                **watch_parameters(start),
+            },
             headers=headers if options.metadata_only else None,
         )
         request.timeout = _WATCH_TIMEOUT

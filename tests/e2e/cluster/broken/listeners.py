@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tests.e2e.cluster.api_server import free_ports
 from tests.e2e.cluster.certificates import Authority
@@ -54,8 +54,8 @@ class _NoNames(asyncio.DatagramProtocol):
     """A DNS server that answers NXDOMAIN."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # Not an instance of it before Python 3.12.
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         # The header of the answer: the id, "response, no such name", and one question.
