@@ -269,7 +269,7 @@ MISTAKES = [
     (no_class, S.CLASS),
     (no_pod, S.CLASS),
     (other_driver, S.CLASS),
-    (misspelled_driver, S.TOKEN),
+    (misspelled_driver, S.CLASS),
     (volume_without_class, S.CLASS),
     (no_account, S.SERVICE_ACCOUNT),
     (no_token_requests, S.TOKEN),
