@@ -34,19 +34,19 @@ class Alert:
         """Return whether it names a vault, and so the set-ups that use this vault."""
         return "vault" in self.labels
 
-    def concerns(self, namespace: str, provider: str, host: str) -> bool:
+    def concerns(self, namespace: str, provider: str, address: str) -> bool:
         """Return whether a SecretProviderClass can cause it.
 
         Args:
             namespace: of the SecretProviderClass.
             provider: of the SecretProviderClass.
-            host: the address of its vault.
+            address: of its vault.
         """
         if self.labels.get("namespace", namespace) != namespace:
             return False
-        return self.labels.get("provider", provider) == provider and (
-            "vault" not in self.labels or self.labels["vault"].partition(":")[0] in host
-        )
+        if self.labels.get("provider", provider) != provider:
+            return False
+        return self.labels.get("vault", "") in address
 
 
 def promtool_path() -> str:

@@ -54,7 +54,7 @@ class _NoNames(asyncio.DatagramProtocol):
     """A DNS server that answers NXDOMAIN."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not an instance of it before Python 3.12.
+        # The transport of the selector loop is not a DatagramTransport by its class.
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:

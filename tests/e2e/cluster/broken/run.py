@@ -150,12 +150,12 @@ class _Run:
         }
         for row in self.rows:
             outcome = observer.outcomes[row.name]
-            provider, host = _vault_of(row, world)
+            provider, address = _vault_of(row, world)
             outcome.alerts = sorted(
                 {
                     each.name
                     for each in firing
-                    if each.concerns(row.name, provider, host)
+                    if each.concerns(row.name, provider, address)
                     and (each.name in row.alerts or each.is_about_a_vault)
                 }
             )
@@ -194,8 +194,8 @@ class _Run:
 
 
 def _vault_of(row: BrokenSetup, world: World) -> tuple[str, str]:
-    """Return the provider and the host of the vault of a set-up."""
+    """Return the provider and the address of the vault of a set-up."""
     spc = row.rendered(world.addresses)[0]
     parameters = spc["spec"]["parameters"]
-    host = parameters.get("vaultAddress") or f"{parameters.get('keyvaultName')}.vault.azure.net"
-    return spc["spec"]["provider"], host
+    address = parameters.get("vaultAddress") or f"{parameters.get('keyvaultName')}.vault.azure.net"
+    return spc["spec"]["provider"], address

@@ -93,7 +93,7 @@ NETWORK = (
     ),
     vault(
         "no-proxy", "The proxy is unreachable", Category.NETWORK, "proxy",
-        parameters={"vaultAddress": f"http://{_FROM_PROXY}:8200", "vaultCACertPath": None},
+        parameters={"vaultAddress": f"http://http.{_FROM_PROXY}:8200", "vaultCACertPath": None},
         varies=True,
     ),
     vault(
