@@ -282,7 +282,7 @@ IDENTITY = (
     ),
     azure(
         "no-identity", "No identity mode is chosen", Category.IDENTITY, "credentials",
-        parameters=WORKLOAD,
+        parameters=WORKLOAD, lint=("volume",),
     ),
     azure(
         "not-assigned", "The managed identity is not assigned to the node", Category.IDENTITY,

@@ -78,7 +78,8 @@ class BrokenSetup:
         about: the kind and name of the object that is described.
         doctor_options: further options of doctor.
         hangs: whether a server does not respond, so that doctor has to wait.
-        varies: whether the texts depend on when the circuit breaker opens.
+        varies: whether texts and the alert about the vault depend on when its circuit breaker is
+            open.
     """
 
     name: str

@@ -8,6 +8,7 @@ from typing import Any
 from tests.e2e.cluster.broken.setup import (
     PASSWORD,
     SYNC_FAILS,
+    UNAVAILABLE,
     VALUE,
     BrokenSetup,
     Category,
@@ -44,11 +45,12 @@ def _sync(
     prepare: Steps | None = None,
 ) -> BrokenSetup:
     sync = secret_sync("web", **{"secretObject": _OBJECT, **(spec or {})})
+    is_sealed = (parameters or {}).get("vaultAddress") == "$SEALED"
     return vault(
         name, title, Category.SYNCS, doctor, more=[*more, sync], pods=[], lint=lint,
         parameters=parameters, objects=objects, target="secretsync/web", about="secretsync/web",
-        reasons=("SecretSyncFailed",), alerts=(SYNC_FAILS,), prepare=prepare,
-        varies=(parameters or {}).get("vaultAddress") == "$SEALED",
+        reasons=("SecretSyncFailed",), prepare=prepare, varies=is_sealed,
+        alerts=(SYNC_FAILS, UNAVAILABLE) if is_sealed else (SYNC_FAILS,),
     )  # fmt: skip
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from tests.e2e.cluster.broken.setup import (
+    MOUNTS,
     PASSWORD,
     REFRESHES,
     SECRETS,
+    UNAVAILABLE,
     VALUE,
     WORKLOAD,
     BrokenSetup,
@@ -77,24 +79,26 @@ NETWORK = (
     vault(
         "no-such-host", "The host name of the vault does not resolve", Category.NETWORK, "dns",
         parameters={"vaultAddress": "https://no-proxy.example.com:8200"},
-        doctor_options=_AT_NODE, varies=True,
+        doctor_options=_AT_NODE, varies=True, alerts=(MOUNTS, UNAVAILABLE),
     ),
     vault(
         "refused", "The vault refuses connections", Category.NETWORK, "tcp",
-        parameters={"vaultAddress": "$CLOSED"}, varies=True,
+        parameters={"vaultAddress": "$CLOSED"}, varies=True, alerts=(MOUNTS, UNAVAILABLE),
     ),
     vault(
         "silent", "The vault accepts the connection and does not respond", Category.NETWORK, "tls",
         parameters={"vaultAddress": "$SILENT"}, hangs=True, varies=True,
+        alerts=(MOUNTS, UNAVAILABLE),
     ),
     vault(
         "proxy-refuses", "The proxy refuses the host", Category.NETWORK, "proxy",
+        varies=True, alerts=(MOUNTS, UNAVAILABLE),
         parameters={"vaultAddress": f"https://{_FROM_PROXY}:8200"},
     ),
     vault(
         "no-proxy", "The proxy is unreachable", Category.NETWORK, "proxy",
         parameters={"vaultAddress": f"http://http.{_FROM_PROXY}:8200", "vaultCACertPath": None},
-        varies=True,
+        varies=True, alerts=(MOUNTS, UNAVAILABLE),
     ),
     vault(
         "local-address", "The address of the vault is local", Category.NETWORK, "parameters",
@@ -161,7 +165,7 @@ NAMES = (
     vault("no-data", "`data/` is missing in the path of KV version 2", Category.NAMES,
           "object", objects=[{**PASSWORD, "secretPath": "secret/db"}]),
     vault("sealed", "The vault is sealed", Category.NETWORK, "vault",
-          parameters={"vaultAddress": "$SEALED"}, varies=True),
+          parameters={"vaultAddress": "$SEALED"}, varies=True, alerts=(MOUNTS, UNAVAILABLE)),
 )  # fmt: skip
 
 LIMITS = (
