@@ -254,7 +254,7 @@ async def test_cache_is_not_ready_before_its_first_list(
     server: KubeApiServer, api: KubeApi
 ) -> None:
     """A missing permission for SecretSyncs is a problem."""
-    server.forbidden.add("list secretsyncs")
+    server.forbidden |= {"list secretsyncs", "watch secretsyncs"}
     cache = SyncCache(
         api,
         groups=(UPSTREAM_GROUP,),
@@ -346,7 +346,7 @@ async def test_secrets_are_watched_only_in_the_namespaces_of_the_controller(
         assert running.cache.secret_version("other", "web") is None
         assert running.cache.watches_secrets("shop")
         assert not running.cache.watches_secrets("other")
-    server.forbidden.add("list secrets")
+    server.forbidden |= {"list secrets", "watch secrets"}
     async with watched(api, namespaces=frozenset({"shop"})) as running:
         assert not running.cache.watches_secrets("shop")
         assert running.cache.problem() is None
@@ -422,7 +422,8 @@ async def test_expired_history_is_listed_again(server: KubeApiServer, api: KubeA
 async def test_many_secret_syncs_are_listed_page_by_page(
     server: KubeApiServer, api: KubeApi
 ) -> None:
-    """Each page is parsed before the next one is fetched."""
+    """If the API server does not stream lists. Each page is parsed before the next one."""
+    server.streams_lists = False
     server.max_page = 7
     for number in range(30):
         server.put("secretsyncs", sync_manifest(f"web-{number}"))
