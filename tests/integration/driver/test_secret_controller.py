@@ -223,6 +223,7 @@ async def test_changed_secret_provider_class_updates_its_secrets(
     await wait_until(lambda: (node.secret("db") or {}).get("type") == "example.com/own", "the type")
     await wait_until(lambda: node.secret("more") is None, "the dropped one to go")
     await wait_until(lambda: node.owners("db") == ["ReplicaSet web-5d8"], "the owners to be back")
+    await node.settle()
     (reported,) = await node.events("SecretRecreated")
     assert "changed from Opaque to example.com/own" in reported
 
