@@ -16,7 +16,7 @@ from tests.e2e.cluster.broken.run import ROWS, Results, observe_all
 from tests.e2e.cluster.broken.setup import CANARIES, UNAVAILABLE, BrokenSetup
 from tests.e2e.figures import figures
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(1800)]
 
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
