@@ -36,3 +36,8 @@ def test_page_can_be_read_again() -> None:
     parts = dict(sections(render(ROWS, said)))
     for row in ROWS:
         assert parts[row.title] == section(row, said[row.name])
+
+
+def test_names_of_set_ups_occur_in_no_message() -> None:
+    """A name is also that of the namespace, which the page calls shop wherever it occurs."""
+    assert not [row.name for row in ROWS if "-" not in row.name]

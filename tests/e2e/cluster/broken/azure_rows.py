@@ -307,7 +307,7 @@ PERMISSIONS = (
         "permission", prepare=_only_list,
     ),
     azure(
-        "firewall", "The firewall of the vault refuses the node", Category.PERMISSIONS,
+        "node-refused", "The firewall of the vault refuses the node", Category.PERMISSIONS,
         "firewall", prepare=_firewall,
     ),
     azure(
@@ -321,10 +321,10 @@ PERMISSIONS = (
 )  # fmt: skip
 
 NAMES = (
-    azure("missing", "The object does not exist", Category.NAMES, "object", prepare=_delete,
+    azure("no-object", "The object does not exist", Category.NAMES, "object", prepare=_delete,
           objects=[secret_entry("db-pasword")]),
-    azure("disabled", "The object is disabled", Category.NAMES, "object", prepare=_disable),
-    azure("deleted", "The object was deleted", Category.NAMES, "object", prepare=_delete),
+    azure("object-disabled", "The object is disabled", Category.NAMES, "object", prepare=_disable),
+    azure("object-deleted", "The object was deleted", Category.NAMES, "object", prepare=_delete),
     azure(
         "wrong-version", "The version of the object does not exist", Category.NAMES, "object",
         objects=[secret_entry(objectVersion="0123456789abcdef0123456789abcdef")],
@@ -388,11 +388,11 @@ TYPES = (
         objects=[secret_entry(jmesPath=[{"path": "pasword", "objectAlias": "db"}])],
     ),
     azure(
-        "template", "A template names a file that does not exist", Category.TYPES, "rendering",
+        "template-file", "A template names a file that does not exist", Category.TYPES, "rendering",
         parameters={"templates": _TEMPLATE}, lint=("class",),
     ),
     azure(
-        "encoding", "The value does not have its objectEncoding", Category.TYPES, "rendering",
+        "wrong-encoding", "The value does not have its objectEncoding", Category.TYPES, "rendering",
         objects=[secret_entry(objectEncoding="hex")],
     ),
     azure(
@@ -425,7 +425,7 @@ ROTATION = (
         reasons=("MountRotationComplete",), no_alert="The mount and its refreshes succeed.",
     ),
     azure(
-        "expired", "The object has expired", Category.ROTATION, "object", prepare=_expire,
+        "object-expired", "The object has expired", Category.ROTATION, "object", prepare=_expire,
         parameters={"expiryWarning": "30d"},
         reasons=("ObjectNearExpiry",), alerts=("KeyferryObjectExpired",),
     ),
@@ -433,7 +433,7 @@ ROTATION = (
 
 LIMITS = (
     azure(
-        "throttled", "The vault throttles requests (429)", Category.LIMITS, "vault",
+        "vault-throttles", "The vault throttles requests (429)", Category.LIMITS, "vault",
         prepare=_throttle, alerts=("KeyferryMountsFail", "KeyferryVaultThrottles"), varies=True,
     ),
     azure(
@@ -442,7 +442,7 @@ LIMITS = (
                                  "objectType": "secret", "maxObjects": 3}],
     ),
     azure(
-        "quota", "The quota of the namespace is exceeded", Category.LIMITS, "secret",
+        "over-quota", "The quota of the namespace is exceeded", Category.LIMITS, "secret",
         secret_objects=_DB, more=[_QUOTA], **_SECRET,
     ),
 )  # fmt: skip

@@ -82,11 +82,12 @@ NETWORK = (
         doctor_options=_AT_NODE, varies=True, alerts=(MOUNTS, UNAVAILABLE),
     ),
     vault(
-        "refused", "The vault refuses connections", Category.NETWORK, "tcp",
+        "closed-port", "The vault refuses connections", Category.NETWORK, "tcp",
         parameters={"vaultAddress": "$CLOSED"}, varies=True, alerts=(MOUNTS, UNAVAILABLE),
     ),
     vault(
-        "silent", "The vault accepts the connection and does not respond", Category.NETWORK, "tls",
+        "silent-vault", "The vault accepts the connection and does not respond",
+        Category.NETWORK, "tls",
         parameters={"vaultAddress": "$SILENT"}, hangs=True, varies=True,
         alerts=(MOUNTS, UNAVAILABLE),
     ),
@@ -164,7 +165,7 @@ NAMES = (
           objects=[{**PASSWORD, "secretKey": "pasword"}]),
     vault("no-data", "`data/` is missing in the path of KV version 2", Category.NAMES,
           "object", objects=[{**PASSWORD, "secretPath": "secret/db"}]),
-    vault("sealed", "The vault is sealed", Category.NETWORK, "vault",
+    vault("vault-sealed", "The vault is sealed", Category.NETWORK, "vault",
           parameters={"vaultAddress": "$SEALED"}, varies=True, alerts=(MOUNTS, UNAVAILABLE)),
 )  # fmt: skip
 
