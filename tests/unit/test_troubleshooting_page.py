@@ -79,7 +79,7 @@ def test_section_of_an_event_names_it(reason: str, symptom: Symptom) -> None:
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_entry_is_complete(entry: Entry) -> None:
-    """Its messages are said by the code; capitals, dots and signs stand for what differs."""
+    """Its messages are said by the code; capitals, dots and signs replace what differs."""
     assert entry.rows
     assert entry.actor
     assert set(entry.doctor) <= set(DOCTOR_STAGES)

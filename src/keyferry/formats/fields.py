@@ -1,7 +1,7 @@
 """Reads typed fields of a manifest. [pure]
 
-As in Kubernetes, a missing or null field is empty. A field of the wrong type is an error with its
-path.
+As in Kubernetes, a missing or null field is empty. For `Field`, a field of the wrong type is an
+error with its path; for `get`, `items` and `text`, it is empty, too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from keyferry.formats.kubernetes_yaml import FieldPath, UnsupportedScalar, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 _MAX_SHOWN = 60
 """Characters of a key in a message; in a damaged manifest a value may be at its place."""
@@ -143,3 +143,24 @@ def _kind_name(value: Value) -> str:
     return (
         value.kind if isinstance(value, UnsupportedScalar) else _KIND_NAMES.get(type(value), "null")
     )
+
+
+# --- Manifests of which only the fields with the right types matter -------------------------------
+
+
+def get(value: Value | Mapping[str, Value], *path: str) -> Value:
+    """Return the field at `path`; None if it is missing or a parent has another type."""
+    found: Value = value  # type: ignore[assignment]
+    for step in path:
+        found = found.get(step) if isinstance(found, dict) else None
+    return found
+
+
+def items(value: Value) -> Sequence[Value]:
+    """Return a list; an empty one for another value."""
+    return value if isinstance(value, list) else ()
+
+
+def text(value: Value) -> str:
+    """Return a text; "" for another value."""
+    return value if isinstance(value, str) else ""

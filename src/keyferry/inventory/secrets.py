@@ -9,16 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyferry.formats.fields import get, items, text
 from keyferry.inventory.users import (
     CURRENT,
     ENVIRONMENT,
     OLD,
     SecretUser,
     environment_secrets,
-    get,
-    items,
     parse_time,
-    text,
 )
 from keyferry.kubernetes.class_codec import CLASS_KIND
 from keyferry.kubernetes.live_secret import CLASS_ANNOTATION, FETCHED_AT_ANNOTATION

@@ -6,8 +6,10 @@ from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from keyferry.formats.fields import get, items, text
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from keyferry.formats.kubernetes_yaml import Value
     from keyferry.kubernetes.object_codec import Manifest
@@ -127,21 +129,3 @@ def parse_time(moment: str) -> datetime | None:
     except ValueError:
         return None
     return parsed if parsed.tzinfo else None
-
-
-def get(value: Value | Mapping[str, Value], *path: str) -> Value:
-    """Return the field at `path`; None if it is missing or a parent has another type."""
-    found: Value = value  # type: ignore[assignment]
-    for step in path:
-        found = found.get(step) if isinstance(found, dict) else None
-    return found
-
-
-def items(value: Value) -> Sequence[Value]:
-    """Return a list; an empty one for another value."""
-    return value if isinstance(value, list) else ()
-
-
-def text(value: Value) -> str:
-    """Return a text; "" for another value."""
-    return value if isinstance(value, str) else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from keyferry.errors import ClassInvalidError, excerpt
-from keyferry.formats.fields import FieldTypeError
+from keyferry.formats.fields import FieldTypeError, text
 from keyferry.formats.kubernetes_yaml import KubernetesYamlError, parse_documents
 from keyferry.kubernetes.class_codec import CLASS_KIND, parse_class
 from keyferry.kubernetes.files.class_files import MAX_FILE_BYTES
@@ -213,9 +213,9 @@ def _objects(
         file,
         document,
         base,
-        _text(kind),
-        _text(named.get("namespace")) or namespace,
-        _text(named.get("name")) or _text(named.get("generateName")),
+        text(kind),
+        text(named.get("namespace")) or namespace,
+        text(named.get("name")) or text(named.get("generateName")),
         value,
     )
 
@@ -250,9 +250,9 @@ def _other_secret(manifest: Manifest) -> str:
             return manifest.name
         case "ExternalSecret":
             target = fields.get("target")
-            return (_text(target.get("name")) if isinstance(target, dict) else "") or manifest.name
+            return (text(target.get("name")) if isinstance(target, dict) else "") or manifest.name
         case "Certificate":
-            return _text(fields.get("secretName"))
+            return text(fields.get("secretName"))
         case _:
             return ""
 
@@ -282,7 +282,7 @@ def _read_sync(manifest: Manifest) -> Manifests:
         return Manifests(findings=(finding("sync", place, manifest.subject, problem, remedy),))
 
     value = manifest.value if isinstance(manifest.value, dict) else {}
-    written = _text(value.get("apiVersion"))
+    written = text(value.get("apiVersion"))
     group = next((each for each in _SYNC_GROUPS if str(each) == written), None)
     if group is None:
         if written and not difflib.get_close_matches(written, map(str, _SYNC_GROUPS), cutoff=0.8):
@@ -317,7 +317,3 @@ def _read_sync(manifest: Manifest) -> Manifests:
         problem = error.problem.removeprefix(f"{SYNC_KIND}: ")
         return failed(manifest.place(*path), problem, error.remedy)
     return Manifests(syncs=(LintedSync(manifest, sync),))
-
-
-def _text(value: Value) -> str:
-    return value if isinstance(value, str) else ""

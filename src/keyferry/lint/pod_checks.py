@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from keyferry.errors import AuthorError, excerpt
+from keyferry.formats.fields import get, items, text
 from keyferry.formats.unknown_fields import FieldTable
 from keyferry.kubernetes.names import DRIVER_NAME
 from keyferry.lint.finding import finding
@@ -82,33 +83,33 @@ class _PodCheck:
         """Yield all findings."""
         volumes: dict[str, Value] = {}
         csi: set[str] = set()
-        for index, volume in enumerate(_items(self._pod.spec.get("volumes"))):
-            name = _text(_get(volume, "name"))
+        for index, volume in enumerate(items(self._pod.spec.get("volumes"))):
+            name = text(get(volume, "name"))
             volumes[name] = volume
-            if _get(volume, "csi", "driver") == DRIVER_NAME:
+            if get(volume, "csi", "driver") == DRIVER_NAME:
                 csi.add(name)
-                yield from self._volume(("volumes", index, "csi"), name, _get(volume, "csi"))
-        for index, volume in enumerate(_items(self._pod.spec.get("volumes"))):
+                yield from self._volume(("volumes", index, "csi"), name, get(volume, "csi"))
+        for index, volume in enumerate(items(self._pod.spec.get("volumes"))):
             yield from self._secret_volume(("volumes", index), volume)
-        for index, reference in enumerate(_items(self._pod.spec.get("imagePullSecrets"))):
+        for index, reference in enumerate(items(self._pod.spec.get("imagePullSecrets"))):
             yield from self._pull_secret(("imagePullSecrets", index), reference)
         for kind in _CONTAINERS:
-            for index, container in enumerate(_items(self._pod.spec.get(kind))):
+            for index, container in enumerate(items(self._pod.spec.get(kind))):
                 path = (kind, index)
                 yield from self._mounts(path, container, csi)
                 yield from self._variables(path, container, volumes)
 
     def _volume(self, path: FieldPath, name: str, csi: Value) -> Iterator[Finding]:
-        if _get(csi, "readOnly") is not True:
+        if get(csi, "readOnly") is not True:
             yield self._finding(
                 "volume",
                 path,
                 f"volume {excerpt(name)} is not read-only, which the driver refuses",
                 "Set readOnly: true in the csi volume.",
             )
-        attributes = _get(csi, "volumeAttributes")
+        attributes = get(csi, "volumeAttributes")
         given = attributes if isinstance(attributes, dict) else {}
-        class_name = _text(given.get(SPC_ATTRIBUTE))
+        class_name = text(given.get(SPC_ATTRIBUTE))
         if not class_name:
             written = _ATTRIBUTES.misspelling_of((SPC_ATTRIBUTE,), given)
             note = f"; you wrote {excerpt(written[0])}" if written else ""
@@ -131,7 +132,7 @@ class _PodCheck:
                 f"{question}It must be in the namespace of the pod.",
             )
         spc = self._classes.get(class_name)
-        if spc and needs_credentials(spc) and not _get(csi, "nodePublishSecretRef", "name"):
+        if spc and needs_credentials(spc) and not get(csi, "nodePublishSecretRef", "name"):
             yield self._finding(
                 "volume",
                 path,
@@ -142,9 +143,9 @@ class _PodCheck:
             )
 
     def _mounts(self, path: FieldPath, container: Value, csi: set[str]) -> Iterator[Finding]:
-        for index, mount in enumerate(_items(_get(container, "volumeMounts"))):
-            name = _text(_get(mount, "name"))
-            if name in csi and (_get(mount, "subPath") or _get(mount, "subPathExpr")):
+        for index, mount in enumerate(items(get(container, "volumeMounts"))):
+            name = text(get(mount, "name"))
+            if name in csi and (get(mount, "subPath") or get(mount, "subPathExpr")):
                 yield self._finding(
                     "sub-path",
                     (*path, "volumeMounts", index, "subPath"),
@@ -157,34 +158,34 @@ class _PodCheck:
     def _variables(
         self, path: FieldPath, container: Value, volumes: dict[str, Value]
     ) -> Iterator[Finding]:
-        for index, source in enumerate(_items(_get(container, "envFrom"))):
-            reference = _get(source, "secretRef")
+        for index, source in enumerate(items(get(container, "envFrom"))):
+            reference = get(source, "secretRef")
             yield from self._secret((*path, "envFrom", index), reference, key=None)
-        for index, variable in enumerate(_items(_get(container, "env"))):
+        for index, variable in enumerate(items(get(container, "env"))):
             place = (*path, "env", index, "valueFrom")
-            reference = _get(variable, "valueFrom", "secretKeyRef")
-            yield from self._secret(place, reference, key=_text(_get(reference, "key")))
-            yield from self._file_key(place, _get(variable, "valueFrom", "fileKeyRef"), volumes)
+            reference = get(variable, "valueFrom", "secretKeyRef")
+            yield from self._secret(place, reference, key=text(get(reference, "key")))
+            yield from self._file_key(place, get(variable, "valueFrom", "fileKeyRef"), volumes)
 
     def _secret_volume(self, path: FieldPath, volume: Value) -> Iterator[Finding]:
-        sources = [((*path, "secret"), _get(volume, "secret"), "secretName")]
-        for index, source in enumerate(_items(_get(volume, "projected", "sources"))):
+        sources = [((*path, "secret"), get(volume, "secret"), "secretName")]
+        for index, source in enumerate(items(get(volume, "projected", "sources"))):
             place = (*path, "projected", "sources", index, "secret")
-            sources.append((place, _get(source, "secret"), "name"))
+            sources.append((place, get(source, "secret"), "name"))
         for place, reference, name in sources:
             named: Value = {
-                "name": _get(reference, name),
-                "optional": _get(reference, "optional"),
+                "name": get(reference, name),
+                "optional": get(reference, "optional"),
             }
-            items = _items(_get(reference, "items"))
-            for at, item in enumerate(items):
-                key = _text(_get(item, "key"))
+            chosen = items(get(reference, "items"))
+            for at, item in enumerate(chosen):
+                key = text(get(item, "key"))
                 yield from self._secret((*place, "items", at, "key"), named, key=key)
-            if not items:
+            if not chosen:
                 yield from self._secret(place, named, key=None)
 
     def _pull_secret(self, path: FieldPath, reference: Value) -> Iterator[Finding]:
-        name = _text(_get(reference, "name"))
+        name = text(get(reference, "name"))
         keys = self._keys(name)
         if keys and ALL_FILES not in keys and keys.isdisjoint(_PULL_KEYS):
             yield self._finding(
@@ -234,10 +235,10 @@ class _PodCheck:
             )
 
     def _secret(self, path: FieldPath, reference: Value, *, key: str | None) -> Iterator[Finding]:
-        name = _text(_get(reference, "name"))
+        name = text(get(reference, "name"))
         makers = [spc for spc in self._classes.values() if name and name in spc.secret_names]
         syncs = [sync for sync in self._syncs if sync.ref.name == name]
-        if _get(reference, "optional") is True:
+        if get(reference, "optional") is True:
             return
         if not (makers or syncs):
             yield from self._missing_secret(path, name)
@@ -269,10 +270,10 @@ class _PodCheck:
     def _file_key(
         self, path: FieldPath, reference: Value, volumes: dict[str, Value]
     ) -> Iterator[Finding]:
-        name = _text(_get(reference, "volumeName"))
+        name = text(get(reference, "volumeName"))
         if not name or name not in volumes:
             return
-        empty_dir = _get(volumes[name], "emptyDir")
+        empty_dir = get(volumes[name], "emptyDir")
         volume = volumes[name]
         if not isinstance(volume, dict) or "emptyDir" not in volume:
             yield self._finding(
@@ -282,14 +283,14 @@ class _PodCheck:
                 "Copy the file of the csi volume to an emptyDir with medium: Memory in an init"
                 " container.",
             )
-        elif _get(empty_dir, "medium") != "Memory":
+        elif get(empty_dir, "medium") != "Memory":
             yield self._finding(
                 "env-file-on-disk",
                 path,
                 f"fileKeyRef reads from volume {excerpt(name)}, an emptyDir on a disk",
                 "Set emptyDir: {medium: Memory}, so that the values are not written to a disk.",
             )
-        yield from self._file_variable((*path, "fileKeyRef"), _text(_get(reference, "key")))
+        yield from self._file_variable((*path, "fileKeyRef"), text(get(reference, "key")))
 
     def _file_variable(self, path: FieldPath, key: str) -> Iterator[Finding]:
         """Yield a variable that no SecretProviderClass of the pod writes, if all are known."""
@@ -320,18 +321,3 @@ class _PodCheck:
     def _finding(self, rule: str, path: FieldPath, problem: str, remedy: str) -> Finding:
         place: Place = self._pod.manifest.place(*self._pod.path, *path)
         return finding(rule, place, self._pod.manifest.subject, problem, remedy)
-
-
-def _get(value: Value, *path: str) -> Value:
-    """Return the field at `path`; None if it is missing or a parent has another type."""
-    for step in path:
-        value = value.get(step) if isinstance(value, dict) else None
-    return value
-
-
-def _items(value: Value) -> Sequence[Value]:
-    return value if isinstance(value, list) else ()
-
-
-def _text(value: Value) -> str:
-    return value if isinstance(value, str) else ""

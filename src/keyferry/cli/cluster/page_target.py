@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.inventory.users import get, items, text
+from keyferry.formats.fields import get, items, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

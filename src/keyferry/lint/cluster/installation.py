@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyferry.formats.fields import get, items, text
 from keyferry.formats.go_values import parse_boolean
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class MissingRight:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What is installed. None stands for what the caller may not read.
+    """What is installed; None for what the caller may not read.
 
     Attributes:
         csi_driver: the CSIDriver object; None also without one.
@@ -146,44 +147,29 @@ def parse_workloads(
     """
     found = []
     for manifest in manifests:
-        pod = _get(manifest, "spec", "template", "spec")
-        account = _text(_get(pod, "serviceAccountName")) or _DEFAULT_ACCOUNT
-        for container in _items(_get(pod, "containers")):
+        pod = get(manifest, "spec", "template", "spec")
+        account = text(get(pod, "serviceAccountName")) or _DEFAULT_ACCOUNT
+        for container in items(get(pod, "containers")):
             words = _words(container)
             if words[:1] == (command,):
-                metadata = _get(manifest, "metadata")
-                namespace, name = (_text(_get(metadata, key)) for key in ("namespace", "name"))
+                metadata = get(manifest, "metadata")
+                namespace, name = (text(get(metadata, key)) for key in ("namespace", "name"))
                 found.append(Workload(kind, namespace, name, account, words[1:]))
     return tuple(found)
 
 
 def parse_csi_driver(manifest: Mapping[str, Value]) -> CsiDriver:
     """Return a CSIDriver object."""
-    spec = _get(manifest, "spec")
-    requests = _items(_get(spec, "tokenRequests"))
+    spec = get(manifest, "spec")
+    requests = items(get(spec, "tokenRequests"))
     return CsiDriver(
-        frozenset(_text(_get(each, "audience")) for each in requests),
-        _get(spec, "podInfoOnMount") is True,
-        "Ephemeral" in _items(_get(spec, "volumeLifecycleModes")),
+        frozenset(text(get(each, "audience")) for each in requests),
+        get(spec, "podInfoOnMount") is True,
+        "Ephemeral" in items(get(spec, "volumeLifecycleModes")),
     )
 
 
 def _words(container: Value) -> tuple[str, ...]:
     """Return command and arguments of a container, without the program."""
-    words = [_text(word) for key in ("command", "args") for word in _items(_get(container, key))]
+    words = [text(word) for key in ("command", "args") for word in items(get(container, key))]
     return tuple(words[1:] if words and words[0].rpartition("/")[2] == _PROGRAM else words)
-
-
-def _get(value: Value | Mapping[str, Value], *path: str) -> Value:
-    found: Value = value  # type: ignore[assignment]
-    for step in path:
-        found = found.get(step) if isinstance(found, dict) else None
-    return found
-
-
-def _items(value: Value) -> list[Value]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: Value) -> str:
-    return value if isinstance(value, str) else ""

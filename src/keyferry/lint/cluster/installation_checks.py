@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from keyferry.formats.fields import get, items
 from keyferry.kubernetes.names import DRIVER_NAME
 from keyferry.lint.cluster.rights import (
     SECRETS,
@@ -18,10 +19,9 @@ from keyferry.providers.registry import token_audiences
 from keyferry.sync_controller.rules.refusals import audience_error, namespace_error, opt_in_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from keyferry.errors import KeyferryError
-    from keyferry.formats.kubernetes_yaml import Value
     from keyferry.lint.cluster.installation import Installation, Workload
     from keyferry.lint.finding import Finding
     from keyferry.lint.manifests import LintedClass, LintedPod, LintedSync, Manifests
@@ -142,10 +142,10 @@ def _audience(linted: LintedClass, missing: list[str], listed: Iterable[str]) ->
 def _mounted(manifests: Manifests) -> Iterator[tuple[str, str]]:
     """Yield namespace and name of each SecretProviderClass that a pod mounts."""
     for pod in manifests.pods:
-        for volume in _items(pod.spec.get("volumes")):
-            csi = _get(volume, "csi")
-            if _get(csi, "driver") == DRIVER_NAME:
-                name = _get(csi, "volumeAttributes", "secretProviderClass")
+        for volume in items(pod.spec.get("volumes")):
+            csi = get(volume, "csi")
+            if get(csi, "driver") == DRIVER_NAME:
+                name = get(csi, "volumeAttributes", "secretProviderClass")
                 yield pod.manifest.namespace, str(name or "")
 
 
@@ -154,7 +154,7 @@ def _pod_account(installation: Installation, pod: LintedPod) -> Iterator[Finding
     accounts = installation.service_accounts
     name = str(pod.spec.get("serviceAccountName") or _DEFAULT_ACCOUNT)
     mounts = any(
-        _get(volume, "csi", "driver") == DRIVER_NAME for volume in _items(pod.spec.get("volumes"))
+        get(volume, "csi", "driver") == DRIVER_NAME for volume in items(pod.spec.get("volumes"))
     )
     if mounts and accounts is not None and (pod.manifest.namespace, name) not in accounts:
         yield finding(
@@ -220,14 +220,3 @@ def _sync(
         for rule, error in errors:
             if error is not None:
                 yield finding(rule, place, subject, error.problem, error.remedy)
-
-
-def _get(value: Value | Mapping[str, Value], *path: str) -> Value:
-    found: Value = value  # type: ignore[assignment]
-    for step in path:
-        found = found.get(step) if isinstance(found, dict) else None
-    return found
-
-
-def _items(value: Value) -> list[Value]:
-    return value if isinstance(value, list) else []

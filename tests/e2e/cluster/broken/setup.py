@@ -66,7 +66,7 @@ class BrokenSetup:
         title: what is wrong, for the page.
         category: the heading.
         phase: the installation that it needs.
-        documents: the objects to apply; `$NAME` stands for an address of the world.
+        documents: the objects to apply; `$NAME` is replaced by an address of the world.
         doctor: the stage that doctor should name.
         alerts: the alerts that should fire.
         no_alert: why none fires.
