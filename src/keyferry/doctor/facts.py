@@ -36,7 +36,7 @@ def _tls_facts(seen: Inspection, certificate: CertificateSummary | None) -> Fact
         facts["names"] = ", ".join(certificate.names) or certificate.subject
         if certificate.not_after:
             facts["valid until"] = format_time(datetime.fromtimestamp(certificate.not_after, UTC))
-    if not seen.is_verified:
+    if not seen.verifies:
         facts["verified"] = "no"
     return facts
 

@@ -133,7 +133,7 @@ async def _open(
             seen,
             tls_version=tls_object.version() or "",
             certificate=tls_object.getpeercert(binary_form=True) or b"",
-            is_verified=tls_object.context.verify_mode != ssl.CERT_NONE,
+            verifies=tls_object.context.verify_mode != ssl.CERT_NONE,
         )
     finally:
         connection.close()
@@ -142,12 +142,12 @@ async def _open(
 async def _presented(
     target: InspectionTarget, session: aiohttp.ClientSession, seen: Inspection
 ) -> Inspection:
-    """Return `seen` with the certificate that the server presents, without verifying it."""
+    """Return `seen` with the certificate that the server presents, which requests refuse."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        return replace(await _open(target, session, context, seen), is_verified=True)
+        return replace(await _open(target, session, context, seen), verifies=True)
     except (aiohttp.ClientError, TimeoutError, OSError):
         return seen
 

@@ -22,7 +22,7 @@ class Inspection:
         peer: the address and port that the connection reached; "" if it reached none.
         tls_version: such as `TLSv1.3`; "" without TLS.
         certificate: what the server presented in DER, accepted or not; empty if unknown.
-        is_verified: whether the certificate of the server is verified at all.
+        verifies: whether requests verify the certificate of the server.
         problem: why the connection failed; None if it is usable.
     """
 
@@ -34,5 +34,5 @@ class Inspection:
     peer: str = ""
     tls_version: str = ""
     certificate: bytes = b""
-    is_verified: bool = True
+    verifies: bool = True
     problem: ConnectionProblem | None = None
