@@ -206,11 +206,15 @@ class ChosenFiles:
         kept_keys: of which an existing Secret keeps the last values. If there are none and no
             request, the Secret is deleted.
         optional_keys: of optional objects, which come and go.
+        last_keys: keys that belong together, but whose files are from different fetches, because
+            the volume keeps the last content of a missing object. An existing Secret with all of
+            them keeps its values.
     """
 
     request: SecretDataRequest | None
     kept_keys: frozenset[str] = frozenset()
     optional_keys: frozenset[str] = frozenset()
+    last_keys: frozenset[str] = frozenset()
 
 
 def choose_files(
@@ -228,6 +232,8 @@ def choose_files(
     3. An existing Secret keeps what is left out, unless the vault lacks the object and its entry
        says `onMissing: remove`. A file may also be absent because the volume was not refreshed
        since the SecretProviderClass was edited.
+    4. If the type requires the keys, and the volume keeps the files of some of them, but not of
+       all, an existing Secret keeps its values.
 
     Args:
         secret_object: the Secret, its texts trimmed.
@@ -275,7 +281,20 @@ def choose_files(
         for key, file in chosen.items()
     )
     request = SecretDataRequest(secret_object.type, keyed)
-    return ChosenFiles(request, frozenset(kept), optional_keys)
+    last_keys = frozenset[str]()
+    if secret_object.type not in TYPES_WITHOUT_KEYS and _are_of_different_fetches(
+        chosen.values(), missing_objects
+    ):
+        last_keys = frozenset(chosen)
+    return ChosenFiles(request, frozenset(kept), optional_keys, last_keys)
+
+
+def _are_of_different_fetches(
+    files: Iterable[SecretFile], missing_objects: Sequence[MissingObject]
+) -> bool:
+    """Return whether the volume keeps some of the files, but not all."""
+    lost = [each for each in missing_objects if each.kept]
+    return len({any(each.has(file.path) for each in lost) for file in files}) > 1
 
 
 def _split_part(

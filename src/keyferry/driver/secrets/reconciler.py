@@ -45,7 +45,7 @@ from keyferry.secrets.jobs import data_of
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.kubernetes import DesiredSecret, ObjectStore
     from keyferry.kubernetes.names import NamespacedName
-    from keyferry.kubernetes.objects import Pod, SecretProviderClass
+    from keyferry.kubernetes.objects import Pod, SecretObject, SecretProviderClass
     from keyferry.plugins.providers import Providers
     from keyferry.telemetry.metrics import SecretMetrics
 
@@ -318,19 +318,19 @@ class SecretReconciler:
         pods = [(await self._find_pod(consumer), consumer.volume.owner) for consumer in consumers]
         owners, removed_owner_uids = owners_of(pods)
         chosen = choose_files(source.entry, files, named, source.volume.missing)
-        entry = source.entry
-        if (request := chosen.request) is None:
-            key = spc.namespace, entry.name
-            if not chosen.kept_keys:
-                await self._garbage_collector.remove(key, spc, source.volume.fetched_at)
-                return None
-            live = await self._store.find_secret(*key)
-            data = {} if live is None else last_values(live, spc.name, chosen.kept_keys)
-            if live is None or not data:
-                return None
-            entry = replace(entry, type=live.type or entry.type)
+        if (request := chosen.request) is None and not chosen.kept_keys:
+            key = spc.namespace, source.entry.name
+            await self._garbage_collector.remove(key, spc, source.volume.fetched_at)
+            return None
+        last = None
+        if keys := chosen.last_keys if request else chosen.kept_keys:
+            last = await self._last_content(spc, source.entry, keys)
+        if last is not None and chosen.last_keys <= last[1].keys():
+            entry, data = last
+        elif request is not None:
+            entry, data = source.entry, await data_of(request, self._jobs, tenant=spc.namespace)
         else:
-            data = await data_of(request, self._jobs, tenant=spc.namespace)
+            return None
         secret = build_secret(spc.namespace, entry, data, owners)
         return replace(
             secret,
@@ -338,6 +338,15 @@ class SecretReconciler:
             kept_keys=chosen.kept_keys,
             optional_keys=chosen.optional_keys,
         )
+
+    async def _last_content(
+        self, spc: SecretProviderClass, entry: SecretObject, keys: frozenset[str]
+    ) -> tuple[SecretObject, Mapping[str, bytes]] | None:
+        """Return `entry` with the type of the existing Secret, and its values of `keys`, if any."""
+        live = await self._store.find_secret(spc.namespace, entry.name)
+        if live is None or not (data := last_values(live, spc.name, keys)):
+            return None
+        return replace(entry, type=live.type or entry.type), data
 
     async def _find_pod(self, consumer: Consumer) -> Pod | None:
         """Return the pod of a consumer, from the Kubernetes API if it is not cached yet."""
