@@ -314,7 +314,8 @@ async def test_watches_that_expire_are_started_again(show: Show) -> None:
 
             async def listed_again() -> bool | None:
                 after = [_lists(controller, each) for each in kinds]
-                assert all(map(int.__gt__, after, before)), f"lists: {before}, {after}"
+                said = controller.child.text()[-4000:]
+                assert all(map(int.__gt__, after, before)), f"lists: {before}, {after}\n{said}"
                 return True
 
             await world.make_namespace("unrelated")
