@@ -27,7 +27,7 @@ MARKERS = {
 
 # No test has a time limit of its own, because run times depend on the load of the machine.
 settings.register_profile("quick", deadline=None)
-for profile, cases in {"thorough": 10_000, "ci": 4_000}.items():
+for profile, cases in {"thorough": 10_000, "ci": 2_000}.items():
     settings.register_profile(
         profile,
         deadline=None,
