@@ -10,8 +10,10 @@ from keyferry_devvault.storage.certificates import CertificateSpec
 from tests.e2e.cluster.broken.setup import (
     CLIENT_SECRET,
     MOUNTS,
+    QUEUED,
     REFRESHES,
     SECRETS,
+    THROTTLES,
     UNAVAILABLE,
     VALUE,
     WORKLOAD,
@@ -434,7 +436,7 @@ ROTATION = (
 LIMITS = (
     azure(
         "vault-throttles", "The vault throttles requests (429)", Category.LIMITS, "vault",
-        prepare=_throttle, alerts=("KeyferryMountsFail", "KeyferryVaultThrottles"), varies=True,
+        prepare=_throttle, alerts=(MOUNTS, QUEUED, THROTTLES), varies=True,
     ),
     azure(
         "too-many", "find selects more objects than maxObjects", Category.LIMITS, "parameters",

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -27,6 +28,8 @@ from tests.e2e.cluster.broken.world import (
     running_world,
     vault_installed,
 )
+from tests.e2e.cluster.kubectl import Document
+from tests.e2e.cluster.waiting import eventually
 
 ROWS = (*AZURE_ROWS, *VAULT_ROWS, *SYNC_ROWS)
 _CLUSTER_KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
@@ -166,15 +169,39 @@ class _Run:
         self.done(name)
 
     async def _apply(self) -> None:
-        documents = []
+        documents: list[Document] = []
+        policies: list[Document] = []
+        refusing: set[str] = set()
         for row in self.rows:
             for document in row.rendered(self.world.addresses):
-                if document["kind"] not in _CLUSTER_KINDS:
-                    document["metadata"].setdefault("namespace", row.name)
+                if document["kind"] in _CLUSTER_KINDS:
+                    policies.append(document)
+                    refusing.add(row.name)
+                    continue
+                document["metadata"].setdefault("namespace", row.name)
                 documents.append(document)
+        if policies:
+            await self._apply_all(policies)
+        for namespace in refusing:
+            look = partial(self._refuses_secrets, namespace)
+            await eventually(look, f"the admission policy of {namespace}")
+        await self._apply_all(documents)
+
+    async def _apply_all(self, documents: Sequence[Document]) -> None:
         await self.world.installed.kubectl(
             "apply", "--filename=-", stdin=yaml.safe_dump_all(documents)
         )
+
+    async def _refuses_secrets(self, namespace: str) -> bool | None:
+        """Return True if no Secret can be created: the API server applies policies with a delay."""
+        try:
+            await self.world.installed.kubectl(
+                *("create", "secret", "generic", "probe", f"--namespace={namespace}"),
+                "--dry-run=server",
+            )
+        except AssertionError as error:
+            return "denied" in str(error) or None
+        return None
 
     async def _break_later(self) -> None:
         for row in self.rows:

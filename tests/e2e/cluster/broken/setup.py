@@ -25,6 +25,8 @@ MOUNTS = "KeyferryMountsFail"
 REFRESHES = "KeyferryRefreshFails"
 SECRETS = "KeyferrySecretSyncFails"
 UNAVAILABLE = "KeyferryVaultUnavailable"
+THROTTLES = "KeyferryVaultThrottles"
+QUEUED = "KeyferryVaultRequestsQueued"
 SYNC_FAILS = "KeyferrySecretSyncNotReady"
 
 
@@ -78,8 +80,8 @@ class BrokenSetup:
         about: the kind and name of the object that is described.
         doctor_options: further options of doctor.
         hangs: whether a server does not respond, so that doctor has to wait.
-        varies: whether texts and the alert about the vault depend on when its circuit breaker is
-            open.
+        varies: whether texts and some alerts about the vault depend on when its circuit breaker is
+            open, and on how long requests wait.
     """
 
     name: str
