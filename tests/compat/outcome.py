@@ -150,8 +150,7 @@ class ClusterView:
             }
         document = {**item, "metadata": metadata}
         if item["kind"] == "SecretProviderClassPodStatus":
-            # test_over_time.py tests the further fields of Keyferry, and the tests of the driver its
-            # annotation.
+            # Of Keyferry's additions, test_over_time.py tests the fields.
             metadata["annotations"] = {
                 name: value
                 for name, value in (metadata.get("annotations") or {}).items()
