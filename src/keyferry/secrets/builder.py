@@ -281,20 +281,18 @@ def choose_files(
         for key, file in chosen.items()
     )
     request = SecretDataRequest(secret_object.type, keyed)
-    last_keys = frozenset[str]()
-    if secret_object.type not in TYPES_WITHOUT_KEYS and _are_of_different_fetches(
-        chosen.values(), missing_objects
-    ):
-        last_keys = frozenset(chosen)
+    last_keys = _keys_of_different_fetches(secret_object.type, chosen, missing_objects)
     return ChosenFiles(request, frozenset(kept), optional_keys, last_keys)
 
 
-def _are_of_different_fetches(
-    files: Iterable[SecretFile], missing_objects: Sequence[MissingObject]
-) -> bool:
-    """Return whether the volume keeps some of the files, but not all."""
+def _keys_of_different_fetches(
+    secret_type: str, chosen: Mapping[str, SecretFile], missing_objects: Sequence[MissingObject]
+) -> frozenset[str]:
+    """Return the keys if they belong together and the volume keeps some of the files, not all."""
     lost = [each for each in missing_objects if each.kept]
-    return len({any(each.has(file.path) for each in lost) for file in files}) > 1
+    kept = {any(each.has(file.path) for each in lost) for file in chosen.values()}
+    belong_together = secret_type not in TYPES_WITHOUT_KEYS
+    return frozenset(chosen if belong_together and len(kept) > 1 else ())
 
 
 def _split_part(
