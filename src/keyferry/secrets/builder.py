@@ -185,7 +185,10 @@ REFUSED_TYPES = frozenset({"kubernetes.io/service-account-token"})
 """Types that make Kubernetes create a credential."""
 
 TYPES_WITHOUT_KEYS = frozenset({"Opaque"})
-"""Types that require no key, so that one of them may be missing."""
+"""Types that require no key, so that one of them may be missing.
+
+The keys of other types belong together, such as a certificate and its key.
+"""
 
 MAX_SECRET_BYTES = 1024 * 1024
 """The limit of the API server for the sum of all values."""
@@ -272,7 +275,6 @@ def choose_files(
     }
     kept = missing.keys() - removed - chosen.keys()
     if missing and secret_object.type not in TYPES_WITHOUT_KEYS:
-        # Its keys belong together, such as a certificate and its key.
         return ChosenFiles(None, frozenset(() if removed else missing.keys() | chosen.keys()))
     if not chosen:
         return ChosenFiles(None, frozenset(kept))
