@@ -18,6 +18,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 _LINK = re.compile(r"(?P<image>!?)(?P<text>\[[^\[\]]*\])\((?P<target>[^()\s]+)\)")
+_IMAGE = re.compile(r'\b(?P<name>src|srcset)="(?P<target>(?![a-z]+:)[^"\s]+)"')
+"""Images of a `picture` in HTML."""
 
 
 class RepositoryMetadata(MetadataHookInterface):
@@ -56,7 +58,8 @@ def absolute_links(text: str, base: str) -> str:
         kind = "raw" if link["image"] else "blob"
         return f"{link['image']}{link['text']}({base.format(kind)}/{target})"
 
-    return _LINK.sub(absolute, text)
+    images = _IMAGE.sub(rf'\g<name>="{base.format("raw")}/\g<target>"', text)
+    return _LINK.sub(absolute, images)
 
 
 class CommitFile(BuildHookInterface[Any]):

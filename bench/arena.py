@@ -1,7 +1,7 @@
 """Where the contenders are measured: one vault, one Kubernetes API, a fresh stack for each load.
 
 async with running_arena(folder, programs) as arena:
-    async with arena.contender(ORIGINALS) as running:
+    async with arena.contender(UPSTREAM) as running:
         seconds = await running.publish("n20-1", pod=0)
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -20,11 +21,21 @@ from typing import Protocol
 import grpc
 import yaml
 
+from bench import runs
 from bench.load_vault import VAULT, LoadVault, running_load_vault
-from bench.processes import ProcessUsage, process_usage
+from bench.memory_group import MemoryGroup, memory_group
+from bench.processes import ProcessUsage, cpu_seconds, process_usage
 from tests.compat.cases import pod_manifest, secret
 from tests.compat.comparison import CRDS
-from tests.compat.stacks import ALL_KEYFERRY, ALL_UPSTREAM, Ground, Pairing, Stack, start_stack
+from tests.compat.stacks import (
+    ALL_KEYFERRY,
+    ALL_UPSTREAM,
+    Ground,
+    Pairing,
+    Side,
+    Stack,
+    start_stack,
+)
 from tests.compat.upstream import UpstreamPrograms
 from tests.e2e.children import PATIENCE_SECONDS, Children, ending_children
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
@@ -42,6 +53,9 @@ second, the default, gains 12,000."""
 BIG_MESSAGES = ("--max-call-recv-msg-size=67108864",)
 KUBELET_INITIAL_BACKOFF = 0.5
 KUBELET_MAX_BACKOFF = 122.0
+_SETTLE_PAUSE_SECONDS = 0.5
+_IDLE_CPU_SECONDS = 0.01
+_MAX_SETTLE_PAUSES = 20
 
 
 @dataclass(frozen=True)
@@ -52,15 +66,27 @@ class Contender:
         name: in the table.
         pairing: which stack it is.
         keyferry: path of the keyferry program.
+        flags: of its driver.
     """
 
     name: str
     pairing: Pairing
-    keyferry: str = "keyferry"
+    keyferry: str = str(Path(sys.executable).parent / "keyferry")
+    flags: tuple[str, ...] = ()
+
+    @property
+    def is_keyferry(self) -> bool:
+        """Whether it is Keyferry, with any flags."""
+        return self.pairing.driver is Side.KEYFERRY
 
 
-UPSTREAM = Contender("upstream", ALL_UPSTREAM)
-KEYFERRY = Contender("keyferry", ALL_KEYFERRY)
+UPSTREAM = Contender(runs.UPSTREAM, ALL_UPSTREAM)
+KEYFERRY = Contender(runs.KEYFERRY, ALL_KEYFERRY)
+NO_ISOLATION = Contender(
+    runs.NO_ISOLATION,
+    Pairing("keyferry-none", Side.KEYFERRY, Side.KEYFERRY, built_in=True),
+    flags=("--isolation=none",),
+)
 
 
 class CountingVault(Protocol):
@@ -104,6 +130,8 @@ class RunningContender:
         vault: what it reads.
         uids: of the pods.
         started_seconds: from the start of its processes until they answered.
+        started_cpu_seconds: CPU time that its processes had used then.
+        group: accounts for its memory; None if control groups cannot be used.
         credentials_of: how the pods of each identity sign in.
     """
 
@@ -112,6 +140,8 @@ class RunningContender:
     vault: CountingVault
     uids: Mapping[int, str]
     started_seconds: float
+    started_cpu_seconds: float
+    group: MemoryGroup | None = None
     credentials_of: Callable[[int], PodCredentials] = service_principal
     volumes: dict[tuple[str, int], Volume] = field(default_factory=dict)
 
@@ -184,6 +214,33 @@ class RunningContender:
         """Of all its processes."""
         return process_usage(child.pid for child in self.stack.processes)
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all its processes so far."""
+        return cpu_seconds(child.pid for child in self.stack.processes)
+
+    async def settle(self) -> float:
+        """Wait until its processes need no CPU time; return the CPU time that they used so far."""
+        before = self.cpu_seconds()
+        for _ in range(_MAX_SETTLE_PAUSES):
+            await asyncio.sleep(_SETTLE_PAUSE_SECONDS)
+            now = self.cpu_seconds()
+            if now - before <= _IDLE_CPU_SECONDS:
+                return now
+            before = now
+        return before
+
+    def memory(self) -> dict[str, float]:
+        """Return figures in MiB: `mib` as before, and what a control group charges in addition.
+
+        `mib` is anonymous memory and mapped files, each page once. `charged_mib` also includes
+        kernel memory and the files of volumes in tmpfs, as a container is charged for them.
+        """
+        mib = self.usage().rss_mib
+        if self.group is None:
+            return {"mib": mib}
+        charges = self.group.charges()
+        return {"mib": mib, "charged_mib": mib + charges.kernel + charges.shared}
+
 
 @dataclass
 class Arena:
@@ -196,6 +253,7 @@ class Arena:
         folder: everything.
         upstream_programs: the programs.
         load_vault: the program of the vault.
+        contenders: who has pods.
     """
 
     api: ApiServer
@@ -204,8 +262,14 @@ class Arena:
     folder: Path
     upstream_programs: UpstreamPrograms
     load_vault: Path
+    contenders: Sequence[Contender] = (UPSTREAM, KEYFERRY)
     uids: dict[str, dict[int, str]] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)
     _stack_numbers: Iterable[int] = field(default_factory=itertools.count)
+
+    def has_compiled(self, contender: Contender) -> bool:
+        """Whether the contender ran before, so that its modules are compiled."""
+        return contender.name in self._known
 
     @asynccontextmanager
     async def contender(
@@ -224,14 +288,31 @@ class Arena:
             credentials_of: how the pods of each identity sign in.
         """
         folder = self.folder / f"s{next(iter(self._stack_numbers))}"
+        with _memory_group() as group:
+            async with self._started(contender, flags, folder, group) as running:
+                running.vault = vault or self.vault
+                running.credentials_of = credentials_of
+                await running.vault.reset_counts()
+                yield running
+                self._known.add(contender.name)
+
+    @asynccontextmanager
+    async def _started(
+        self,
+        contender: Contender,
+        flags: tuple[str, ...],
+        folder: Path,
+        group: MemoryGroup | None,
+    ) -> AsyncIterator[RunningContender]:
         ground = Ground(
             self.children,
             folder,
             kubeconfig=self.api.kubeconfig,
             ca=self.vault.ca,
             upstream=self.upstream_programs,
-            driver_flags=flags,
+            driver_flags=(*contender.flags, *flags),
             keyferry=contender.keyferry,
+            prefix=group.prefix if group else (),
             # As where it is installed: its modules are compiled once.
             variables={
                 "PYTHONDONTWRITEBYTECODE": "",
@@ -240,13 +321,12 @@ class Arena:
         )
         start = time.perf_counter()
         stack = await start_stack(contender.pairing, ground)
-        uids = self.uids[contender.pairing.name]
         seconds = time.perf_counter() - start
         running = RunningContender(
-            contender, stack, vault or self.vault, uids, seconds, credentials_of
-        )
+            contender, stack, self.vault, self.uids[contender.pairing.name], seconds,
+            cpu_seconds(child.pid for child in stack.processes), group,
+        )  # fmt: skip
         try:
-            await running.vault.reset_counts()
             yield running
         finally:
             await stack.driver.close()
@@ -263,8 +343,7 @@ class Arena:
         await self.api.kubectl("apply", f"--filename={CRDS}")
         established = ("--for=condition=Established", "--timeout=60s", f"--filename={CRDS}")
         await self.api.kubectl("wait", *established)
-        for pairing in (ALL_UPSTREAM, ALL_KEYFERRY):
-            namespace = pairing.name
+        for namespace in dict.fromkeys(one.pairing.name for one in self.contenders):
             await self.api.kubectl("create", "namespace", namespace)
             await self.api.kubectl("create", "serviceaccount", "web", f"--namespace={namespace}")
             documents = [spc_manifest(name, namespace, *of) for name, of in spcs.items()]
@@ -276,6 +355,17 @@ class Arena:
                 int(pod["metadata"]["name"].removeprefix("web-")): pod["metadata"]["uid"]
                 for pod in pods["items"]
             }
+
+
+@contextmanager
+def _memory_group() -> Iterator[MemoryGroup | None]:
+    """A memory group; None where this user cannot create one."""
+    with ExitStack() as stack:
+        try:
+            group = stack.enter_context(memory_group())
+        except OSError:
+            group = None
+        yield group
 
 
 def spc_manifest(
@@ -311,6 +401,7 @@ async def running_arena(
     load_vault: Path,
     spcs: Mapping[str, tuple[str, int]],
     *api_flags: str,
+    contenders: Sequence[Contender] = (UPSTREAM, KEYFERRY),
 ) -> AsyncIterator[Arena]:
     """The vault and the API, furnished; everything ends with the block.
 
@@ -320,13 +411,14 @@ async def running_arena(
         load_vault: the program.
         spcs: see `Arena.create_objects`.
         api_flags: further flags of kube-apiserver.
+        contenders: who has pods.
     """
     async with (
         running_api_server(folder / "api", *api_flags) as api,
         ending_children(folder / "output") as children,
         running_load_vault(load_vault, folder / "vault", children) as vault,
     ):
-        arena = Arena(api, vault, children, folder, upstream_programs, load_vault)
+        arena = Arena(api, vault, children, folder, upstream_programs, load_vault, contenders)
         await arena.create_objects(spcs)
         try:
             yield arena

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from bench.arena import (
     BIG_MESSAGES,
@@ -19,49 +20,65 @@ from bench.arena import (
     RunningContender,
 )
 from bench.bare import bare_cycle_seconds
-from tests.compat.stacks import ALL_KEYFERRY
+from tests.e2e.cluster.waiting import eventually
+from tests.e2e.node import Files, Volume
 
 Figures = dict[str, float]
 """By name; seconds end in `_s`, MiB in `_mib`, milliseconds in `_ms`, numbers have no ending."""
 
 RTTS_MS = (5, 20, 50)
 COUNTS = (1, 5, 20, 50)
-REPEATS = 5
+IDENTITIES = (1, 10, 110)
+MOUNTS = 5
 NODE_OBJECTS = 10
+WARM_UP_CYCLES = 30
 BIG_OBJECTS = 800
 BIG_BYTES = 25_000
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much of everything is done.
+    """How much of everything is done in one repeat.
 
     Attributes:
-        rtts_ms: of the first mounts.
-        repeats: of each first mount.
-        identities: of the cold node.
-        cycles: of publish and unpublish.
-        many_cycles: of the long run, only of Keyferry.
-        throttle_seconds: how long a throttled node is waited for.
-        throttles: answers a second of the throttled vault.
-        starts: how often a start is measured.
+        rtts_ms: round trips to the vault of the first mounts, in milliseconds.
+        mounts: first mounts of each size.
+        shared_pods: pods that mount cached objects.
+        identities: numbers of identities of the cold node.
+        cycles: pods that are created and deleted.
+        many_cycles: the same for the long run, which only Keyferry carries.
+        throttle_seconds: how long kubelet tries to mount on a throttled node.
+        throttles: requests per second that the throttled vault accepts.
+        rounds: publishes of each pod with nothing to do.
+        quiet_seconds: how long a quiet node is observed.
     """
 
-    rtts_ms: Sequence[int] = RTTS_MS
-    repeats: int = REPEATS
-    identities: Sequence[int] = (1, 10, 110)
-    cycles: int = 1_000
-    many_cycles: int = 10_000
-    throttle_seconds: float = 60
-    throttles: Sequence[int] = (110, 10)
-    starts: int = 5
+    rtts_ms: Sequence[int] = (20,)
+    mounts: int = MOUNTS
+    shared_pods: int = 40
+    identities: Sequence[int] = (10,)
+    cycles: int = 200
+    many_cycles: int = 5_000
+    throttle_seconds: float = 30
+    throttles: Sequence[int] = (110,)
+    rounds: int = 3
+    quiet_seconds: float = 120
 
 
+FIRST = Effort(rtts_ms=RTTS_MS, identities=IDENTITIES, throttles=(110, 10))
+"""The first repeat of a run. Variants that take long and only illustrate are measured once."""
+LATER = Effort()
 QUICK = Effort(
-    rtts_ms=(20,), repeats=3, identities=(10,), cycles=200, many_cycles=500,
-    throttle_seconds=20, throttles=(110,),
-    starts=2,
+    mounts=3, shared_pods=20, cycles=50, many_cycles=500, throttle_seconds=20, rounds=1,
+    quiet_seconds=30,
 )  # fmt: skip
+
+
+def effort_of(repeat: int, *, quick: bool) -> Effort:
+    """Return the effort of a repeat; the first is 1."""
+    if quick:
+        return QUICK
+    return FIRST if repeat == 1 else LATER
 
 
 def all_spcs() -> Mapping[str, tuple[str, int]]:
@@ -70,7 +87,7 @@ def all_spcs() -> Mapping[str, tuple[str, int]]:
         **{
             f"n{count}-{repeat}": (f"32-{count}-{repeat}", count)
             for count in COUNTS
-            for repeat in range(REPEATS + 1)
+            for repeat in range(MOUNTS + 1)
         },
         "node": ("32-node", NODE_OBJECTS),
         "single": ("32-single", 1),
@@ -79,15 +96,21 @@ def all_spcs() -> Mapping[str, tuple[str, int]]:
 
 
 async def starts(arena: Arena, contender: Contender, effort: Effort) -> Figures:
-    """From the start of the processes until they serve, and what they hold then."""
-    async with arena.contender(contender):
-        pass  # compiles what was not compiled before, and fills the caches of the machine
-    seconds, memory = [], []
-    for _ in range(effort.starts):
+    """From the start of the processes until they serve; CPU time and memory once they are idle.
+
+    The CPU time includes work that a process does after it is ready.
+    """
+    if not arena.has_compiled(contender):
         async with arena.contender(contender) as running:
-            seconds.append(running.started_seconds)
-            memory.append(running.usage().rss_mib)
-    return {"start_s": statistics.median(seconds), "ready_mib": statistics.median(memory)}
+            await running.settle()  # compiles modules, and fills the caches of the machine
+    async with arena.contender(contender) as running:
+        idle_cpu = await running.settle()
+        return {
+            "start_s": running.started_seconds,
+            "start_cpu_s": running.started_cpu_seconds,
+            "idle_cpu_s": idle_cpu,
+            **prefixed("ready", running.memory()),
+        }
 
 
 async def first_mounts(arena: Arena, contender: Contender, effort: Effort) -> Figures:
@@ -103,7 +126,7 @@ async def first_mounts(arena: Arena, contender: Contender, effort: Effort) -> Fi
                 fresh = await running.publish(f"n{count}-0", 0)
                 later = [
                     await running.publish(f"n{count}-{repeat}", repeat)
-                    for repeat in range(1, effort.repeats + 1)
+                    for repeat in range(1, effort.mounts + 1)
                 ]
                 await running.unpublish_all()
             figures[f"fresh_n{count}_rtt{rtt}_ms"] = fresh * 1000
@@ -119,7 +142,7 @@ async def shared_objects(arena: Arena, contender: Contender, effort: Effort) -> 
             await running.publish("node", pod)
         await arena.vault.reset_counts()
         before = running.usage()
-        pods = range(3, 3 + 10 * effort.starts)
+        pods = range(3, 3 + effort.shared_pods)
         seconds = [await running.publish("node", pod) for pod in pods]
         cpu = running.usage().cpu_seconds - before.cpu_seconds
         calls = await arena.vault.counts()
@@ -136,21 +159,23 @@ async def nodes(arena: Arena, contender: Contender, effort: Effort) -> Figures:
     figures: Figures = {}
     await arena.vault.tune(rtt_ms=20)
     for identities in effort.identities:
-        flags = (*ROTATION, *FULL_RATE_LIMIT) if contender.pairing == ALL_KEYFERRY else ROTATION
+        flags = (*ROTATION, *FULL_RATE_LIMIT) if contender.is_keyferry else ROTATION
         name = f"ids{identities}"
         # With so short an interval, refreshes would come in between.
         async with arena.contender(contender) as running:
             figures |= prefixed(f"cold_{name}", await all_pods(running, identities))
+            await running.settle()
+            figures |= prefixed(f"cold_{name}_loaded", running.memory())
             await running.unpublish_all()
         async with arena.contender(contender, *flags) as running:
             await all_pods(running, identities)
-            figures[f"cold_{name}_loaded_mib"] = running.usage().rss_mib
             for what in ("same", "changed"):
                 if what == "changed":
                     await arena.vault.rotate()
                 found = await refresh(running, identities, contender)
                 figures |= prefixed(f"refresh_{what}_{name}", found)
-            _check_contents(running, identities)
+            await _check_contents(running, identities)
+            figures |= prefixed(f"refreshed_{name}", running.memory())
             await running.unpublish_all()
     return figures
 
@@ -172,7 +197,7 @@ async def refresh(
     Upstream refreshes a volume on a kubelet call if its folder is old enough. Keyferry has a timer
     and refreshes each identity once per interval.
     """
-    if contender.pairing == ALL_KEYFERRY:
+    if contender.is_keyferry:
         return await all_pods(running, identities, spc_of=spc_of, min_seconds=ROTATION_SECONDS)
     await asyncio.sleep(ROTATION_SECONDS + 0.5)
     return await all_pods(running, identities, spc_of=spc_of)
@@ -214,12 +239,20 @@ async def all_pods(
     }
 
 
-def _check_contents(running: RunningContender, identities: int) -> None:
-    """The values say who read them, so nobody has those of another identity."""
+async def _check_contents(running: RunningContender, identities: int) -> None:
+    """The values name their readers, so no pod has those of another identity."""
     for pod in range(PODS):
-        files = running.volumes["node", pod].files()
+        files = await eventually(partial(_read_files, running.volumes["node", pod]), "the files")
         owners = {contents.split(b"/")[0] for _, contents in files.values()}
         assert (NODE_OBJECTS, {b"app-%d" % (pod % identities)}) == (len(files), owners)
+
+
+async def _read_files(volume: Volume) -> Files | None:
+    """Return the files of a volume; None if a refresh replaced them meanwhile."""
+    try:
+        return volume.files()
+    except FileNotFoundError:
+        return None
 
 
 async def churn(arena: Arena, contender: Contender, effort: Effort) -> Figures:
@@ -231,7 +264,7 @@ async def churn(arena: Arena, contender: Contender, effort: Effort) -> Figures:
 
 async def long_run(arena: Arena, contender: Contender, effort: Effort) -> Figures:
     """The load for a long time, only of Keyferry: does memory grow?"""
-    if contender.pairing != ALL_KEYFERRY:
+    if not contender.is_keyferry:
         return {}
     return await _cycles(arena, contender, effort.many_cycles)
 
@@ -239,7 +272,7 @@ async def long_run(arena: Arena, contender: Contender, effort: Effort) -> Figure
 async def _cycles(arena: Arena, contender: Contender, count: int) -> Figures:
     await arena.vault.tune(rtt_ms=0)
     async with arena.contender(contender) as running:
-        for pod in range(PODS):
+        for pod in range(WARM_UP_CYCLES):
             await _cycle(running, pod)
         before, start = running.usage(), time.perf_counter()
         pairs = [await _cycle(running, number % PODS) for number in range(count)]
@@ -309,6 +342,3 @@ async def throttled(arena: Arena, contender: Contender, effort: Effort) -> Figur
             f"limit{limit}_refused": counts.get("throttled", 0),
         }
     return figures
-
-
-LOADS = (starts, shared_objects, nodes, first_mounts, throttled, big_content, churn, long_run)

@@ -1,12 +1,15 @@
-"""What the kernel says of processes: processor time, memory, descriptors, threads."""
+"""What the kernel reports of processes: CPU time, memory, descriptors, threads."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+_PR_SET_CHILD_SUBREAPER = 36
 _CLOCK_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,11 +42,30 @@ def process_usage(pids: Iterable[int]) -> ProcessUsage:
     )
 
 
-def _tree_usage(root: int) -> ProcessUsage:
-    """What a process and its descendants use. They map the same files, so those count once."""
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Return the CPU time of processes and their descendants, including those that have exited."""
+    return sum(_cpu_seconds(pid) for root in pids for pid in _tree(root))
+
+
+def become_subreaper() -> None:
+    """Inherit the orphans of all descendants, so that their CPU time still counts as own."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def _tree(root: int) -> list[int]:
+    """Return the ids of a process and its descendants."""
     tree = [root]
     for pid in tree:
-        tree += [int(child) for child in _read(pid, f"task/{pid}/children").split()]
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has exited
+            for task in Path("/proc", str(pid), "task").iterdir():
+                tree += [int(child) for child in (task / "children").read_text().split()]
+    return tree
+
+
+def _tree_usage(root: int) -> ProcessUsage:
+    """What a process and its descendants use. They map the same files, so those count once."""
+    tree = _tree(root)
     each = [_single_process_usage(pid) for pid in tree]
     anonymous = [_kilobytes(pid, "smaps_rollup", "Pss_Anon") for pid in tree]
     files = [_kilobytes(pid, "status", "RssFile") for pid in tree]
@@ -56,15 +78,23 @@ def _tree_usage(root: int) -> ProcessUsage:
 
 
 def _single_process_usage(pid: int) -> ProcessUsage:
-    # The name of the program, in brackets, may hold blanks; the fields after it do not.
-    fields = _read(pid, "stat").rpartition(")")[2].split()
-    clock_ticks = sum(int(fields[index]) for index in (11, 12, 13, 14))
     return ProcessUsage(
-        clock_ticks / _CLOCK_TICKS_PER_SECOND,
+        _cpu_seconds(pid),
         0.0,
         len(list(Path("/proc", str(pid), "fd").iterdir())),
         _kilobytes(pid, "status", "Threads"),
     )
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and its exited children; 0 if it has been reaped."""
+    try:
+        text = _read(pid, "stat")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    # The name of the program, in brackets, may contain blanks; the fields after it do not.
+    fields = text.rpartition(")")[2].split()
+    return sum(int(fields[index]) for index in (11, 12, 13, 14)) / _CLOCK_TICKS_PER_SECOND
 
 
 def _kilobytes(pid: int, name: str, field: str) -> int:

@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
 
 from bench.arena import FULL_RATE_LIMIT, PODS, ROTATION, Arena, Contender, RunningContender
 from bench.far_bao import Accounts, FarBao, bao_spc, make_accounts, running_far_bao
 from bench.loads import COUNTS, NODE_OBJECTS, Effort, Figures, all_pods, prefixed, refresh
-from tests.compat.stacks import ALL_KEYFERRY
 from tests.e2e.cluster.waiting import eventually
 
 RTT_MS = 20
@@ -27,9 +28,8 @@ LIST_REVALIDATION = {"lists": (), "no_lists": ("--list-revalidation=false",)}
 
 async def open_bao(arena: Arena, contender: Contender, effort: Effort) -> Figures:
     """First mounts of `n` secrets; a cold node with `n` roles, and its refreshes."""
-    if contender.pairing != ALL_KEYFERRY:
-        return {}
-    async with running_far_bao(arena.load_vault, arena.folder / "bao", arena.api) as bao:
+    folder = Path(mkdtemp(prefix="bao-", dir=arena.folder))
+    async with running_far_bao(arena.load_vault, folder, arena.api) as bao:
         roles = max(effort.identities)
         accounts = await make_accounts(bao, arena.api, contender.pairing.name, roles)
         scene = _BaoSetup(arena, contender, effort, bao, accounts)
@@ -61,7 +61,7 @@ class _BaoSetup:
         mounts = {
             _mount_spc(count, repeat): _mount_secrets(count, repeat)
             for count in COUNTS
-            for repeat in range(self.effort.repeats + 1)
+            for repeat in range(self.effort.mounts + 1)
         }
         await self.bao.put([one for secrets in mounts.values() for one in secrets])
         self.bao.set_rotated(NODE_SECRETS)
@@ -75,7 +75,7 @@ class _BaoSetup:
             ),
         ]
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
-        await self.arena.api.kubectl("create", "--filename=-", stdin=text)
+        await self.arena.api.kubectl("apply", "--filename=-", stdin=text)
 
     @asynccontextmanager
     async def running(self, *flags: str) -> AsyncIterator[RunningContender]:
@@ -101,7 +101,7 @@ def _node_spc(role: int) -> str:
 async def _first_mounts(setup: _BaoSetup) -> Figures:
     """As `first_mounts` of Key Vault: by a fresh process, and by one that has been at work."""
     figures: Figures = {}
-    repeats = range(1, setup.effort.repeats + 1)
+    repeats = range(1, setup.effort.mounts + 1)
     for count in COUNTS:
         async with setup.running() as running:
             fresh = await running.publish(_mount_spc(count, 0), 0)
@@ -136,7 +136,7 @@ async def _nodes(setup: _BaoSetup) -> Figures:
                 await running.unpublish_all()
             async with setup.running(*ROTATION, *FULL_RATE_LIMIT, *flags) as running:
                 await all_pods(running, roles, spc_of=_node_spc)
-                figures[f"cold_{name}_loaded_mib"] = running.usage().rss_mib
+                figures |= prefixed(f"cold_{name}_loaded", running.memory())
                 for what in ("same", "changed"):
                     if what == "changed":
                         await setup.bao.rotate()

@@ -75,6 +75,8 @@ class Ground:
         keyferry_provider_flags: of Keyferry's provider in its own process.
         keyferry: path of the keyferry program.
         variables: of the environment of every process, beside the usual few.
+        prefix: the beginning of every command line, such as `sh -c`; the programs of the command
+            lines then need absolute paths.
     """
 
     children: Children
@@ -88,6 +90,7 @@ class Ground:
     keyferry_provider_flags: tuple[str, ...] = ()
     keyferry: str = "keyferry"
     variables: Mapping[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -165,6 +168,7 @@ async def _start_provider(pairing: Pairing, ground: Ground, name: str, sockets: 
     }[pairing.provider]
     child = ground.children.start(
         f"{pairing.name}-{name}",
+        *ground.prefix,
         *command,
         f"--endpoint=unix://{sockets / name}.sock",
         *_page_flags(name),
@@ -209,6 +213,6 @@ def _start_driver(
         command = (ground.keyferry, "driver", *_local_vault_flags(ground.keyferry))
         flags += ground.provider_flags if pairing.built_in else ("--builtin-providers=",)
     child = ground.children.start(
-        f"{pairing.name}-driver", *command, *flags, environment=ground.environment
+        f"{pairing.name}-driver", *ground.prefix, *command, *flags, environment=ground.environment
     )
     return child, Driver(child, socket, metrics)

@@ -157,6 +157,7 @@ def test_every_link_of_a_distribution_works_anywhere(
     description = message.get_payload()
     assert isinstance(description, str)
     links = re.findall(r"\]\(([^)]*)\)", description)
+    links += re.findall(r'(?:src|srcset)="([^"]*)"', description)
     assert [] == [link for link in links if not re.match("https?://|#", link)]
     inside = [link for link in [*addresses, *links] if f"{REPOSITORY}/" in f"{link}/"]
     assert addresses == inside[:5]

@@ -1,0 +1,84 @@
+"""The loads of `make bench`: which sides carry each of them, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.arena import KEYFERRY, NO_ISOLATION, UPSTREAM, Arena, Contender
+from bench.cost_loads import command_line, quiet_node, repeated_publishes
+from bench.loads import (
+    Effort,
+    Figures,
+    big_content,
+    churn,
+    first_mounts,
+    long_run,
+    nodes,
+    shared_objects,
+    starts,
+    throttled,
+)
+from bench.vault_loads import open_bao
+
+OneSide = Callable[[Arena, Contender, Effort], Awaitable[Figures]]
+AllSides = Callable[[Arena, Sequence[Contender], Effort], Awaitable[Mapping[str, Figures]]]
+
+ALL = (KEYFERRY, NO_ISOLATION, UPSTREAM)
+BOTH = (KEYFERRY, UPSTREAM)
+BEFORE = "before"
+
+
+@dataclass(frozen=True)
+class Load:
+    """A load of the benchmark.
+
+    Attributes:
+        carry: carries it with one side, once.
+        sides: who carries it.
+        repeats: in a complete run.
+        quick_repeats: in a short run.
+        before: whether an older version of Keyferry can carry it, too.
+    """
+
+    carry: OneSide
+    sides: Sequence[Contender] = BOTH
+    repeats: int = 3
+    quick_repeats: int = 1
+    before: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.carry.__name__
+
+
+LOADS = (
+    Load(starts, ALL, repeats=7, quick_repeats=3),
+    Load(command_line, (KEYFERRY,), repeats=3, quick_repeats=2),
+    Load(shared_objects, ALL, quick_repeats=2, before=True),
+    Load(first_mounts, ALL, quick_repeats=2),
+    Load(nodes, ALL, before=True),
+    Load(repeated_publishes, ALL),
+    Load(throttled),
+    Load(big_content),
+    Load(churn),
+    Load(long_run, (KEYFERRY,), repeats=1),
+    Load(open_bao, (KEYFERRY,), repeats=2),
+)
+QUIET_NODE = quiet_node
+"""All sides carry it at the same time, once."""
+NAMES = (*(load.name for load in LOADS), QUIET_NODE.__name__)
+
+
+def order(load: Load, *, quick: bool, before: Contender | None) -> Iterator[tuple[int, Contender]]:
+    """Return repeats and sides in the order in which they are measured: A B A B.
+
+    Args:
+        load: that is carried.
+        quick: whether the run is a short one.
+        before: an older version of Keyferry; None for none.
+    """
+    sides = [*load.sides, *([before] if before and load.before else [])]
+    for repeat in range(1, (load.quick_repeats if quick else load.repeats) + 1):
+        for side in sides:
+            yield repeat, side
