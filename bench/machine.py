@@ -18,13 +18,11 @@ from typing import Any
 
 from bench.processes import cpu_seconds
 
-QUIET_OTHERS = 0.05
+QUIET_OTHERS = 0.1
 """CPU time of other processes, as a share of one core, up to which a machine is quiet."""
 QUIET_STEAL = 0.02
 """CPU time that the hypervisor took, as a share of one core."""
-QUIET_LOAD = 0.5
-"""Load average of the last minute per core, before the run."""
-BEFORE_SECONDS = 5.0
+BEFORE_SECONDS = 10.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _ROOT = Path(__file__).parents[1]
 
@@ -96,7 +94,8 @@ class CpuTimes:
 
     Attributes:
         moment: monotonic time in seconds.
-        busy: spent by any process or by the kernel.
+        busy: spent by any process or thread of the kernel, without interrupts, which belong to no
+            process.
         steal: taken by the hypervisor.
         own: of this process and its descendants, including those that have exited.
     """
@@ -118,13 +117,13 @@ def parse_cpu_times(text: str) -> tuple[float, float]:
     match = re.match(r"cpu +(.+)", text)
     if match is None:
         raise ValueError("the first line of /proc/stat does not begin with cpu")
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, match[1].split()[:8])
-    return (user + nice + system + irq + softirq) / _TICKS, steal / _TICKS
+    user, nice, system, _idle, _iowait, _irq, _softirq, steal = map(int, match[1].split()[:8])
+    return (user + nice + system) / _TICKS, steal / _TICKS
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What else a machine did.
+    """What else a machine did. The load average includes the benchmark, and lags behind.
 
     Attributes:
         load_average_before: of the last minute, before the run.
@@ -133,7 +132,6 @@ class LoadReport:
         others_during: the same during the run.
         steal_before: CPU time that the hypervisor took before the run, as a share of one core.
         steal_during: the same during the run.
-        cores: of the machine.
     """
 
     load_average_before: float
@@ -142,17 +140,11 @@ class LoadReport:
     others_during: float
     steal_before: float
     steal_during: float
-    cores: int
 
     @property
     def warnings(self) -> list[str]:
         """Return why the machine was not quiet; empty if it was."""
         found = []
-        if self.load_average_before > QUIET_LOAD * self.cores:
-            found.append(
-                f"the load average before the run was {self.load_average_before:.2f} "
-                f"on {self.cores} cores"
-            )
         for when, others, steal in (
             ("before", self.others_before, self.steal_before),
             ("during", self.others_during, self.steal_during),
@@ -165,11 +157,7 @@ class LoadReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return the report with its warnings."""
-        fields = {
-            name: round(getattr(self, name), 4)
-            for name in self.__dataclass_fields__
-            if name != "cores"
-        }
+        fields = {name: round(getattr(self, name), 4) for name in self.__dataclass_fields__}
         return {**fields, "quiet": not self.warnings, "warnings": self.warnings}
 
 
@@ -193,7 +181,6 @@ class LoadWatch:
         return LoadReport(
             self._average, os.getloadavg()[0],
             self._before[0], during[0], self._before[1], during[1],
-            len(os.sched_getaffinity(0)),
         )  # fmt: skip
 
 

@@ -23,12 +23,14 @@ class ProcessUsage:
             pages that processes share count once.
         descriptors: open files and sockets.
         threads: of the kernel.
+        processes: that have not exited.
     """
 
     cpu_seconds: float
     rss_mib: float
     descriptors: int
     threads: int
+    processes: int
 
 
 def process_usage(pids: Iterable[int]) -> ProcessUsage:
@@ -39,6 +41,7 @@ def process_usage(pids: Iterable[int]) -> ProcessUsage:
         sum(one.rss_mib for one in each),
         sum(one.descriptors for one in each),
         sum(one.threads for one in each),
+        sum(one.processes for one in each),
     )
 
 
@@ -51,6 +54,12 @@ def become_subreaper() -> None:
     """Inherit the orphans of all descendants, so that their CPU time still counts as own."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def leaves(root: int) -> list[int]:
+    """Return the descendants of a process that have no children, without the process itself."""
+    tree = _tree(root)
+    return [pid for pid in tree[1:] if len(_tree(pid)) == 1]
 
 
 def _tree(root: int) -> list[int]:
@@ -66,24 +75,37 @@ def _tree(root: int) -> list[int]:
 def _tree_usage(root: int) -> ProcessUsage:
     """What a process and its descendants use. They map the same files, so those count once."""
     tree = _tree(root)
-    each = [_single_process_usage(pid) for pid in tree]
-    anonymous = [_kilobytes(pid, "smaps_rollup", "Pss_Anon") for pid in tree]
-    files = [_kilobytes(pid, "status", "RssFile") for pid in tree]
+    each = [found for pid in tree if (found := _single_process(pid))]
     return ProcessUsage(
-        sum(one.cpu_seconds for one in each),
-        (sum(anonymous) + max(files)) / 1024,
+        sum(map(_cpu_seconds, tree)),
+        (sum(one.anonymous for one in each) + max((one.files for one in each), default=0)) / 1024,
         sum(one.descriptors for one in each),
         sum(one.threads for one in each),
+        len(each),
     )
 
 
-def _single_process_usage(pid: int) -> ProcessUsage:
-    return ProcessUsage(
-        _cpu_seconds(pid),
-        0.0,
-        len(list(Path("/proc", str(pid), "fd").iterdir())),
-        _kilobytes(pid, "status", "Threads"),
-    )
+@dataclass(frozen=True)
+class _Process:
+    """What one process uses; memory in KiB."""
+
+    anonymous: int
+    files: int
+    descriptors: int
+    threads: int
+
+
+def _single_process(pid: int) -> _Process | None:
+    """Return what a process uses; None if it has exited."""
+    try:
+        return _Process(
+            _number(pid, "smaps_rollup", "Pss_Anon"),
+            _number(pid, "status", "RssFile"),
+            len(list(Path("/proc", str(pid), "fd").iterdir())),
+            _number(pid, "status", "Threads"),
+        )
+    except (FileNotFoundError, ProcessLookupError, KeyError):  # a zombie has no memory
+        return None
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -97,7 +119,7 @@ def _cpu_seconds(pid: int) -> float:
     return sum(int(fields[index]) for index in (11, 12, 13, 14)) / _CLOCK_TICKS_PER_SECOND
 
 
-def _kilobytes(pid: int, name: str, field: str) -> int:
+def _number(pid: int, name: str, field: str) -> int:
     lines = dict(line.split(":", 1) for line in _read(pid, name).splitlines() if ":" in line)
     return int(lines[field].split()[0])
 

@@ -1,16 +1,20 @@
-"""`make soak`: a node at work for long, under everything that happens to one; nothing may grow.
+"""`make soak`: a node under load and failures for a long time; nothing may grow.
 
-Pods come and go, all content is rotated and refreshed every ten seconds, the vault is slow,
-refuses, breaks connections and forgets tokens, and the Kubernetes API is stopped. Halves of the run
-are compared: memory, descriptors, threads and mounts of the driver must be as they were.
+Pods are created and deleted, all content is rotated and refreshed every ten seconds, the vault is
+slow, throttles, closes connections and revokes tokens, the Kubernetes API is stopped, and child
+processes of the driver are killed. Isolation is on, as by default, so figures are those of all
+processes of the container. The second and the last quarter of the run are compared: memory,
+descriptors, threads, processes and mounts must not grow.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import re
+import signal
 import sys
 import time
 from collections import Counter
@@ -24,8 +28,10 @@ from tempfile import TemporaryDirectory
 import grpc
 import yaml
 
-from bench.arena import spc_manifest
-from bench.processes import process_usage
+from bench.arena import KEYFERRY, spc_manifest
+from bench.machine import LoadWatch, keyferry_version, machine
+from bench.memory_group import MemoryGroup, memory_group
+from bench.processes import become_subreaper, leaves, process_usage
 from tests.compat.cases import pod_manifest
 from tests.compat.cloud import running_cloud
 from tests.compat.comparison import CRDS
@@ -46,9 +52,22 @@ ROTATION_SECONDS = 10.0
 SAMPLE_SECONDS = 5.0
 LIFETIME_SECONDS = (5.0, 60.0)
 CALL_SECONDS = 30
-ALLOWED_GROWTH = {"rss": 4.0, "descriptors": 2.0, "threads": 1.0}
+ALLOWED_GROWTH = {
+    "memory": 4.0,
+    "kernel_and_volumes": 4.0,
+    "descriptors": 2.0,
+    "threads": 1.0,
+    "processes": 0.0,
+}
 """How much the median of the last quarter may be above that of the second: MiB, and numbers. The
 first quarter is left out, because pools and caches fill then."""
+LABELS = {
+    "memory": "memory of all processes, MiB",
+    "kernel_and_volumes": "kernel memory and files of volumes, MiB",
+    "descriptors": "open files and sockets",
+    "threads": "threads",
+    "processes": "processes",
+}
 _VARIABLE_PARTS = re.compile(
     r"/\S*/pods/\S+|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b(web|32-soak)-\d+\b|\d[\d:.]*"
 )
@@ -81,7 +100,8 @@ class Soak:
         stack: the driver.
         uids: of the pods.
         deadline: when it is over, by the monotonic clock.
-        samples: what the kernel said of the driver: seconds, then rss, descriptors, threads.
+        group: accounts for memory of the kernel and of volumes.
+        samples: what the kernel reported of all processes, by the names of `ALLOWED_GROWTH`.
         counts: how often something happened.
         disturbance: what is the matter now, or was a moment ago.
         failures: the publishes that failed, each kind with its number.
@@ -92,10 +112,12 @@ class Soak:
     stack: Stack
     uids: Sequence[str]
     deadline: float
+    group: MemoryGroup
     samples: list[dict[str, float]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     disturbance: str = "none"
     failures: Counter[Failure] = field(default_factory=Counter)
+    _random: random.Random = field(default_factory=lambda: random.Random(1))
 
     async def run(self) -> None:
         """Do everything at once until the time is over."""
@@ -198,7 +220,15 @@ class Soak:
                 latency_seconds=0.2, token_lifetime_seconds=15
             ),
             "5 calls a second": lambda: vault.tune(throttle_per_second=5),
+            "a child process killed": self._kill_child,
         }
+
+    def _kill_child(self) -> None:
+        """Kill one of the processes that run providers and parsers."""
+        (driver,) = self.stack.processes
+        if children := leaves(driver.pid):
+            os.kill(self._random.choice(children), signal.SIGKILL)
+            self.count("child processes killed")
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(0, min(seconds, self.deadline - time.monotonic())))
@@ -207,12 +237,15 @@ class Soak:
         start = time.monotonic()
         while self._time_left():
             now = process_usage(child.pid for child in self.stack.processes)
+            charges = self.group.charges()
             self.samples.append(
                 {
                     "minutes": (time.monotonic() - start) / 60,
-                    "rss": now.rss_mib,
+                    "memory": now.rss_mib,
+                    "kernel_and_volumes": charges.kernel + charges.shared,
                     "descriptors": now.descriptors,
                     "threads": now.threads,
+                    "processes": now.processes,
                 }
             )
             await self._sleep(SAMPLE_SECONDS)
@@ -246,7 +279,16 @@ def failure_table(failures: Mapping[Failure, int]) -> str:
 
 
 @asynccontextmanager
-async def _running_soak(folder: Path, seconds: float) -> AsyncIterator[Soak]:
+async def _running_soak(folder: Path, seconds: float, flags: Sequence[str]) -> AsyncIterator[Soak]:
+    with memory_group() as group:
+        async with _started_soak(folder, seconds, flags, group) as running:
+            yield running
+
+
+@asynccontextmanager
+async def _started_soak(
+    folder: Path, seconds: float, flags: Sequence[str], group: MemoryGroup
+) -> AsyncIterator[Soak]:
     async with (
         running_api_server(folder / "api") as api,
         ending_children(folder / "output") as children,
@@ -277,20 +319,32 @@ async def _running_soak(folder: Path, seconds: float) -> AsyncIterator[Soak]:
             kubeconfig=api.kubeconfig,
             ca=folder / "cloud" / "ca.pem",
             upstream=UpstreamPrograms("", ""),
-            driver_flags=("--enable-secret-rotation", "--rotation-poll-interval=10s"),
+            driver_flags=("--enable-secret-rotation", "--rotation-poll-interval=10s", *flags),
+            keyferry=KEYFERRY.keyferry,
+            prefix=group.prefix,
+            variables={
+                "PYTHONDONTWRITEBYTECODE": "",
+                "PYTHONPYCACHEPREFIX": str(folder / "compiled"),
+            },
         )
         stack = await start_stack(ALL_KEYFERRY, ground)
         try:
             ordered = [uids[f"web-{number}"] for number in range(PODS)]
-            yield Soak(api, vault, stack, ordered, time.monotonic() + seconds)
+            yield Soak(api, vault, stack, ordered, time.monotonic() + seconds, group)
         finally:
             await stack.driver.close()
 
 
-async def soak(folder: Path, seconds: float) -> bool:
-    """Run it and print what was seen; True when nothing grew."""
+async def soak(folder: Path, seconds: float, flags: Sequence[str] = ()) -> bool:
+    """Run it and print the result; True if nothing grew.
+
+    Args:
+        folder: for everything.
+        seconds: duration.
+        flags: of the driver.
+    """
     try:
-        async with _running_soak(folder, seconds) as running:
+        async with _running_soak(folder, seconds, flags) as running:
             await running.run()
             pods = running.stack.folder / "pods"
             left = mounted_below(pods)
@@ -300,27 +354,43 @@ async def soak(folder: Path, seconds: float) -> bool:
     for what, count in sorted(running.counts.items()):
         print(f"{count:8} {what}")
     print(failure_table(running.failures))
-    print("\n| figure | second quarter | last quarter | allowed growth |\n|---|---:|---:|---:|")
+    print("\n| figure | second quarter | last quarter | highest | permitted growth |")
+    print("|---|---:|---:|---:|---:|")
     grown = []
     for name, (early, late) in found.items():
-        print(f"| {name} | {early:.1f} | {late:.1f} | {ALLOWED_GROWTH[name]:g} |")
+        highest = max(one[name] for one in running.samples)
+        values = f"{early:.1f} | {late:.1f} | {highest:.1f} | {ALLOWED_GROWTH[name]:g}"
+        print(f"| {LABELS[name]} | {values} |")
         if late - early > ALLOWED_GROWTH[name]:
             grown.append(name)
-    print(f"| mounts at the end | | {len(left)} | 0 |")
+    print(f"| mounts at the end | | {len(left)} | | 0 |")
     if grown or left:
         print(f"\nGrew: {', '.join([*grown, *left])}")
     return not grown and not left
 
 
 def main() -> None:
-    """Soak for as long as asked."""
+    """Soak for the given time."""
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
-    minutes: float = parser.parse_args().minutes
+    parser.add_argument("--isolation", choices=("process", "none"), default="process")
+    options = parser.parse_args()
     asyncio.run(built_programs())
+    become_subreaper()
+    watch = LoadWatch()
+    facts = machine({"Keyferry": keyferry_version(KEYFERRY.keyferry)})
     enter_own_world([VAULT])
     with TemporaryDirectory(prefix="kf-", dir="/dev/shm") as folder:
-        good = asyncio.run(soak(Path(folder), minutes * 60))
+        flags = [f"--isolation={options.isolation}"]
+        good = asyncio.run(soak(Path(folder), options.minutes * 60, flags))
+    load = watch.report()
+    print(f"\n--isolation={options.isolation}, {options.minutes:g} minutes")
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    print(
+        f"load average {load.load_average_before:.2f} before, {load.load_average_after:.2f} after"
+    )
+    for warning in load.warnings:
+        print(f"Warning: {warning}.")
     sys.exit(0 if good else 1)
 
 
