@@ -16,7 +16,7 @@ TOOLS_VENV := .venv-tools
 PLUGIN_VENV := .venv-plugin
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test test-lowest test-pythons docs fuzz check fix proto lock image sbom audit workflows recording pictures dist plugin plugin-manifest release-check publish-image publish-chart publish-python publish-github lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios broken-setups cluster compat bench bench-syncs soak clean
+.PHONY: help demo test test-lowest test-pythons docs fuzz check fix proto lock image sbom audit workflows recording pictures dist plugin plugin-manifest release-check publish-image publish-chart publish-python publish-github lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios broken-setups cluster compat bench bench-publish bench-syncs soak clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -122,8 +122,11 @@ cluster: $(VENV)/.dev ## Start a single-node cluster with Keyferry and keep it r
 compat: $(VENV)/.dev ## Compare with upstream on the same vault and API. Needs the same as e2e.
 	@$(BIN)/python -m pytest tests/compat $(TEST_FLAGS)
 
-bench: $(VENV)/.dev ## Measure Keyferry and upstream under the same loads. QUICK=1: three minutes. Needs the same as e2e.
+bench: $(VENV)/.dev ## Measure Keyferry and upstream under the same loads, in 15 minutes. QUICK=1: in four. Needs the same as e2e.
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(BENCH_FLAGS)
+
+bench-publish: $(VENV)/.dev ## Write the figures and charts of the last `make bench` into README.md and docs/operations.
+	@$(BIN)/python -m bench.readable $(or $(RESULTS),.bench-output) $(PUBLISH_FLAGS)
 
 bench-syncs: $(VENV)/.dev ## Measure the SecretSync controller with 10,000 SecretSyncs. Needs the same as e2e.
 	@$(BIN)/python -m bench.syncs $(BENCH_FLAGS)
