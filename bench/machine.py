@@ -23,7 +23,7 @@ QUIET_OTHERS = 0.1
 QUIET_STEAL = 0.02
 """CPU time that the hypervisor took, as a share of one core."""
 BEFORE_SECONDS = 10.0
-_TICKS = os.sysconf("SC_CLK_TCK")
+_HERTZ = os.sysconf("SC_CLK_TCK")
 _ROOT = Path(__file__).parents[1]
 
 
@@ -118,7 +118,7 @@ def parse_cpu_times(text: str) -> tuple[float, float]:
     if match is None:
         raise ValueError("the first line of /proc/stat does not begin with cpu")
     user, nice, system, _idle, _iowait, _irq, _softirq, steal = map(int, match[1].split()[:8])
-    return (user + nice + system) / _TICKS, steal / _TICKS
+    return (user + nice + system) / _HERTZ, steal / _HERTZ
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def value_cell(spread: Spread | None, unit: str = "") -> str:
 
 
 def ratio_cell(value: Spread | None, base: Spread | None) -> str:
-    """Return the ratio of two medians; empty if there is none."""
+    """Return the ratio of two medians; empty if a value is missing."""
     if value is None or base is None or not base.median:
         return ""
     return f"{value.median / base.median:.1f} x"

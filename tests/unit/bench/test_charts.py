@@ -15,7 +15,7 @@ from tests.fakes.bench_run import example_run
 
 SVG = "{http://www.w3.org/2000/svg}"
 TEXT_CONTRAST, GRAPHICS_CONTRAST = 4.5, 3.0
-"""Source: https://www.w3.org/TR/WCAG22/#contrast-minimum and #non-text-contrast"""
+"""Source: https://www.w3.org/TR/WCAG22/#contrast-minimum"""
 CHARTS = [overview_chart, details_chart]
 Chart = Callable[[Run, str], str]
 

@@ -26,8 +26,8 @@ def test_machine_has_hardware_and_versions() -> None:
 
 def test_busy_and_stolen_time_are_read_from_the_first_line() -> None:
     """Idle time, disks and interrupts are not busy; guests are part of user time."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    text = f"cpu  {ticks} {ticks} {2 * ticks} 999 999 {ticks} {ticks} {3 * ticks} 5 5\ncpu0 1 1\n"
+    hertz = os.sysconf("SC_CLK_TCK")
+    text = f"cpu  {hertz} {hertz} {2 * hertz} 999 999 {hertz} {hertz} {3 * hertz} 5 5\ncpu0 1 1\n"
     assert (4.0, 3.0) == parse_cpu_times(text)
     with pytest.raises(ValueError, match="does not begin with cpu"):
         parse_cpu_times("intr 1")

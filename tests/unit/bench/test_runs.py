@@ -34,7 +34,7 @@ def test_spread_of_a_figure_covers_all_repeats() -> None:
     assert (1.0, 2.5, 3.0) == (spread.low, spread.median, spread.high)
 
 
-def test_figure_that_was_not_measured_is_none() -> None:
+def test_figure_that_was_not_measured_has_no_value() -> None:
     """Neither zero nor an error."""
     run = example_run()
     assert run.spread("nodes", KEYFERRY, "nothing") is None
