@@ -26,7 +26,7 @@ from bench.machine import LoadWatch, go_module_version, keyferry_version, machin
 from bench.processes import become_subreaper
 from bench.report import report, write_report
 from bench.runs import Run, save_run
-from bench.suite import ALL, BEFORE, LOADS, NAMES, QUIET_NODE, order
+from bench.suite import ALL, BEFORE, LOADS, NAMES, UNCHANGED_NAMES, UNCHANGED_NODE, order
 from tests.compat.stacks import ALL_KEYFERRY
 from tests.compat.upstream import UpstreamPrograms, built_upstream
 from tests.compat.world import enter_own_world
@@ -123,11 +123,13 @@ async def _measured(
                     figures = await load.carry(arena, side, effort)
                     run.add(load.name, side.name, repeat, figures)
                 yield
-    if QUIET_NODE.__name__ in wanted:
-        with _noted(run, QUIET_NODE.__name__):
-            found = await QUIET_NODE(arena, ALL, effort_of(1, quick=options.quick))
-            for name, figures in found.items():
-                run.add(QUIET_NODE.__name__, name, 1, figures)
+    if set(UNCHANGED_NAMES) & set(wanted):
+        with _noted(run, UNCHANGED_NODE.__name__):
+            found = await UNCHANGED_NODE(arena, ALL, effort_of(1, quick=options.quick))
+            for name, sides in found.items():
+                for side_name, repeats in sides.items():
+                    for repeat, figures in enumerate(repeats, 1):
+                        run.add(name, side_name, repeat, figures)
         yield
 
 

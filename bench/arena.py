@@ -230,16 +230,17 @@ class RunningContender:
         return before
 
     def memory(self) -> dict[str, float]:
-        """Return figures in MiB: `mib` as before, and what a control group charges in addition.
+        """Return memory in MiB: `mib` by its processes, `charged_mib` by its control group.
 
         `mib` is anonymous memory and mapped files, each page once. `charged_mib` also includes
         kernel memory and the files of volumes in tmpfs, as a container is charged for them.
         """
-        mib = self.usage().rss_mib
+        usage = self.usage()
         if self.group is None:
-            return {"mib": mib}
+            return {"mib": usage.rss_mib}
         charges = self.group.charges()
-        return {"mib": mib, "charged_mib": mib + charges.kernel + charges.shared}
+        charged = charges.anonymous + usage.file_mib + charges.kernel + charges.shared
+        return {"mib": usage.rss_mib, "charged_mib": charged}
 
 
 @dataclass

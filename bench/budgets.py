@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -66,6 +67,22 @@ class Budget:
     elsewhere: str = ""
 
 
+def _memory(ready: float, loaded: float, side: str) -> tuple[Part, ...]:
+    """Return the parts of a budget of memory in MiB.
+
+    The limits do not include kernel memory and the files of volumes, which are only shown.
+    """
+    return (
+        Part("starts", "ready_mib", ready, " MiB", "ready ", side),
+        Part("nodes", "cold_ids10_loaded_mib", loaded, " MiB", "loaded ", side),
+        Part(
+            *("nodes", "cold_ids10_loaded_charged_mib", math.inf, " MiB"),
+            label="with kernel memory and volumes ",
+            side=side,
+        ),
+    )
+
+
 BUDGETS = (
     Budget(
         "first mount of n objects, n <= 50, token cached, round trip 20 ms",
@@ -92,28 +109,22 @@ BUDGETS = (
         ),
     ),
     Budget(
-        "refresh of that node, per interval",
+        "refresh of that node, per interval (10 % may belong to a neighboring interval)",
         "100 requests",
         (
-            Part("nodes", "refresh_same_ids10_calls", 100, " requests", "nothing changed "),
-            Part("nodes", "refresh_changed_ids10_calls", 100, " requests", "all changed "),
+            Part("nodes", "refresh_same_ids10_calls", 110, " requests", "nothing changed "),
+            Part("nodes", "refresh_changed_ids10_calls", 110, " requests", "all changed "),
         ),
     ),
     Budget(
         "memory of the whole container, isolated providers",
         "75 MiB ready, 95 MiB after that load",
-        (
-            Part("starts", "ready_mib", 75, " MiB", "ready "),
-            Part("nodes", "cold_ids10_loaded_mib", 95, " MiB", "loaded "),
-        ),
+        _memory(75, 95, KEYFERRY),
     ),
     Budget(
         "memory of the whole container, `--isolation=none`",
         "57 MiB ready, 80 MiB after that load",
-        (
-            Part("starts", "ready_mib", 57, " MiB", "ready ", NO_ISOLATION),
-            Part("nodes", "cold_ids10_loaded_mib", 80, " MiB", "loaded ", NO_ISOLATION),
-        ),
+        _memory(57, 80, NO_ISOLATION),
     ),
     Budget("start until ready", "0.25 s", (Part("starts", "start_s", 0.25, " s"),)),
     Budget(

@@ -17,6 +17,9 @@ from bench.loads import Effort, Figures, prefixed
 KUBELET_SECONDS = 90.0
 """How often kubelet publishes each volume of a running pod again, on average."""
 QUIET_IDENTITIES = 10
+QUIET_DELAY_SECONDS = 30.0
+QUIET_ROUNDS = 2
+"""Of kubelet's publishes of each pod."""
 QUIET_FLAGS = ("--enable-secret-rotation",)
 """With the default interval of two minutes."""
 COMMANDS = {
@@ -28,42 +31,67 @@ CLI_RUNS = 5
 _ROOT = Path(__file__).parents[1]
 
 
-async def quiet_node(
+async def unchanged_node(
     arena: Arena, contenders: Sequence[Contender], effort: Effort
-) -> Mapping[str, Figures]:
-    """110 pods on a node where nothing changes, while kubelet publishes each every 90 seconds.
+) -> Mapping[str, Mapping[str, Sequence[Figures]]]:
+    """A node with 110 pods on which nothing changes. Rotation is on, with the default interval.
 
-    Rotation is enabled, with the default interval. All sides run at the same time and in the same
-    seconds, because they need little CPU time and their figure is CPU time. The time of observation
-    is shortened, not the intervals: 120 seconds contain one rotation of each secret, and publish a
-    third of the pods twice.
+    First, each pod is published with nothing to do: `repeated_publishes`, by one side after the
+    other. Then the node is quiet: kubelet publishes each pod every 90 seconds, and each object is
+    refreshed every two minutes. All sides are quiet at the same time, because they need little CPU
+    time, and CPU time is their figure. Intervals are not shortened: the observation begins 30
+    seconds after the mounts and lasts two rounds of kubelet. So upstream, which refreshes a volume
+    on a publish more than two minutes after the last refresh, refreshes each volume once, which is
+    its steady rate.
+
+    Returns:
+        Figures by load and side, one for each repeat.
     """
     await arena.vault.tune(rtt_ms=20)
     async with AsyncExitStack() as stack:
-        nodes = {}
-        for contender in contenders:
-            running = await stack.enter_async_context(arena.contender(contender, *QUIET_FLAGS))
+        nodes = {
+            one.name: await stack.enter_async_context(arena.contender(one, *QUIET_FLAGS))
+            for one in contenders
+        }
+        for running in nodes.values():
             await _mount_node(running)
-            nodes[contender.name] = running
+        start = time.perf_counter()
         for running in nodes.values():
             await running.settle()
-        found = await asyncio.gather(
-            *(_observe_quiet_node(running, effort.quiet_seconds) for running in nodes.values())
-        )
+        publishes: dict[str, list[Figures]] = {name: [] for name in nodes}
+        for _ in range(effort.rounds):
+            for name, running in nodes.items():
+                publishes[name].append(await _publish_again(running))
+        quiet: dict[str, list[Figures]] = {}
+        if effort.quiet_node:
+            await asyncio.sleep(max(0.0, start + QUIET_DELAY_SECONDS - time.perf_counter()))
+            found = await asyncio.gather(*map(_observe_quiet_node, nodes.values()))
+            quiet = {name: [figures] for name, figures in zip(nodes, found, strict=True)}
         for running in nodes.values():
             await running.unpublish_all()
-    return dict(zip(nodes, found, strict=True))
+    return {"repeated_publishes": publishes, "quiet_node": quiet}
 
 
-async def _observe_quiet_node(running: RunningContender, seconds: float) -> Figures:
+async def _publish_again(running: RunningContender) -> Figures:
+    """Publish each pod; the volumes are mounted, and no refresh is due."""
+    before = running.cpu_seconds()
+    seconds = [
+        await running.publish("node", pod, identity=pod % QUIET_IDENTITIES) for pod in range(PODS)
+    ]
+    cpu = running.cpu_seconds() - before
+    return {"p50_ms": statistics.median(seconds) * 1000, "cpu_ms": cpu / PODS * 1000}
+
+
+async def _observe_quiet_node(running: RunningContender) -> Figures:
     before, start = running.cpu_seconds(), time.perf_counter()
-    publishes = 0
-    while (due := publishes * KUBELET_SECONDS / PODS) < seconds:
-        await asyncio.sleep(max(0.0, start + due - time.perf_counter()))
-        pod = publishes % PODS
+    publishes = QUIET_ROUNDS * PODS
+    for number in range(publishes):
+        due = start + number * KUBELET_SECONDS / PODS
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        pod = number % PODS
         await running.publish("node", pod, identity=pod % QUIET_IDENTITIES)
-        publishes += 1
-    await asyncio.sleep(max(0.0, start + seconds - time.perf_counter()))
+    end = start + QUIET_ROUNDS * KUBELET_SECONDS
+    await asyncio.sleep(max(0.0, end - time.perf_counter()))
     cpu = running.cpu_seconds() - before
     wall = time.perf_counter() - start
     return {
@@ -71,26 +99,6 @@ async def _observe_quiet_node(running: RunningContender, seconds: float) -> Figu
         "publishes": publishes,
         "observed_s": wall,
         **running.memory(),
-    }
-
-
-async def repeated_publishes(arena: Arena, contender: Contender, effort: Effort) -> Figures:
-    """Publishes that have nothing to do: the volumes are mounted, and no refresh is due."""
-    await arena.vault.tune(rtt_ms=20)
-    async with arena.contender(contender, *QUIET_FLAGS) as running:
-        await _mount_node(running)
-        await running.settle()
-        before = running.cpu_seconds()
-        seconds = [
-            await running.publish("node", pod, identity=pod % QUIET_IDENTITIES)
-            for _ in range(effort.rounds)
-            for pod in range(PODS)
-        ]
-        cpu = running.cpu_seconds() - before
-        await running.unpublish_all()
-    return {
-        "p50_ms": statistics.median(seconds) * 1000,
-        "cpu_ms": cpu / len(seconds) * 1000,
     }
 
 

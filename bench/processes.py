@@ -21,6 +21,7 @@ class ProcessUsage:
         cpu_seconds: seconds of processor time since their start, in user and kernel mode.
         rss_mib: memory in MiB that a container with nothing but these processes would be charged:
             pages that processes share count once.
+        file_mib: the part of it that consists of mapped files, in MiB.
         descriptors: open files and sockets.
         threads: of the kernel.
         processes: that have not exited.
@@ -28,6 +29,7 @@ class ProcessUsage:
 
     cpu_seconds: float
     rss_mib: float
+    file_mib: float
     descriptors: int
     threads: int
     processes: int
@@ -39,6 +41,7 @@ def process_usage(pids: Iterable[int]) -> ProcessUsage:
     return ProcessUsage(
         sum(one.cpu_seconds for one in each),
         sum(one.rss_mib for one in each),
+        sum(one.file_mib for one in each),
         sum(one.descriptors for one in each),
         sum(one.threads for one in each),
         sum(one.processes for one in each),
@@ -76,9 +79,11 @@ def _tree_usage(root: int) -> ProcessUsage:
     """What a process and its descendants use. They map the same files, so those count once."""
     tree = _tree(root)
     each = [found for pid in tree if (found := _single_process(pid))]
+    files = max((one.files for one in each), default=0)
     return ProcessUsage(
         sum(map(_cpu_seconds, tree)),
-        (sum(one.anonymous for one in each) + max((one.files for one in each), default=0)) / 1024,
+        (sum(one.anonymous for one in each) + files) / 1024,
+        files / 1024,
         sum(one.descriptors for one in each),
         sum(one.threads for one in each),
         len(each),

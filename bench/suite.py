@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.arena import KEYFERRY, NO_ISOLATION, UPSTREAM, Arena, Contender
-from bench.cost_loads import command_line, quiet_node, repeated_publishes
+from bench.cost_loads import command_line, unchanged_node
 from bench.loads import (
     Effort,
     Figures,
@@ -22,7 +22,6 @@ from bench.loads import (
 from bench.vault_loads import open_bao
 
 OneSide = Callable[[Arena, Contender, Effort], Awaitable[Figures]]
-AllSides = Callable[[Arena, Sequence[Contender], Effort], Awaitable[Mapping[str, Figures]]]
 
 ALL = (KEYFERRY, NO_ISOLATION, UPSTREAM)
 BOTH = (KEYFERRY, UPSTREAM)
@@ -53,21 +52,21 @@ class Load:
 
 
 LOADS = (
-    Load(starts, ALL, repeats=7, quick_repeats=3),
+    Load(starts, ALL, repeats=5, quick_repeats=3),
     Load(command_line, (KEYFERRY,), repeats=3, quick_repeats=2),
     Load(shared_objects, ALL, quick_repeats=2, before=True),
     Load(first_mounts, ALL, quick_repeats=2),
     Load(nodes, ALL, before=True),
-    Load(repeated_publishes, ALL),
     Load(throttled),
     Load(big_content),
     Load(churn),
     Load(long_run, (KEYFERRY,), repeats=1),
-    Load(open_bao, (KEYFERRY,), repeats=2),
+    Load(open_bao, (KEYFERRY,)),
 )
-QUIET_NODE = quiet_node
-"""All sides carry it at the same time, once."""
-NAMES = (*(load.name for load in LOADS), QUIET_NODE.__name__)
+UNCHANGED_NODE = unchanged_node
+"""All sides carry it at the same time. It has the figures of two loads."""
+UNCHANGED_NAMES = ("repeated_publishes", "quiet_node")
+NAMES = (*(load.name for load in LOADS), *UNCHANGED_NAMES)
 
 
 def order(load: Load, *, quick: bool, before: Contender | None) -> Iterator[tuple[int, Contender]]:

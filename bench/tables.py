@@ -11,6 +11,7 @@ from bench.table import Table, number, ratio_cell, short_number, value_cell
 RTTS_MS = (5, 20, 50)
 COUNTS = (1, 5, 20, 50)
 IDENTITIES = (1, 10, 110)
+NODE_IDENTITIES = 10
 CONNECT_ROUND_TRIPS = 4
 """Round trips of a process without connection and token: TCP, TLS, token, object. The connection
 to the token endpoint is opened concurrently."""
@@ -214,7 +215,7 @@ def _node_rows() -> Iterator[Row]:
         for what, words in REFRESHES
     ]
     for identities in IDENTITIES:
-        for kind, what, done in kinds:
+        for kind, what, done in kinds if identities == NODE_IDENTITIES else kinds[:1]:
             key = f"{kind}_ids{identities}"
             name = f"{what}, {_plural(identities, 'identity', 'identities')}: vault requests"
             yield Row(name, load, f"{key}_calls", "", number(identities * 10))
@@ -287,7 +288,7 @@ def _open_bao_rows(run: Run) -> Iterator[Row]:
         yield Row("... time until all are mounted", load, f"{key}_wall_s", " s")
         yield Row(f"... CPU time{its(f'{key}_vault_cpu_s', ' s')}", load, f"{key}_cpu_s", " s")
         yield Row("... memory afterwards", load, f"{key}_loaded_mib", " MiB")
-        for what, words in REFRESHES:
+        for what, words in REFRESHES if roles == NODE_IDENTITIES else ():
             for how, lists in (("lists", roles), ("no_lists", 0)):
                 key = f"refresh_{what}_roles{roles}_{how}"
                 reads = 0 if lists and what == "same" else roles * 10

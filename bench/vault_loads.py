@@ -17,7 +17,17 @@ from tempfile import mkdtemp
 
 from bench.arena import FULL_RATE_LIMIT, PODS, ROTATION, Arena, Contender, RunningContender
 from bench.far_bao import Accounts, FarBao, bao_spc, make_accounts, running_far_bao
-from bench.loads import COUNTS, NODE_OBJECTS, Effort, Figures, all_pods, prefixed, refresh
+from bench.loads import (
+    COUNTS,
+    IDENTITIES,
+    NODE_IDENTITIES,
+    NODE_OBJECTS,
+    Effort,
+    Figures,
+    all_pods,
+    prefixed,
+    refresh,
+)
 from tests.e2e.cluster.waiting import eventually
 
 RTT_MS = 20
@@ -30,12 +40,13 @@ async def open_bao(arena: Arena, contender: Contender, effort: Effort) -> Figure
     """First mounts of `n` secrets; a cold node with `n` roles, and its refreshes."""
     folder = Path(mkdtemp(prefix="bao-", dir=arena.folder))
     async with running_far_bao(arena.load_vault, folder, arena.api) as bao:
-        roles = max(effort.identities)
+        roles = max(IDENTITIES)
         accounts = await make_accounts(bao, arena.api, contender.pairing.name, roles)
         scene = _BaoSetup(arena, contender, effort, bao, accounts)
         await scene.create_objects()
         await bao.tune(rtt_ms=RTT_MS)
-        return {**await _first_mounts(scene), **await _nodes(scene)}
+        figures = await _first_mounts(scene)
+        return {**figures, **await _nodes(scene)} if effort.bao_nodes else figures
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,7 @@ class _BaoSetup:
             *(bao_spc(self.bao, name, namespace, 0, of) for name, of in mounts.items()),
             *(
                 bao_spc(self.bao, _node_spc(role), namespace, role, NODE_SECRETS)
-                for role in range(max(self.effort.identities))
+                for role in range(max(IDENTITIES))
             ),
         ]
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
@@ -126,28 +137,34 @@ async def _first_mounts(setup: _BaoSetup) -> Figures:
 async def _nodes(setup: _BaoSetup) -> Figures:
     """A cold node, then its refresh with and without a change; each with and without lists."""
     figures: Figures = {}
-    for roles in setup.effort.identities:
-        for how, flags in LIST_REVALIDATION.items():
-            name = f"roles{roles}_{how}"
-            # With so short an interval, refreshes would come in between.
-            async with setup.running(*flags) as running:
-                found = await all_pods(running, roles, spc_of=_node_spc)
-                figures |= prefixed(f"cold_{name}", found)
-                await running.unpublish_all()
-            async with setup.running(*ROTATION, *FULL_RATE_LIMIT, *flags) as running:
-                await all_pods(running, roles, spc_of=_node_spc)
-                figures |= prefixed(f"cold_{name}_loaded", running.memory())
-                for what in ("same", "changed"):
-                    if what == "changed":
-                        await setup.bao.rotate()
-                    found = await refresh(running, roles, setup.contender, spc_of=_node_spc)
-                    figures |= prefixed(f"refresh_{what}_{name}", found)
-                figures[f"refresh_changed_{name}_behind"] = _outdated_pods(
-                    setup.bao, running, roles
+    for roles in (NODE_IDENTITIES, *setup.effort.other_identities):
+        figures |= prefixed(f"cold_roles{roles}_lists", await _cold_node(setup, roles))
+    for how, flags in LIST_REVALIDATION.items():
+        name = f"roles{NODE_IDENTITIES}_{how}"
+        async with setup.running(*ROTATION, *FULL_RATE_LIMIT, *flags) as running:
+            await all_pods(running, NODE_IDENTITIES, spc_of=_node_spc)
+            for what in ("same", "changed"):
+                found = await refresh(
+                    running,
+                    NODE_IDENTITIES,
+                    setup.contender,
+                    rotate=setup.bao.rotate if what == "changed" else None,
+                    spc_of=_node_spc,
                 )
-                current = partial(_all_are_current, setup.bao, running, roles)
-                await eventually(current, "the new versions")
-                await running.unpublish_all()
+                figures |= prefixed(f"refresh_{what}_{name}", found)
+            current = partial(_all_are_current, setup.bao, running, NODE_IDENTITIES)
+            await eventually(current, "the new versions")
+            await running.unpublish_all()
+    return figures
+
+
+async def _cold_node(setup: _BaoSetup, roles: int) -> Figures:
+    """Without rotation: with so short an interval, refreshes would come in between."""
+    async with setup.running() as running:
+        figures = await all_pods(running, roles, spc_of=_node_spc)
+        await running.settle()
+        figures |= prefixed("loaded", running.memory())
+        await running.unpublish_all()
     return figures
 
 

@@ -9,7 +9,7 @@ import pytest
 from bench.budgets import BUDGETS, budgets_table, outcomes, plain
 from bench.report import report
 from bench.runs import KEYFERRY, NO_ISOLATION, Record, Run, Spread
-from bench.suite import LOADS, NAMES, QUIET_NODE
+from bench.suite import LOADS, NAMES
 from bench.table import Table, number, ratio_cell, short_number, value_cell
 from bench.tables import all_figures_table, key_vault_table, missing_figures, summary_table
 from tests.fakes.bench_run import example_run
@@ -117,9 +117,8 @@ def test_loads_of_the_suite_are_those_of_the_tables() -> None:
     run = example_run()
     assert set(NAMES) == {one.load for one in run.records}
     sides = {load.name: {side.name for side in load.sides} for load in LOADS}
-    for load in ("starts", "nodes", "first_mounts", "shared_objects", "repeated_publishes"):
+    for load in ("starts", "nodes", "first_mounts", "shared_objects"):
         assert {KEYFERRY, NO_ISOLATION, "upstream"} == sides[load]
-    assert "quiet_node" == QUIET_NODE.__name__
 
 
 def test_report_ends_with_warnings_if_the_machine_was_busy() -> None:
