@@ -22,7 +22,7 @@ class Part:
     Attributes:
         load: name of the load.
         figure: name of the figure; its median counts.
-        limit: at most this.
+        limit: at most this; infinite for a figure that is only shown, if it was measured.
         unit: with a space in front.
         label: what the figure is, in front of its value.
         side: whose figure.
@@ -45,6 +45,8 @@ class Part:
             if value is None or not base:
                 return f"{self.label}not measured", None
             return f"{self.label}{value / base:.2f}{self.unit}", value <= limit * base
+        if value is None and limit == math.inf:
+            return "", True
         if value is None:
             return f"{self.label}not measured", None
         return f"{self.label}{number(value)}{self.unit}", value <= limit
@@ -199,7 +201,7 @@ def _outcomes(run: Run) -> Iterator[Outcome]:
         found = [part.result(run) for part in budget.parts]
         judged = [met for _, met in found]
         met = False if False in judged else None if None in judged else True
-        yield Outcome(budget, ", ".join(text for text, _ in found), met)
+        yield Outcome(budget, ", ".join(text for text, _ in found if text), met)
 
 
 def budgets_table(run: Run, shown: Callable[[str], str] = str) -> Table:

@@ -53,7 +53,7 @@ def with_tables(page: str, run: Run) -> str:
 def run_text(run: Run) -> str:
     """Return the machine, its load and the id of a run, as Markdown."""
     load = run.load
-    facts = [*run.machine.items(), ("run", f"`{run.run}`, {run.started[:10]}")]
+    facts = [*run.machine.items(), ("run", f"`{run.run}` {run.started[:10]}".strip())]
     if load:
         before, during = load["others_before"], load["others_during"]
         average = f"{load['load_average_before']:.2f}, at the end {load['load_average_after']:.2f}"
