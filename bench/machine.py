@@ -11,8 +11,10 @@ import platform
 import re
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,7 @@ class LoadReport:
         others_during: the same during the run.
         steal_before: CPU time that the hypervisor took before the run, as a share of one core.
         steal_during: the same during the run.
+        busiest: names of the busiest other processes before the run, with their shares of a core.
     """
 
     load_average_before: float
@@ -140,6 +143,7 @@ class LoadReport:
     others_during: float
     steal_before: float
     steal_during: float
+    busiest: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def warnings(self) -> list[str]:
@@ -150,14 +154,17 @@ class LoadReport:
             ("during", self.others_during, self.steal_during),
         ):
             if others > QUIET_OTHERS:
-                found.append(f"other processes used {others:.0%} of a core {when} the run")
+                named = [f"{name} {share:.0%}" for name, share in self.busiest.items()]
+                which = f" ({', '.join(named)})" if named and when == "before" else ""
+                found.append(f"other processes used {others:.0%} of a core {when} the run{which}")
             if steal > QUIET_STEAL:
                 found.append(f"the hypervisor took {steal:.0%} of a core {when} the run (steal)")
         return found
 
     def as_json(self) -> dict[str, Any]:
         """Return the report with its warnings."""
-        fields = {name: round(getattr(self, name), 4) for name in self.__dataclass_fields__}
+        numbers = [name for name in self.__dataclass_fields__ if name != "busiest"]
+        fields = {name: round(getattr(self, name), 4) for name in numbers}
         return {**fields, "quiet": not self.warnings, "warnings": self.warnings}
 
 
@@ -170,17 +177,19 @@ class LoadWatch:
 
     def __init__(self, seconds: float = BEFORE_SECONDS) -> None:
         self._average = os.getloadavg()[0]
-        start = CpuTimes.now()
+        start, processes = CpuTimes.now(), _cpu_of_processes()
         time.sleep(seconds)
         self._start = CpuTimes.now()
         self._before = shares(start, self._start)
+        self._busiest = busiest(processes, _cpu_of_processes(), self._start.moment - start.moment)
 
     def report(self) -> LoadReport:
-        """Return what the machine did until now."""
-        during = shares(self._start, CpuTimes.now())
+        """Return what the machine did until now; during the first second, nothing."""
+        now = CpuTimes.now()
+        during = shares(self._start, now) if now.moment - self._start.moment >= 1 else (0.0, 0.0)
         return LoadReport(
             self._average, os.getloadavg()[0],
-            self._before[0], during[0], self._before[1], during[1],
+            self._before[0], during[0], self._before[1], during[1], self._busiest,
         )  # fmt: skip
 
 
@@ -189,3 +198,34 @@ def shares(start: CpuTimes, end: CpuTimes) -> tuple[float, float]:
     seconds = max(end.moment - start.moment, 1e-9)
     others = max(0.0, (end.busy - start.busy) - (end.own - start.own)) / seconds
     return others, max(0.0, end.steal - start.steal) / seconds
+
+
+Processes = Mapping[int, tuple[str, float]]
+"""Name and CPU seconds by process id."""
+
+
+def busiest(start: Processes, end: Processes, seconds: float, count: int = 3) -> dict[str, float]:
+    """Return the names of the busiest processes with their shares of one core.
+
+    Args:
+        start: all processes at the beginning.
+        end: all processes at the end.
+        seconds: time between the two.
+        count: number of names.
+    """
+    found: defaultdict[str, float] = defaultdict(float)
+    for pid, (name, cpu) in end.items():
+        found[name] += (cpu - start.get(pid, ("", 0.0))[1]) / seconds
+    names = sorted(found, key=lambda name: -found[name])[:count]
+    return {name: found[name] for name in names if found[name] > QUIET_OTHERS / 10}
+
+
+def _cpu_of_processes() -> Processes:
+    """Return the processes of the machine, without this one."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        pid = int(folder.name)
+        if pid != os.getpid():
+            with suppress(OSError):
+                found[pid] = ((folder / "comm").read_text().strip(), cpu_seconds([pid], tree=False))
+    return found

@@ -48,9 +48,14 @@ def process_usage(pids: Iterable[int]) -> ProcessUsage:
     )
 
 
-def cpu_seconds(pids: Iterable[int]) -> float:
-    """Return the CPU time of processes and their descendants, including those that have exited."""
-    return sum(_cpu_seconds(pid) for root in pids for pid in _tree(root))
+def cpu_seconds(pids: Iterable[int], *, tree: bool = True) -> float:
+    """Return the CPU time of processes.
+
+    Args:
+        pids: of the processes.
+        tree: whether descendants count. Children that have exited count in any case.
+    """
+    return sum(_cpu_seconds(pid) for root in pids for pid in (_tree(root) if tree else [root]))
 
 
 def become_subreaper() -> None:

@@ -9,7 +9,15 @@ import time
 
 import pytest
 
-from bench.machine import CpuTimes, LoadReport, LoadWatch, machine, parse_cpu_times, shares
+from bench.machine import (
+    CpuTimes,
+    LoadReport,
+    LoadWatch,
+    busiest,
+    machine,
+    parse_cpu_times,
+    shares,
+)
 from bench.memory_group import Charges, charges
 from bench.processes import cpu_seconds
 
@@ -59,6 +67,16 @@ def test_busy_machine_is_named(report: LoadReport, warning: str) -> None:
     (found,) = report.warnings
     assert warning in found
     assert report.as_json()["quiet"] is False
+
+
+def test_warning_names_the_busiest_processes() -> None:
+    """Before the run, by name: processes of one name count together."""
+    start = {1: ("init", 5.0), 2: ("cc1", 1.0)}
+    end = {1: ("init", 5.0), 2: ("cc1", 4.0), 3: ("cc1", 2.0), 4: ("cron", 0.01), 5: ("go", 1.0)}
+    named = busiest(start, end, seconds=10)
+    assert {"cc1": 0.5, "go": 0.1} == pytest.approx(named)
+    (warning,) = LoadReport(0, 1, 0.6, 0, 0, 0, named).warnings
+    assert "used 60% of a core before the run (cc1 50%, go 10%)" in warning
 
 
 def test_cpu_time_of_children_counts_as_own() -> None:
