@@ -63,7 +63,12 @@ def run_text(run: Run) -> str:
             ("CPU time of other processes, of one core", f"{before:.1%}, during {during:.1%}"),
             ("CPU time taken by the hypervisor, of one core", steal),
         ]
-    lines = ["| property | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts), ""]
+    lines = [
+        "| property | value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in facts),
+        "",
+    ]
     lines += [f"**Not a quiet machine:** {one}.\n" for one in load.get("warnings", ())]
     lines += [f"{run.note}\n"] if run.note else []
     return "\n".join(lines)
