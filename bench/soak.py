@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import re
@@ -243,6 +244,8 @@ class Soak:
                     "minutes": (time.monotonic() - start) / 60,
                     "memory": now.rss_mib,
                     "kernel_and_volumes": charges.kernel + charges.shared,
+                    "kernel": charges.kernel,
+                    "volumes": charges.shared,
                     "descriptors": now.descriptors,
                     "threads": now.threads,
                     "processes": now.processes,
@@ -280,14 +283,14 @@ def failure_table(failures: Mapping[Failure, int]) -> str:
 
 @asynccontextmanager
 async def _running_soak(folder: Path, seconds: float, flags: Sequence[str]) -> AsyncIterator[Soak]:
-    with memory_group() as group:
-        async with _started_soak(folder, seconds, flags, group) as running:
+    with memory_group() as group, TemporaryDirectory() as compiled:
+        async with _started_soak(folder, seconds, flags, group, compiled) as running:
             yield running
 
 
 @asynccontextmanager
 async def _started_soak(
-    folder: Path, seconds: float, flags: Sequence[str], group: MemoryGroup
+    folder: Path, seconds: float, flags: Sequence[str], group: MemoryGroup, compiled: str
 ) -> AsyncIterator[Soak]:
     async with (
         running_api_server(folder / "api") as api,
@@ -324,7 +327,7 @@ async def _started_soak(
             prefix=group.prefix,
             variables={
                 "PYTHONDONTWRITEBYTECODE": "",
-                "PYTHONPYCACHEPREFIX": str(folder / "compiled"),
+                "PYTHONPYCACHEPREFIX": compiled,  # not in tmpfs, which is charged to the group
             },
         )
         stack = await start_stack(ALL_KEYFERRY, ground)
@@ -335,13 +338,16 @@ async def _started_soak(
             await stack.driver.close()
 
 
-async def soak(folder: Path, seconds: float, flags: Sequence[str] = ()) -> bool:
+async def soak(
+    folder: Path, seconds: float, flags: Sequence[str] = (), samples_file: Path | None = None
+) -> bool:
     """Run it and print the result; True if nothing grew.
 
     Args:
         folder: for everything.
         seconds: duration.
         flags: of the driver.
+        samples_file: takes all samples as JSON; None for nowhere.
     """
     try:
         async with _running_soak(folder, seconds, flags) as running:
@@ -351,6 +357,9 @@ async def soak(folder: Path, seconds: float, flags: Sequence[str] = ()) -> bool:
             found = growth(running.samples)
     finally:
         unmount_below(folder)
+    if samples_file:
+        samples_file.parent.mkdir(parents=True, exist_ok=True)
+        samples_file.write_text(json.dumps(running.samples, indent=1) + "\n")
     for what, count in sorted(running.counts.items()):
         print(f"{count:8} {what}")
     print(failure_table(running.failures))
@@ -374,7 +383,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--isolation", choices=("process", "none"), default="process")
+    parser.add_argument("--out", type=Path, default=Path(".bench-output"), help="folder of samples")
     options = parser.parse_args()
+    samples = options.out.absolute() / "soak.json"
     asyncio.run(built_programs())
     become_subreaper()
     watch = LoadWatch()
@@ -382,7 +393,7 @@ def main() -> None:
     enter_own_world([VAULT])
     with TemporaryDirectory(prefix="kf-", dir="/dev/shm") as folder:
         flags = [f"--isolation={options.isolation}"]
-        good = asyncio.run(soak(Path(folder), options.minutes * 60, flags))
+        good = asyncio.run(soak(Path(folder), options.minutes * 60, flags, samples))
     load = watch.report()
     print(f"\n--isolation={options.isolation}, {options.minutes:g} minutes")
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
