@@ -46,7 +46,7 @@ check: $(VENV)/.dev docs ## Check formatting, lint, types, import layers, genera
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/python -m mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > /dev/null || $(BIN)/lint-imports
-	@$(BIN)/python -m pytest -q tests/unit/test_architecture.py tests/unit/test_citations.py tests/unit/test_words.py tests/unit/chart/test_chart_files.py
+	@$(BIN)/python -m pytest -q tests/unit/test_architecture.py tests/unit/test_citations.py tests/unit/test_words.py tests/unit/test_performance_page.py tests/unit/chart/test_chart_files.py
 	@VENV=$(VENV) scripts/proto.sh --check
 
 fix: $(VENV)/.dev ## Format the code and apply the fixes of the linter.
