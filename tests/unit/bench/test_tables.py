@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from bench.budgets import BUDGETS, budgets_table, outcomes, plain
 from bench.report import report
 from bench.runs import KEYFERRY, NO_ISOLATION, Record, Run, Spread
-from bench.suite import LOADS, NAMES
+from bench.suite import LOADS, NAMES, order
 from bench.table import Table, number, ratio_cell, short_number, value_cell
 from bench.tables import all_figures_table, key_vault_table, missing_figures, summary_table
 from tests.fakes.bench_run import example_run
@@ -119,6 +120,19 @@ def test_loads_of_the_suite_are_those_of_the_tables() -> None:
     sides = {load.name: {side.name for side in load.sides} for load in LOADS}
     for load in ("starts", "nodes", "first_mounts", "shared_objects"):
         assert {KEYFERRY, NO_ISOLATION, "upstream"} == sides[load]
+
+
+def test_sides_take_turns() -> None:
+    """A B C A B C; an older version takes part where it can."""
+    load = next(load for load in LOADS if load.name == "nodes")
+    sides = [KEYFERRY, NO_ISOLATION, "upstream"]
+    turns = [(repeat, side.name) for repeat, side in order(load, quick=False, before=None)]
+    assert [(repeat, side) for repeat in (1, 2, 3) for side in sides] == turns
+    assert sides == [side.name for _, side in order(load, quick=True, before=None)]
+    older = replace(load.sides[0], name="before")
+    assert [*sides, "before"] == [side.name for _, side in order(load, quick=True, before=older)]
+    starts = next(load for load in LOADS if load.name == "starts")
+    assert "before" not in {side.name for _, side in order(starts, quick=True, before=older)}
 
 
 def test_report_ends_with_warnings_if_the_machine_was_busy() -> None:
