@@ -131,6 +131,8 @@ class RunningContender:
         uids: of the pods.
         started_seconds: from the start of its processes until they answered.
         started_cpu_seconds: CPU time that its processes had used then.
+        loaded_seconds: from the start until a publish can be served; Keyferry may answer before.
+        start: time of the start, see `time.perf_counter`.
         group: accounts for its memory; None if control groups cannot be used.
         credentials_of: how the pods of each identity sign in.
     """
@@ -141,6 +143,8 @@ class RunningContender:
     uids: Mapping[int, str]
     started_seconds: float
     started_cpu_seconds: float
+    loaded_seconds: float
+    start: float
     group: MemoryGroup | None = None
     credentials_of: Callable[[int], PodCredentials] = service_principal
     volumes: dict[tuple[str, int], Volume] = field(default_factory=dict)
@@ -312,7 +316,7 @@ class Arena:
             ca=self.vault.ca,
             upstream=self.upstream_programs,
             driver_flags=(*contender.flags, *flags),
-            keyferry=contender.keyferry,
+            keyferry=_absolute(contender.keyferry),
             prefix=group.prefix if group else (),
             # As where it is installed: its modules are compiled once.
             variables={
@@ -323,10 +327,20 @@ class Arena:
         start = time.perf_counter()
         stack = await start_stack(contender.pairing, ground)
         seconds = time.perf_counter() - start
+        cpu = cpu_seconds(child.pid for child in stack.processes)
+        if contender.is_keyferry:
+            await stack.processes[0].says('"ready"')
         running = RunningContender(
-            contender, stack, self.vault, self.uids[contender.pairing.name], seconds,
-            cpu_seconds(child.pid for child in stack.processes), group,
-        )  # fmt: skip
+            contender,
+            stack,
+            self.vault,
+            self.uids[contender.pairing.name],
+            seconds,
+            cpu,
+            time.perf_counter() - start,
+            start,
+            group,
+        )
         try:
             yield running
         finally:
@@ -356,6 +370,12 @@ class Arena:
                 int(pod["metadata"]["name"].removeprefix("web-")): pod["metadata"]["uid"]
                 for pod in pods["items"]
             }
+
+
+def _absolute(program: str) -> str:
+    """Return the path of a command of the virtual environment, or the path itself."""
+    installed = Path(sys.executable).parent / program
+    return str(installed) if installed.exists() else program
 
 
 @contextmanager

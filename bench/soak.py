@@ -283,18 +283,19 @@ def failure_table(failures: Mapping[Failure, int]) -> str:
 
 @asynccontextmanager
 async def _running_soak(folder: Path, seconds: float, flags: Sequence[str]) -> AsyncIterator[Soak]:
-    with memory_group() as group, TemporaryDirectory() as compiled:
-        async with _started_soak(folder, seconds, flags, group, compiled) as running:
+    with memory_group() as group, TemporaryDirectory() as disk:
+        async with _started_soak(folder, seconds, flags, group, Path(disk)) as running:
             yield running
 
 
 @asynccontextmanager
 async def _started_soak(
-    folder: Path, seconds: float, flags: Sequence[str], group: MemoryGroup, compiled: str
+    folder: Path, seconds: float, flags: Sequence[str], group: MemoryGroup, disk: Path
 ) -> AsyncIterator[Soak]:
+    # Logs and compiled modules are not in tmpfs, where they would be charged to the group.
     async with (
         running_api_server(folder / "api") as api,
-        ending_children(folder / "output") as children,
+        ending_children(disk / "output") as children,
         running_cloud(folder / "cloud", children) as vault,
     ):
         vault.add_app(APP, tenant=TENANT, secret=APP_SECRET)
@@ -327,7 +328,7 @@ async def _started_soak(
             prefix=group.prefix,
             variables={
                 "PYTHONDONTWRITEBYTECODE": "",
-                "PYTHONPYCACHEPREFIX": compiled,  # not in tmpfs, which is charged to the group
+                "PYTHONPYCACHEPREFIX": str(disk / "compiled"),
             },
         )
         stack = await start_stack(ALL_KEYFERRY, ground)
