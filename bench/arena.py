@@ -13,10 +13,16 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import yaml
@@ -42,6 +48,8 @@ from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.kubectl import Document
 from tests.e2e.node import Volume
 from tests.fakes.mounts import unmount_below
+
+Resource = TypeVar("Resource")
 
 PODS = 110
 """As many as kubelet lets onto a node."""
@@ -259,6 +267,7 @@ class Arena:
         upstream_programs: the programs.
         load_vault: the program of the vault.
         contenders: who has pods.
+        resources: exit with the arena.
     """
 
     api: ApiServer
@@ -269,8 +278,24 @@ class Arena:
     load_vault: Path
     contenders: Sequence[Contender] = (UPSTREAM, KEYFERRY)
     uids: dict[str, dict[int, str]] = field(default_factory=dict)
+    resources: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _once: dict[str, Any] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)
     _stack_numbers: Iterable[int] = field(default_factory=itertools.count)
+
+    async def once(
+        self, name: str, make: Callable[[], AbstractAsyncContextManager[Resource]]
+    ) -> Resource:
+        """Return what `make` yields; it is made once, for all repeats of a load.
+
+        Args:
+            name: of the resource.
+            make: its context, which exits with the arena.
+        """
+        if name not in self._once:
+            self._once[name] = await self.resources.enter_async_context(make())
+        found: Resource = self._once[name]
+        return found
 
     def has_compiled(self, contender: Contender) -> bool:
         """Whether the contender ran before, so that its modules are compiled."""
@@ -442,6 +467,7 @@ async def running_arena(
         arena = Arena(api, vault, children, folder, upstream_programs, load_vault, contenders)
         await arena.create_objects(spcs)
         try:
-            yield arena
+            async with arena.resources:
+                yield arena
         finally:
             unmount_below(folder)

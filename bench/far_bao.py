@@ -144,7 +144,7 @@ async def make_accounts(bao: FarBao, api: ApiServer, namespace: str, count: int)
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}} for name in names
     ]
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
-    await api.kubectl("apply", f"--namespace={namespace}", "--filename=-", stdin=text)
+    await api.kubectl("create", f"--namespace={namespace}", "--filename=-", stdin=text)
     listed = await api.kubectl.get("serviceaccounts", f"--namespace={namespace}")
     signer = TokenSigner.of_cluster(api)
     tokens = {}

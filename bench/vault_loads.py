@@ -12,14 +12,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from tempfile import mkdtemp
 
 from bench.arena import FULL_RATE_LIMIT, PODS, ROTATION, Arena, Contender, RunningContender
 from bench.far_bao import Accounts, FarBao, bao_spc, make_accounts, running_far_bao
 from bench.loads import (
     COUNTS,
     IDENTITIES,
+    MOUNTS,
     NODE_IDENTITIES,
     NODE_OBJECTS,
     Effort,
@@ -38,15 +37,23 @@ LIST_REVALIDATION = {"lists": (), "no_lists": ("--list-revalidation=false",)}
 
 async def open_bao(arena: Arena, contender: Contender, effort: Effort) -> Figures:
     """First mounts of `n` secrets; a cold node with `n` roles, and its refreshes."""
-    folder = Path(mkdtemp(prefix="bao-", dir=arena.folder))
-    async with running_far_bao(arena.load_vault, folder, arena.api) as bao:
+    bao, accounts = await arena.once("open_bao", partial(_running_bao, arena, contender))
+    setup = _BaoSetup(arena, contender, effort, bao, accounts)
+    figures = await _first_mounts(setup)
+    return {**figures, **await _nodes(setup)} if effort.bao_nodes else figures
+
+
+@asynccontextmanager
+async def _running_bao(
+    arena: Arena, contender: Contender
+) -> AsyncIterator[tuple[FarBao, Accounts]]:
+    """A server with secrets and roles, and the SecretProviderClasses; for all repeats."""
+    async with running_far_bao(arena.load_vault, arena.folder / "bao", arena.api) as bao:
         roles = max(IDENTITIES)
         accounts = await make_accounts(bao, arena.api, contender.pairing.name, roles)
-        scene = _BaoSetup(arena, contender, effort, bao, accounts)
-        await scene.create_objects()
+        await _create_objects(arena, bao, accounts)
         await bao.tune(rtt_ms=RTT_MS)
-        figures = await _first_mounts(scene)
-        return {**figures, **await _nodes(scene)} if effort.bao_nodes else figures
+        yield bao, accounts
 
 
 @dataclass(frozen=True)
@@ -67,27 +74,6 @@ class _BaoSetup:
     bao: FarBao
     accounts: Accounts
 
-    async def create_objects(self) -> None:
-        """Have the secrets, and the classes that name them."""
-        mounts = {
-            _mount_spc(count, repeat): _mount_secrets(count, repeat)
-            for count in COUNTS
-            for repeat in range(self.effort.mounts + 1)
-        }
-        await self.bao.put([one for secrets in mounts.values() for one in secrets])
-        self.bao.set_rotated(NODE_SECRETS)
-        await self.bao.rotate()
-        namespace = self.accounts.namespace
-        documents = [
-            *(bao_spc(self.bao, name, namespace, 0, of) for name, of in mounts.items()),
-            *(
-                bao_spc(self.bao, _node_spc(role), namespace, role, NODE_SECRETS)
-                for role in range(max(IDENTITIES))
-            ),
-        ]
-        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
-        await self.arena.api.kubectl("apply", "--filename=-", stdin=text)
-
     @asynccontextmanager
     async def running(self, *flags: str) -> AsyncIterator[RunningContender]:
         """Fresh processes, with these flags of the driver."""
@@ -95,6 +81,28 @@ class _BaoSetup:
             self.contender, *flags, vault=self.bao, credentials_of=self.accounts.credentials
         ) as running:
             yield running
+
+
+async def _create_objects(arena: Arena, bao: FarBao, accounts: Accounts) -> None:
+    """Create the secrets, and the SecretProviderClasses that name them."""
+    mounts = {
+        _mount_spc(count, repeat): _mount_secrets(count, repeat)
+        for count in COUNTS
+        for repeat in range(MOUNTS + 1)
+    }
+    await bao.put([one for secrets in mounts.values() for one in secrets])
+    bao.set_rotated(NODE_SECRETS)
+    await bao.rotate()
+    namespace = accounts.namespace
+    documents = [
+        *(bao_spc(bao, name, namespace, 0, of) for name, of in mounts.items()),
+        *(
+            bao_spc(bao, _node_spc(role), namespace, role, NODE_SECRETS)
+            for role in range(max(IDENTITIES))
+        ),
+    ]
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+    await arena.api.kubectl("create", "--filename=-", stdin=text)
 
 
 def _mount_spc(count: int, repeat: int) -> str:
