@@ -122,7 +122,7 @@ cluster: $(VENV)/.dev ## Start a single-node cluster with Keyferry and keep it r
 compat: $(VENV)/.dev ## Compare with upstream on the same vault and API. Needs the same as e2e.
 	@$(BIN)/python -m pytest tests/compat $(TEST_FLAGS)
 
-bench: $(VENV)/.dev ## Measure Keyferry and upstream under the same loads, in 15 minutes. QUICK=1: in four. Needs the same as e2e.
+bench: $(VENV)/.dev ## Measure Keyferry and upstream under the same loads, in 17 minutes. QUICK=1: in four. Needs the same as e2e.
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(BENCH_FLAGS)
 
 bench-publish: $(VENV)/.dev ## Write the figures and charts of the last `make bench` into README.md and docs/operations.

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.processes import cpu_seconds
+from bench.processes import cpu_seconds, own_cpu_seconds
 
 QUIET_OTHERS = 0.1
 """CPU time of other processes, as a share of one core, up to which a machine is quiet."""
@@ -227,5 +227,5 @@ def _cpu_of_processes() -> Processes:
         pid = int(folder.name)
         if pid != os.getpid():
             with suppress(OSError):
-                found[pid] = ((folder / "comm").read_text().strip(), cpu_seconds([pid], tree=False))
+                found[pid] = ((folder / "comm").read_text().strip(), own_cpu_seconds(pid))
     return found

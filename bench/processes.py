@@ -48,14 +48,14 @@ def process_usage(pids: Iterable[int]) -> ProcessUsage:
     )
 
 
-def cpu_seconds(pids: Iterable[int], *, tree: bool = True) -> float:
-    """Return the CPU time of processes.
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Return the CPU time of processes and their descendants, including those that have exited."""
+    return sum(_cpu_seconds(pid) for root in pids for pid in _tree(root))
 
-    Args:
-        pids: of the processes.
-        tree: whether descendants count. Children that have exited count in any case.
-    """
-    return sum(_cpu_seconds(pid) for root in pids for pid in (_tree(root) if tree else [root]))
+
+def own_cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process without its children."""
+    return _cpu_seconds(pid, children=False)
 
 
 def become_subreaper() -> None:
@@ -118,7 +118,7 @@ def _single_process(pid: int) -> _Process | None:
         return None
 
 
-def _cpu_seconds(pid: int) -> float:
+def _cpu_seconds(pid: int, *, children: bool = True) -> float:
     """Return the CPU time of a process and its exited children; 0 if it has been reaped."""
     try:
         text = _read(pid, "stat")
@@ -126,7 +126,8 @@ def _cpu_seconds(pid: int) -> float:
         return 0.0
     # The name of the program, in brackets, may contain blanks; the fields after it do not.
     fields = text.rpartition(")")[2].split()
-    return sum(int(fields[index]) for index in (11, 12, 13, 14)) / _CLOCK_TICKS_PER_SECOND
+    wanted = (11, 12, 13, 14) if children else (11, 12)
+    return sum(int(fields[index]) for index in wanted) / _CLOCK_TICKS_PER_SECOND
 
 
 def _number(pid: int, name: str, field: str) -> int:

@@ -57,9 +57,9 @@ LOADS = (
     Load(shared_objects, ALL, quick_repeats=2, before=True),
     Load(first_mounts, ALL, quick_repeats=2),
     Load(nodes, ALL, before=True),
-    Load(throttled),
+    Load(throttled, repeats=2),
     Load(big_content),
-    Load(churn),
+    Load(churn, repeats=2),
     Load(long_run, (KEYFERRY,), repeats=1),
     Load(open_bao, (KEYFERRY,)),
 )

@@ -28,6 +28,7 @@ from bench.loads import (
     refresh,
 )
 from tests.e2e.cluster.waiting import eventually
+from tests.e2e.node import Volume
 
 RTT_MS = 20
 NODE_SECRETS = [f"node/s{number}" for number in range(NODE_OBJECTS)]
@@ -177,13 +178,18 @@ async def _cold_node(setup: _BaoSetup, roles: int) -> Figures:
 
 
 def _outdated_pods(bao: FarBao, running: RunningContender, roles: int) -> int:
-    """How many pods have not yet what the last rotation wrote."""
+    """Return how many pods do not have yet what the last rotation wrote."""
     expected = {name.replace("/", "-"): bao.value(name) for name in NODE_SECRETS}
     volumes = [running.volumes[_node_spc(pod % roles), pod] for pod in range(PODS)]
-    return sum(
-        expected != {path: content for path, (_, content) in volume.files().items()}
-        for volume in volumes
-    )
+    return sum(expected != _contents(volume) for volume in volumes)
+
+
+def _contents(volume: Volume) -> dict[str, bytes]:
+    """Return the content of each file; nothing if a refresh replaces them at the moment."""
+    try:
+        return {path: content for path, (_, content) in volume.files().items()}
+    except FileNotFoundError:
+        return {}
 
 
 async def _all_are_current(bao: FarBao, running: RunningContender, roles: int) -> bool | None:
