@@ -141,7 +141,7 @@ def _noted(run: Run, name: str) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001 - the other loads are still worth measuring
         traceback.print_exc()
-        run.failures.append(f"{name} failed: {type(error).__name__}: {error}"[:300])
+        run.failures.append(f"{name} failed: {type(error).__name__}: {error}"[:300].strip())
     print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
 
 

@@ -56,11 +56,15 @@ def run_text(run: Run) -> str:
     facts = [*run.machine.items(), ("run", f"`{run.run}` {run.started[:10]}".strip())]
     if load:
         before, during = load["others_before"], load["others_during"]
-        average = f"{load['load_average_before']:.2f}, at the end {load['load_average_after']:.2f}"
-        steal = f"{load['steal_before']:.1%}, during the run {load['steal_during']:.1%}"
+        first, last = load["load_average_before"], load["load_average_after"]
+        average = f"{first:.2f} before the run, {last:.2f} at its end"
+        steal = f"{load['steal_before']:.1%} before the run, {load['steal_during']:.1%} during it"
         facts += [
-            ("load average before the run", average),
-            ("CPU time of other processes, of one core", f"{before:.1%}, during {during:.1%}"),
+            ("load average", average),
+            (
+                "CPU time of other processes, of one core",
+                f"{before:.1%} before the run, {during:.1%} during it",
+            ),
             ("CPU time taken by the hypervisor, of one core", steal),
         ]
     lines = [
@@ -118,7 +122,8 @@ def main() -> None:
         sys.exit(f"Nothing is written. {error}")
     problems = run.problems()
     if missing := missing_figures(run):
-        problems.append(f"it lacks the figures {', '.join(missing)}")
+        named = ", ".join(missing[:5])
+        problems.append(f"it lacks {len(missing)} figures of the documentation, such as {named}")
     if problems and not options.force:
         sys.exit(
             f"Nothing is written. Run {run.run} should not be published: {'; '.join(problems)}. "
