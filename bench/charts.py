@@ -194,12 +194,14 @@ def _details_panels(run: Run) -> list[Panel]:
         Panel("The same node: time", " s", groups("nodes", node("wall_s"))),
         Panel("The same node: CPU time", " s", groups("nodes", node("cpu_s"))),
         Panel("Memory of the whole container", " MiB", memory),
-        Panel("Start", " s", groups("starts", {"until ready": "start_s", "CPU": "idle_cpu_s"})),
+        Panel(
+            "Start", " s", groups("starts", {"until ready": "start_s", "CPU time": "idle_cpu_s"})
+        ),
         Panel("CPU of the node when nothing changes (% of a core)", " %", cost),
         Panel(
             "Publish with nothing to do",
             " ms",
-            groups("repeated_publishes", {"CPU": "cpu_ms", "p50": "p50_ms"}),
+            groups("repeated_publishes", {"CPU time": "cpu_ms", "p50": "p50_ms"}),
         ),
         Panel("OpenBao: first mount, round trip 20 ms", " ms", groups("open_bao", secrets), 20),
     ]
