@@ -37,6 +37,7 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
         "keyferry_devvault.demo",
     ),
     "aiohttp": (
+        "keyferry.aio.http_library",
         "keyferry.net",
         "keyferry.kubernetes.api.streams",
         "keyferry.kubernetes.api.transport",
@@ -160,6 +161,8 @@ def _imports(node: ast.AST, *, typing: bool = False) -> Iterator[str]:
                     yield from _imports(other)
             case ast.Import(names):
                 yield from (alias.name for alias in names)
+            case ast.ImportFrom(module="keyferry.aio.http_library"):
+                yield "aiohttp"
             case ast.ImportFrom(module=str(module), names=names):
                 yield module
                 yield from (f"{module}.{alias.name}" for alias in names)

@@ -8,8 +8,7 @@ import ssl
 from dataclasses import dataclass, replace
 from enum import Enum
 
-import aiohttp
-
+from keyferry.aio.http_library import aiohttp
 from keyferry.errors import ClassInvalidError, ConnectionFailedError, Stage, excerpt
 from keyferry.net.addresses import ForbiddenAddressError
 

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-import aiohttp
 from yarl import URL
 
+from keyferry.aio.http_library import aiohttp
 from keyferry.aio.tenant import current_tenant
 from keyferry.net.connector import new_connector
 from keyferry.net.inspection.connecting import InspectionTarget, inspect

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import aiohttp
-
 from keyferry.aio.clock import SystemClock
+from keyferry.aio.http_library import aiohttp
 from keyferry.errors import VaultError
 from keyferry.net.connection_errors import (
     connection_problem,

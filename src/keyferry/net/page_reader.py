@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import aiohttp
 from yarl import URL
 
+from keyferry.aio.http_library import aiohttp
 from keyferry.errors import PlatformError
 from keyferry.net.connector import new_connector
 from keyferry.net.http_body import BodyTooLargeError, read_body

@@ -7,8 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-
+from keyferry.aio.http_library import aiohttp
 from keyferry.aio.single_flight import SharedCall
 from keyferry.aio.tenant import current_tenant
 from keyferry.aio.tenant_threads import TenantThreads
@@ -17,6 +16,8 @@ from keyferry.formats.bounded_dict import BoundedDict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiohttp.abc import ResolveResult
+
 MAX_LOOKUPS = 32
 MAX_LOOKUPS_PER_TENANT = 4
 CACHE_SECONDS = 10.0
@@ -24,7 +25,7 @@ _MAX_CACHED_NAMES = 1000
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
-class TenantResolver(AbstractResolver):
+class TenantResolver(aiohttp.abc.AbstractResolver):
     """Resolves names for the tenant of the current task.
 
     A tenant has a limited number of lookups at a time, and never waits for a lookup that another
@@ -87,7 +88,7 @@ def _look_up(host: str, port: int, family: int) -> list[ResolveResult]:
         host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG
     )
     return [
-        ResolveResult(
+        aiohttp.abc.ResolveResult(
             hostname=host,
             host=socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0],
             port=port,

@@ -19,6 +19,9 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from keyferry.aio import http_library  # noqa: F401 (first)
+
+# isort: split
 from aiohttp import web
 
 from keyferry import __version__

@@ -22,7 +22,6 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
-import aiohttp
 import httpx2
 import msgspec
 from lightkube.config.client_adapter import user_auth, verify_cluster
@@ -30,6 +29,7 @@ from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 from yarl import URL
 
+from keyferry.aio.http_library import aiohttp
 from keyferry.errors import StoreError
 from keyferry.kubernetes.api.api_errors import (
     ApiUnreachableError,

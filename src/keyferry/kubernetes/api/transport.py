@@ -9,10 +9,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import aiohttp
 import httpx2
 from yarl import URL
 
+from keyferry.aio.http_library import aiohttp
 from keyferry.net.connector import new_connector
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ import ssl
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import aiohttp
-
+from keyferry.aio.http_library import aiohttp
 from keyferry.errors import Stage
 from keyferry.net.addresses import parse_ip
 from keyferry.net.connection_errors import (

@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-import aiohttp
 import msgspec
 
+from keyferry.aio.http_library import aiohttp
 from keyferry.errors import ClassInvalidError, ConnectionFailedError, IdentityError, excerpt
 from keyferry.net.connection_errors import (
     ConnectionProblem,

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aiohttp
-
+from keyferry.aio.http_library import aiohttp
 from keyferry.net.http_body import BodyTooLargeError, read_body
 from keyferry.providers.azure.auth.access_token import MalformedTokenResponseError, TokenResponse
 

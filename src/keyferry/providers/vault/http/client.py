@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
-import aiohttp
 from yarl import URL
 
+from keyferry.aio.http_library import aiohttp
 from keyferry.errors import VaultError
 from keyferry.net.addresses import ForbiddenAddressError, is_listed
 from keyferry.net.connection_errors import (
