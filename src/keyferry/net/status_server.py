@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from keyferry.aio import http_library  # noqa: F401 (first)
+
+# isort: split
+# The whole of aiohttp.web would take 2 MiB more, for routes, files and templates.
+from aiohttp.web_response import Response
+from aiohttp.web_server import Server
 
 from keyferry.errors import PlatformError, SettingInvalidError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from aiohttp.typedefs import Handler
+    from aiohttp.web_request import BaseRequest
 
 
 HealthCheck = Callable[[], Awaitable[str | None]]
 """Returns the problem as text; None if healthy."""
 MetricsPage = Callable[[], Awaitable[bytes]]
 """Returns series in the text format of Prometheus."""
+Page = Callable[[], Awaitable[Response]]
+SHUTDOWN_SECONDS = 60.0
+"""Time for requests in flight when the server is closed."""
 
 
 @asynccontextmanager
@@ -38,23 +47,32 @@ async def serving_status(
     Raises:
         PlatformError: the address is invalid or in use.
     """
-    app = web.Application()
+    pages = {path: _check_page(check) for path, check in checks.items()}
     if metrics is not None:
-        app.router.add_get("/metrics", _metrics_handler(metrics))
-    for path, check in checks.items():
-        app.router.add_get(path, _check_handler(check))
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
+        pages["/metrics"] = _metrics_page(metrics)
+
+    async def respond(request: BaseRequest) -> Response:
+        page = pages.get(request.path)
+        if page is None:
+            return Response(text="404: Not Found", status=404)
+        if request.method not in {"GET", "HEAD"}:
+            text = "405: Method Not Allowed"
+            return Response(text=text, status=405, headers={"Allow": "GET,HEAD"})
+        return await page()
+
+    server = Server(respond, access_log=None)
+    listener = await _listen(server, address, flag)
     try:
-        await _listen(runner, address, flag)
-        yield "{}:{}".format(*runner.addresses[0][:2])
+        yield "{}:{}".format(*listener.sockets[0].getsockname()[:2])
     finally:
-        await runner.cleanup()
+        listener.close()
+        server.pre_shutdown()
+        await server.shutdown(SHUTDOWN_SECONDS)
 
 
-def _metrics_handler(metrics: MetricsPage) -> Handler:
-    async def show(_: web.Request) -> web.Response:
-        return web.Response(
+def _metrics_page(metrics: MetricsPage) -> Page:
+    async def show() -> Response:
+        return Response(
             body=await metrics(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
@@ -62,18 +80,19 @@ def _metrics_handler(metrics: MetricsPage) -> Handler:
     return show
 
 
-def _check_handler(check: HealthCheck) -> Handler:
-    async def show(_: web.Request) -> web.Response:
+def _check_page(check: HealthCheck) -> Page:
+    async def show() -> Response:
         problem = await check()
-        return web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
+        return Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
 
     return show
 
 
-async def _listen(runner: web.AppRunner, address: str, flag: str) -> None:
+async def _listen(server: Server, address: str, flag: str) -> asyncio.Server:
     host, port = _parse_address(address, flag)
     try:
-        await web.TCPSite(runner, host or None, port).start()
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(server, host or None, port)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error  # asyncio's text repeats more
         raise PlatformError(
