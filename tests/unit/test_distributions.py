@@ -187,9 +187,7 @@ def test_the_placeholder_addresses_have_one_place_each() -> None:
 def without_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if only keyferry were installed."""
     monkeypatch.setattr("keyferry.cli._entry_points", dict)
-    monkeypatch.setattr(
-        "keyferry.providers.emulator.entry_points", lambda **_: entry_points(group="none")
-    )
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: entry_points(group="none"))
 
 
 @pytest.mark.usefixtures("without_emulator")

@@ -12,7 +12,7 @@ from keyferry.formats.unknown_fields import FieldTable
 from keyferry.kubernetes.names import DRIVER_NAME
 from keyferry.lint.finding import finding
 from keyferry.lint.variables import variables_of
-from keyferry.providers.api import SPC_ATTRIBUTE
+from keyferry.providers.known_fields.attributes import SPC_ATTRIBUTE
 from keyferry.providers.registry import needs_credentials
 from keyferry.secrets.builder import ALL_FILES
 

@@ -22,7 +22,6 @@ from keyferry.accesses import VaultAccess
 from keyferry.content import MissingObject, ObjectVersion, SecretFile
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
 from keyferry.formats.volume_paths import MAX_ENTRIES, MAX_FILES
-from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.expiry import ExpiringLease, Expiry
 from keyferry.providers.known_fields import attributes
 from keyferry.resilience.call_context import Caller, Purpose
@@ -30,6 +29,8 @@ from keyferry.resilience.freshness import RefreshSlot, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from keyferry.proto import provider_v1alpha1_pb2 as wire
 
 
 API_VERSION = "v1alpha1"
@@ -263,6 +264,8 @@ def encode_call(call: MountCall) -> wire.MountRequest:
 
     A call without secrets is encoded as the JSON text `null`, like upstream.
     """
+    from keyferry.proto import provider_v1alpha1_pb2 as wire
+
     return wire.MountRequest(
         attributes=msgspec.json.encode(dict(sorted(call.attributes.items()))).decode(),
         secrets=msgspec.json.encode(
@@ -295,6 +298,8 @@ def decode_call(message: wire.MountRequest) -> MountCall:
 
 def encode_result(result: MountResult) -> wire.MountResponse:
     """Encode `result` as a protocol message."""
+    from keyferry.proto import provider_v1alpha1_pb2 as wire
+
     return wire.MountResponse(
         object_version=[wire.ObjectVersion(id=v.id, version=v.version) for v in result.versions],
         files=[wire.File(path=f.path, mode=f.mode, contents=f.contents) for f in result.files],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ConnectionFailedError, PlatformError, Stage
@@ -81,6 +80,8 @@ def load_emulator(folder: Path) -> Emulator:
         PlatformError: the emulator is not installed, or its data directory cannot be used.
         ConnectionFailedError: no emulator runs with this data directory.
     """
+    from importlib.metadata import entry_points  # takes 6 ms to import
+
     for entry_point in entry_points(group=EMULATORS):
         connect: Callable[[Path], Emulator] = entry_point.load()
         return connect(folder)

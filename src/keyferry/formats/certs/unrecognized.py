@@ -10,8 +10,6 @@ import binascii
 import re
 from dataclasses import dataclass
 
-import msgspec
-
 from keyferry.errors import SecretDataError
 from keyferry.formats.certs.der import DerError
 from keyferry.formats.certs.loading import load_certificate, load_private_key
@@ -82,6 +80,8 @@ def pem_damage(contents: bytes) -> Diagnosis | None:
 
 
 def _json(contents: bytes) -> Diagnosis | None:
+    import msgspec  # takes 10 ms, only for what is not a certificate
+
     try:
         keys = list(msgspec.json.decode(contents, type=dict[str, msgspec.Raw]))
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -96,6 +96,8 @@ def _json(contents: bytes) -> Diagnosis | None:
 
 
 def _json_text(contents: bytes) -> Diagnosis | None:
+    import msgspec  # takes 10 ms, only for what is not a certificate
+
     try:
         msgspec.json.decode(contents, type=str)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
