@@ -8,10 +8,16 @@ changes its user.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import resource
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _CAP_SYS_ADMIN = 21
 _PR_SET_DUMPABLE = 4
@@ -63,6 +69,21 @@ def prepare_daemon() -> None:
     protect_memory()
     raise_descriptor_limit()
     return_freed_memory()
+
+
+@contextmanager
+def pausing_gc() -> Iterator[None]:
+    """Import modules without garbage collection, and exclude their objects from it for good.
+
+    They live as long as the process. Scanning them would take a tenth of the start, and
+    occasionally 40 ms in the middle of a mount.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def has_capability(number: int) -> bool:

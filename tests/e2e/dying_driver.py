@@ -24,7 +24,6 @@ from pathlib import Path
 
 from keyferry.cli.daemons.driver import DRIVER_FLAGS, settings_from
 from keyferry.cli.flags.go_flags import parse_flags
-from keyferry.driver.children import worker_settings
 from keyferry.driver.daemon import run_driver
 from keyferry.driver.volumes.mounter import TmpfsMounter
 from keyferry.telemetry.logs import configure_logs
@@ -46,7 +45,7 @@ _PATH_ARGUMENT = {
 _FOLDER_ARGUMENT = {"os.mkdir": 2, "os.rmdir": 1, "os.remove": 1, "os.symlink": 2, "os.rename": 3}
 """The position of the descriptor of the folder that a relative path starts from."""
 
-_HEAVY = ("keyferry.providers.azure.provider", "keyferry.formats.certs")
+_HEAVY = ("keyferry.driver.node", "keyferry.providers.azure.provider", "keyferry.formats.certs")
 """Modules that a driver imports only on first use."""
 
 
@@ -108,7 +107,7 @@ def main() -> None:
             TmpfsMounter._detach = effects.wrap("unmount", TmpfsMounter._detach)  # type: ignore[method-assign]
             sys.addaudithook(effects.audit)
             configure_logs(as_json=False, verbosity=0)
-            asyncio.run(run_driver(settings, worker_settings(settings)))
+            asyncio.run(run_driver(settings))
             os._exit(0)
         os.write(1, f"started {pid}\n".encode())
         _, status = os.waitpid(pid, 0)

@@ -10,7 +10,7 @@ Source: docs/reference/upstream-driver.md#nodeunpublishvolume
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 from google.protobuf.wrappers_pb2 import BoolValue
@@ -31,10 +31,20 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from keyferry.driver.publish.publisher import Publisher
+    from keyferry.driver.request import PublishRequest, UnpublishRequest
 
 Request = TypeVar("Request", bound="Message")
 Response = TypeVar("Response", bound="Message")
+
+
+class VolumePublisher(Protocol):
+    """What publishes volumes, such as `Publisher`."""
+
+    async def publish(self, request: PublishRequest, /) -> object:
+        """Make the volume hold its content."""
+
+    async def unpublish(self, request: UnpublishRequest, /) -> None:
+        """Unmount the volume."""
 
 
 class CsiServices:
@@ -48,7 +58,7 @@ class CsiServices:
     """
 
     def __init__(
-        self, publisher: Publisher, *, driver_name: str, version: str, node_id: str
+        self, publisher: VolumePublisher, *, driver_name: str, version: str, node_id: str
     ) -> None:
         self._publisher = publisher
         self._driver_name = driver_name

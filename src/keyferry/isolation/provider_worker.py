@@ -32,6 +32,7 @@ from keyferry.isolation.methods import (
     VolumeRemoval,
 )
 from keyferry.isolation.parser_pool import RemoteJobRunner
+from keyferry.net.connector import load_system_tls_soon
 from keyferry.providers.host import ProviderHost
 from keyferry.providers.settings import ProviderDependencies
 from keyferry.resilience.fetcher import Fetcher
@@ -103,6 +104,8 @@ async def _serve(
         await _report(connection, error)
         return
     await worker.channel.open(connection)
+    if settings.emulator is None:
+        load_system_tls_soon()
     try:
         await worker.channel.wait_closed()
     finally:

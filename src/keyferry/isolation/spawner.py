@@ -105,7 +105,6 @@ class Spawner:
         sys.stdout.flush()
         sys.stderr.flush()
         # Frozen objects are not touched by the garbage collector, so that they stay shared.
-        gc.collect()
         gc.freeze()
         self._pid = os.fork()
         if self._pid == 0:

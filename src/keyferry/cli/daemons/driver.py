@@ -47,7 +47,7 @@ from keyferry.driver.settings import DriverSettings, Isolation, VolumeKind
 from keyferry.errors import PlatformError, SettingInvalidError
 from keyferry.net.proxies import Proxies
 from keyferry.net.sockets import parse_endpoint
-from keyferry.process import can_mount
+from keyferry.process import can_mount, pausing_gc
 from keyferry.providers.registry import provider_names
 
 if TYPE_CHECKING:
@@ -258,17 +258,22 @@ def _run(settings: DriverSettings) -> None:
 
     The daemon is imported afterwards, so that gRPC takes no memory in the child processes.
     """
-    from keyferry.driver.children import child_programs, worker_settings
-    from keyferry.isolation.spawner import Spawner
+    worker = spawner = None
+    with pausing_gc():
+        if settings.isolation is Isolation.PROCESS:
+            from keyferry.driver.children import child_programs, worker_settings
+            from keyferry.isolation.spawner import Spawner
+            from keyferry.net.connector import preload_system_tls
 
-    worker = worker_settings(settings)
-    spawner = None
-    if settings.isolation is Isolation.PROCESS:
-        spawner = Spawner(child_programs(settings, worker))
-    from keyferry.driver.daemon import run_driver
+            worker = worker_settings(settings)
+            programs = child_programs(settings, worker)
+            if worker.emulator is None:
+                preload_system_tls(os.environ)
+            spawner = Spawner(programs)
+        from keyferry.driver.daemon import run_driver
 
     try:
-        asyncio.run(run_driver(settings, worker, spawner=spawner))
+        asyncio.run(run_driver(settings, worker=worker, spawner=spawner))
     finally:
         if spawner is not None:
             spawner.close()

@@ -17,8 +17,8 @@ from keyferry.cli.local.progress import with_progress
 from keyferry.cli.local.requests import publish_request
 from keyferry.cli.local.signals import StopSignal
 from keyferry.cli.local.unknown_fields import UnknownFieldWarnings
-from keyferry.driver.daemon import choose_mounter
 from keyferry.driver.engine import EngineDependencies, running_engine
+from keyferry.driver.node import choose_mounter
 from keyferry.driver.request import PublishRequest, mount_call
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, VolumeKind
 from keyferry.driver.status.expiry_monitor import ExpiryMonitor
