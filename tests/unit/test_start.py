@@ -22,10 +22,12 @@ BEHIND_CSI = (
     "keyferry.driver.engine",
     "keyferry.driver.node",
     "keyferry.kubernetes.api.store",
+    "keyferry.providers.azure.provider",
+    "keyferry.providers.vault.provider",
     "lightkube",
 )
 """What is imported after the CSI socket is served, because only a publish needs it."""
-BEHIND_CSI_WITHOUT_CHILDREN = ("aiohttp", "keyferry.providers.azure.provider", "prometheus_client")
+BEHIND_CSI_WITHOUT_CHILDREN = ("aiohttp", "prometheus_client")
 """With child processes these come first: the children are forked before gRPC starts threads."""
 
 

@@ -13,7 +13,7 @@ from keyferry.isolation.sandbox import Sandbox
 from keyferry.isolation.spawner import ChildProgram, Role
 from keyferry.net.http_client import HttpsSettings
 from keyferry.net.sockets import parse_endpoint
-from keyferry.plugins.children import open_emulator, parser_program
+from keyferry.plugins.children import all_jobs, open_emulator, parser_program
 from keyferry.providers.registry import preload
 
 if TYPE_CHECKING:
@@ -49,19 +49,30 @@ def provider_resilience(settings: DriverSettings) -> ResilienceSettings:
 
 
 def child_programs(settings: DriverSettings, worker: WorkerSettings) -> dict[Role, ChildProgram]:
-    """Import what the child processes run, and return their programs.
+    """Return the programs of the child processes; `preload_children` imports what they run.
 
     Args:
         settings: of the driver.
         worker: of the built-in providers.
     """
-    preload(settings.built_in)
     return {
         Role.PROVIDERS: ChildProgram(
             _provider_sandbox(settings), partial(run_provider_worker, settings=worker)
         ),
-        Role.PARSER: parser_program(_hidden(settings, needed=())),
+        Role.PARSER: parser_program(_hidden(settings, needed=()), imports_jobs=False),
     }
+
+
+def preload_children(names: tuple[str, ...]) -> None:
+    """Import what the child processes run.
+
+    The spawner calls it: its children share its memory, and CSI is served meanwhile.
+
+    Args:
+        names: the built-in providers.
+    """
+    preload(names)
+    all_jobs()
 
 
 def _provider_sandbox(settings: DriverSettings) -> Sandbox:

@@ -21,6 +21,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
 from keyferry.isolation.sandbox import enter
+from keyferry.process import pausing_gc
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -98,9 +99,13 @@ class Spawner:
 
     Args:
         programs: what each role runs.
+        preload: imports what only the children need; called in the spawner, before its first
+            child. None if all is imported.
     """
 
-    def __init__(self, programs: Mapping[Role, ChildProgram]) -> None:
+    def __init__(
+        self, programs: Mapping[Role, ChildProgram], preload: Callable[[], None] | None = None
+    ) -> None:
         own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -109,7 +114,7 @@ class Spawner:
         self._pid = os.fork()
         if self._pid == 0:
             own.close()
-            _serve(other, programs)
+            _serve(other, programs, preload)
         other.close()
         self._commands = own
         self._lock = asyncio.Lock()
@@ -155,7 +160,11 @@ class Spawner:
             os.waitpid(self._pid, 0)
 
 
-def _serve(commands: socket.socket, programs: Mapping[Role, ChildProgram]) -> NoReturn:
+def _serve(
+    commands: socket.socket,
+    programs: Mapping[Role, ChildProgram],
+    preload: Callable[[], None] | None,
+) -> NoReturn:
     """Fork a child for each command until the driver closes the connection."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -165,6 +174,7 @@ def _serve(commands: socket.socket, programs: Mapping[Role, ChildProgram]) -> No
     signal.set_wakeup_fd(wake.fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
+        _import_for_children(preload)
         while True:
             ready, _, _ = select.select([commands, woken], [], [])
             if woken in ready:
@@ -177,6 +187,17 @@ def _serve(commands: socket.socket, programs: Mapping[Role, ChildProgram]) -> No
                 _fork(commands, programs[Role(command.decode())], descriptors[0])
     finally:
         os._exit(0)
+
+
+def _import_for_children(preload: Callable[[], None] | None) -> None:
+    if preload is None:
+        return
+    try:
+        with pausing_gc():
+            preload()
+    except Exception as error:
+        _log.error("modules of child processes cannot be imported", type=type(error).__name__)
+        raise
 
 
 def _fork(commands: socket.socket, program: ChildProgram, descriptor: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from keyferry.isolation.parser import run_parser
@@ -17,6 +16,7 @@ from keyferry.secrets.jobs import SECRET_DATA
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
     from keyferry.aio.jobs import ParseJob
@@ -49,12 +49,15 @@ def all_jobs() -> dict[str, ParseJob[Any, Any]]:
     return {**parse_jobs(), **{job.name: job for job in own}}
 
 
-def parser_program(hidden: tuple[Path, ...] = ()) -> ChildProgram:
+def parser_program(hidden: tuple[Path, ...] = (), *, imports_jobs: bool = True) -> ChildProgram:
     """Return the program of the parser.
 
     Args:
         hidden: folders that it cannot see.
+        imports_jobs: whether the jobs are imported now; false if the spawner imports them.
     """
+    if imports_jobs:
+        all_jobs()
     sandbox = Sandbox(
         uid=PARSER_UID if can_mount() else None,
         network=False,
@@ -65,4 +68,8 @@ def parser_program(hidden: tuple[Path, ...] = ()) -> ChildProgram:
             resource.RLIMIT_NOFILE: 64,
         },
     )
-    return ChildProgram(sandbox, partial(run_parser, jobs=all_jobs()))
+    return ChildProgram(sandbox, _run_parser)
+
+
+def _run_parser(connection: socket.socket) -> None:
+    run_parser(connection, all_jobs())

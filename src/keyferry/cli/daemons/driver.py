@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -261,7 +262,7 @@ def _run(settings: DriverSettings) -> None:
     worker = spawner = None
     with pausing_gc():
         if settings.isolation is Isolation.PROCESS:
-            from keyferry.driver.children import child_programs, worker_settings
+            from keyferry.driver.children import child_programs, preload_children, worker_settings
             from keyferry.isolation.spawner import Spawner
             from keyferry.net.connector import preload_system_tls
 
@@ -269,7 +270,7 @@ def _run(settings: DriverSettings) -> None:
             programs = child_programs(settings, worker)
             if worker.emulator is None:
                 preload_system_tls(os.environ)
-            spawner = Spawner(programs)
+            spawner = Spawner(programs, partial(preload_children, settings.built_in))
         from keyferry.driver.daemon import run_driver
 
     try:

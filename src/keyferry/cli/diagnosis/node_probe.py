@@ -26,7 +26,7 @@ from keyferry.doctor.node import DRIVER, SYNC_CONTROLLER
 from keyferry.doctor.probe import ProbeTools, run_probe
 from keyferry.doctor.request import decode_request, encode_checks
 from keyferry.doctor.worker import PROBE, probe_method
-from keyferry.driver.children import child_programs, worker_settings
+from keyferry.driver.children import child_programs, preload_children, worker_settings
 from keyferry.driver.settings import Isolation
 from keyferry.errors import ConnectionFailedError, KeyferryError, RequestInvalidError
 from keyferry.isolation.isolated_providers import IsolatedProviders
@@ -111,7 +111,7 @@ def _run_as_driver(request: ProbeRequest, arguments: list[str]) -> tuple[Check, 
         more_methods=partial(probe_method, exit_code=exit_code),
     )
     programs[Role.PROVIDERS] = replace(programs[Role.PROVIDERS], run=own)
-    spawner = Spawner(programs)
+    spawner = Spawner(programs, partial(preload_children, settings.built_in))
     try:
         return asyncio.run(_probe_isolated(request, settings, worker, spawner))
     finally:
