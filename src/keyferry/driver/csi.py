@@ -10,6 +10,7 @@ Source: docs/reference/upstream-driver.md#nodeunpublishvolume
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
@@ -24,7 +25,7 @@ from keyferry.driver.request import (
 from keyferry.net.grpc_server import Context, abort
 from keyferry.proto import csi_pb2 as csi
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SPC_ATTRIBUTE
-from keyferry.telemetry.logs import ObjectName, log_context
+from keyferry.telemetry.logs import ObjectName, lazy_log_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -185,7 +186,7 @@ def _unary_handler(
     operation = method.__name__
 
     async def handle(message: Request, context: Context) -> Response:
-        with log_context(**_log_fields(message)):
+        with lazy_log_context(partial(_log_fields, message)):
             try:
                 return await method(message)
             except Exception as error:  # noqa: BLE001  (the edge of the process)

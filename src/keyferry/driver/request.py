@@ -268,4 +268,6 @@ def _target_path(path: str) -> str:
             f"target_path {path!r} is not an absolute path without '..'",
             "Kubelet sends such a path; check which other client calls the driver.",
         )
-    return posixpath.normpath("/" + path.lstrip("/"))
+    if "//" in path or "/./" in path or path.endswith(("/", "/.")):
+        return posixpath.normpath("/" + path.lstrip("/"))
+    return path

@@ -19,11 +19,11 @@ from keyferry.errors import (
 from keyferry.plugins.derivation import derived_names
 from keyferry.plugins.external_provider import CONNECT_SECONDS, ExternalProvider
 from keyferry.providers.mount_limits import MountLimits
-from keyferry.providers.registry import suggest_provider
+from keyferry.providers.registry import has_leases, suggest_provider
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from keyferry.formats.unknown_fields import UnknownField
@@ -151,6 +151,10 @@ class Providers:
     async def restore(self) -> frozenset[str]:
         """Restore the leases of an earlier process; return the target paths that they belong to."""
         return await self._built_in.restore()
+
+    def have_leases(self, names: Iterable[str]) -> bool:
+        """Return whether volumes of any of these providers may use leases."""
+        return any(has_leases(name) for name in set(names))
 
     async def expiring_leases(self) -> tuple[tuple[str, ExpiringLease], ...]:
         """Return leases that can no longer be renewed, as (provider name, lease)."""

@@ -46,6 +46,7 @@ class ProviderRow:
             with credentials. It is pure and never raises.
         vault_hosts: returns the vaults that the parameters of a SecretProviderClass name, as
             metrics name them. It is pure and never raises.
+        has_leases: whether its volumes may use leases, which can expire before a refresh is due.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ProviderRow:
     token_audiences: Callable[[Mapping[str, str]], frozenset[str]]
     needs_credentials: Callable[[Mapping[str, str]], bool]
     vault_hosts: Callable[[Mapping[str, str]], tuple[str, ...]]
+    has_leases: bool = True
 
 
 def _build_azure(deps: ProviderDependencies) -> Provider:
@@ -275,6 +277,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         token_audiences=_azure_audiences,
         needs_credentials=_azure_needs_credentials,
         vault_hosts=_azure_hosts,
+        has_leases=False,
     ),
     ProviderRow(
         name="vault",
@@ -323,6 +326,11 @@ def suggest_provider(name: str, known: Sequence[str]) -> str:
 def provider_names() -> tuple[str, ...]:
     """Return the names of the built-in providers, in the order of the table."""
     return tuple(row.name for row in PROVIDERS)
+
+
+def has_leases(name: str) -> bool:
+    """Return whether volumes of the provider `name` may use leases; True if it is unknown."""
+    return all(row.has_leases for row in PROVIDERS if row.name == name)
 
 
 def preload(names: Iterable[str]) -> None:

@@ -43,6 +43,19 @@ def slot_passed(since: float, now: float, *, interval: float, phase: float) -> b
     return math.floor(since / interval - phase) < math.floor(now / interval - phase)
 
 
+def next_slot(since: float, *, interval: float, phase: float) -> float:
+    """Return when the first slot after `since` begins: `slot_passed` is false until then.
+
+    Args:
+        since: a time.
+        interval: seconds between two slots; 0: a slot always passed.
+        phase: when in the interval the slot is, as a fraction in [0, 1).
+    """
+    if not interval:
+        return since
+    return (math.floor(since / interval - phase) + 1 + phase) * interval
+
+
 @dataclass(frozen=True, slots=True)
 class RefreshSlot:
     """When the content of one identity in a volume is to be refreshed.

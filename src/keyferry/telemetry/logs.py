@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 _DEBUG_VERBOSITY = 2
 _MAX_LOGGED_ONCE = 1000
-_context: ContextVar[Mapping[str, object]] = ContextVar("log_context", default=MappingProxyType({}))
+_NO_PAIRS: Mapping[str, object] = MappingProxyType({})
+_context: ContextVar[Callable[[], Mapping[str, object]]] = ContextVar(
+    "log_context", default=lambda: _NO_PAIRS
+)
 
 
 class Level(IntEnum):
@@ -157,7 +160,7 @@ class Logger:
 
     def _log(self, level: Level, message: str, pairs: Pairs) -> None:
         if level >= _output.min_level:
-            line = _output.render(level, self.caller, message, {**_context.get(), **pairs})
+            line = _output.render(level, self.caller, message, {**_context.get()(), **pairs})
             _write(f"{line}\n")
 
 
@@ -168,13 +171,24 @@ def get_logger(caller: str) -> Logger:
 
 def current_log_context() -> dict[str, object]:
     """Return the pairs that `log_context` adds to lines now."""
-    return dict(_context.get())
+    return dict(_context.get()())
 
 
 @contextmanager
 def log_context(**pairs: object) -> Iterator[None]:
     """Add `pairs` to each line that the block logs, including the tasks that it starts."""
-    before = _context.set({**_context.get(), **pairs})
+    merged = {**_context.get()(), **pairs}
+    with lazy_log_context(lambda: merged):
+        yield
+
+
+@contextmanager
+def lazy_log_context(pairs: Callable[[], Mapping[str, object]]) -> Iterator[None]:
+    """Use only what `pairs` returns for each line that the block logs.
+
+    It is called for each line, so a call that logs nothing costs nothing.
+    """
+    before = _context.set(pairs)
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from keyferry.resilience.freshness import (
     FreshnessPolicy,
     Wanted,
     is_refresh_due,
+    next_slot,
     phase_of,
     refresh_slots,
     slot_passed,
@@ -29,6 +30,15 @@ phases = st.floats(0.0, 1.0, exclude_max=True)
 @given(since=times, phase=phases)
 def test_every_interval_has_a_slot(since: float, phase: float) -> None:
     assert slot_passed(since, since + INTERVAL + 1e-6, interval=INTERVAL, phase=phase)
+
+
+@given(since=times, phase=phases)
+def test_next_slot_is_when_a_slot_passes(since: float, phase: float) -> None:
+    """But for the precision of numbers."""
+    following = next_slot(since, interval=INTERVAL, phase=phase)
+    assert not slot_passed(since, following - 1e-6, interval=INTERVAL, phase=phase)
+    assert slot_passed(since, following + 1e-6, interval=INTERVAL, phase=phase)
+    assert since == next_slot(since, interval=0.0, phase=phase)
 
 
 @given(since=times, phase=phases, after=st.lists(st.floats(0.0, INTERVAL - 1e-6), max_size=9))

@@ -170,6 +170,18 @@ class PublishPlanner:
         self._store = store
         self._schedule = schedule
 
+    def is_up_to_date(self, volume: Volume) -> bool:
+        """Return whether `decide` would return `Skip`, if that is known without waiting.
+
+        Most calls of kubelet are for such volumes.
+        """
+        if volume.fetched_monotonic is None or not self._operations.is_unchanged(
+            volume.target_path
+        ):
+            return False
+        schedule = None if volume.refresh_interval == 0 else self._schedule
+        return schedule is None or not schedule.is_due(volume)
+
     async def decide(
         self, request: PublishRequest, volume: Volume | None, *, forced: bool = False
     ) -> Decision:

@@ -112,6 +112,8 @@ class Publisher:
                 `VolumeUnpublishedError`.
         """
         with self._metrics.publish() as labels:
+            if self._is_up_to_date(request):
+                return PublishResult(Skip())
             async with self._locks.for_publish(request.target_path):
                 volume = self._volumes.touch(request)
                 return await self._publish(request, volume, labels)
@@ -151,6 +153,13 @@ class Publisher:
                     await self._operations.unmount(Path(target))
                 await self._events.publish(VolumeRemoved(target, volume, unpublished=True))
         _log.info("volume unpublished")
+
+    def _is_up_to_date(self, request: PublishRequest) -> bool:
+        """Record the call and return True if the volume is idle and known to be up to date."""
+        if not self._locks.is_free(request.target_path):
+            return False
+        volume = self._volumes.touch(request)
+        return volume is not None and self._planner.is_up_to_date(volume)
 
     async def _publish(
         self,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from keyferry.resilience.freshness import is_refresh_due, phase_of, slot_passed
+from keyferry.resilience.freshness import RefreshSlot, is_refresh_due, next_slot, phase_of
 
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
@@ -43,21 +44,33 @@ class RefreshSchedule:
             volume: the volume.
             last_attempt: monotonic seconds of the last refresh attempt; 0 for none.
         """
-        now = self._clock.monotonic()
         interval = self._interval_of(volume)
         if interval is None:
             return False
-        if volume.fetched_monotonic is not None:
-            if volume.refresh_slots:
-                return is_refresh_due(
-                    volume.refresh_slots,
-                    last_attempt=last_attempt,
-                    now=now,
-                    interval=interval,
-                )
-            last_attempt = max(last_attempt, volume.fetched_monotonic)
+        slots = self._slots_of(volume)
+        now = self._clock.monotonic()
+        return is_refresh_due(slots, last_attempt=last_attempt, now=now, interval=interval)
+
+    def next_due(self, volume: Volume, *, last_attempt: float = 0.0) -> float:
+        """Return when `is_due` becomes true, in monotonic seconds; infinity for never.
+
+        Args:
+            volume: the volume.
+            last_attempt: monotonic seconds of the last refresh attempt; 0 for none.
+        """
+        interval = self._interval_of(volume)
+        if interval is None:
+            return math.inf
+        return min(
+            next_slot(max(slot.validated_at, last_attempt), interval=interval, phase=slot.phase)
+            for slot in self._slots_of(volume)
+        )
+
+    def _slots_of(self, volume: Volume) -> tuple[RefreshSlot, ...]:
+        if volume.fetched_monotonic is not None and volume.refresh_slots:
+            return volume.refresh_slots
         phase = phase_of(self._node, volume.target_path)
-        return slot_passed(last_attempt, now, interval=interval, phase=phase)
+        return (RefreshSlot(phase, volume.fetched_monotonic or 0.0),)
 
     def is_overdue(self, volume: Volume) -> bool:
         """Return whether the refreshes of a volume fail or are late.

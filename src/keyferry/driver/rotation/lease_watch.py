@@ -64,6 +64,8 @@ class LeaseExpiryWatcher:
 
     async def check(self) -> None:
         """Request a refresh of each volume with an expiring lease, or report the lease."""
+        if not self._providers.have_leases(volume.provider for volume in self._volumes):
+            return
         expiring: dict[tuple[str, str], list[Expiry]] = {}
         for provider, lease in await self._providers.expiring_leases():
             expiring.setdefault((provider, lease.target_path), []).append(lease.expiry)

@@ -8,6 +8,7 @@ nor forgets a request.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from keyferry.driver.status.events import refresh_requested
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import Pod
 
 CHECK_SECONDS = 0.5
-"""Seconds between two checks for new requests."""
+"""Seconds between two checks while requests are not answered."""
 DELAY_SECONDS = 1.0
 """Longer than the age that a shared list of a vault may have, so that no list is too old."""
 PODS_PER_SECOND = 100.0
@@ -70,6 +71,8 @@ class RefreshRequests:
         """The objects whose annotation changed."""
         self._restored = False
         """Whether the volumes of an earlier process may have to be asked for."""
+        self._wanted = asyncio.Event()
+        """Set when there may be something to ask for."""
 
     def on_cluster_event(self, event: ClusterEvent) -> None:
         """Note a changed annotation."""
@@ -77,27 +80,33 @@ class RefreshRequests:
             case SpcChanged(before=before, after=after) if after and after.refresh_mark:
                 if before is None or before.refresh_mark != after.refresh_mark:
                     about = ClassRef(after.namespace, after.name, after.uid)
-                    self._new.append(about)
+                    self._note(about)
             case PodChanged(before=before, after=after) if after and after.refresh_mark:
                 ref = PodRef(after.namespace, after.name, after.uid)
                 if before is None:
                     # It was annotated before its volumes were mounted.
                     self._volumes.set_pod_mark(ref, after.refresh_mark)
                 elif before.refresh_mark != after.refresh_mark:
-                    self._new.append(ref)
+                    self._note(ref)
             case _:
                 pass
 
     def check_restored(self) -> None:
         """Look for requests that were made while the driver did not run."""
         self._restored = True
+        self._wanted.set()
+
+    def _note(self, about: ClassRef | PodRef) -> None:
+        self._new.append(about)
+        self._wanted.set()
 
     async def run(self) -> None:
         """Ask for refreshes until cancelled."""
         while True:
+            if not self._asked:
+                await self._wanted.wait()
+            self._wanted.clear()
             await self._clock.sleep(CHECK_SECONDS)
-            if not (self._new or self._asked or self._restored):
-                continue
             try:
                 await self._check()
             except Exception as error:  # noqa: BLE001 - later checks must still run

@@ -9,6 +9,7 @@ Source: docs/reference/upstream-driver.md#rotation
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,10 @@ class Rotator:
         """By target path: when to refresh the volume, in monotonic seconds."""
         self._warned: set[str] = set()
         """Target paths with a logged warning that the refresh waits for kubelet."""
+        self._next_due = -math.inf
+        """When the next volume is due, in monotonic seconds, while the table does not change."""
+        self._checked_revision = -1
+        """The revision of the table that `_next_due` is for."""
 
     async def run(self) -> None:
         """Refresh due volumes until cancelled."""
@@ -127,8 +132,15 @@ class Rotator:
             if at <= now:
                 del self._delayed[target]
                 self._requested[target] = demand
+        if (
+            now < self._next_due
+            and not self._requested
+            and self._checked_revision == self._volumes.revision
+        ):
+            return []
         attempts: dict[str, float] = {}
         due: list[tuple[Volume, Demand | None]] = []
+        next_due = math.inf
         for volume in self._volumes:
             target = volume.target_path
             # Restored volumes are refreshed over an interval, not all at once.
@@ -140,6 +152,9 @@ class Rotator:
             ):
                 due.append((volume, wanted))
                 attempts[target] = now
+            if schedule:
+                next_due = min(next_due, schedule.next_due(volume, last_attempt=attempts[target]))
+        self._next_due, self._checked_revision = next_due, self._volumes.revision
         self._last_attempts = attempts
         self._requested.clear()
         self._warned &= attempts.keys()

@@ -74,6 +74,10 @@ class TargetLocks:
             if not entry.references:
                 del self._entries[target_path]
 
+    def is_free(self, target_path: str) -> bool:
+        """Return whether no call holds or awaits the lock of `target_path`."""
+        return target_path not in self._entries
+
     def __len__(self) -> int:
         """The number of target paths whose lock is held or awaited."""
         return len(self._entries)

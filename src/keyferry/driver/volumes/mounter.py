@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from keyferry.content import DEFAULT_MAX_BYTES
 from keyferry.driver.volumes.atomic_writer import (
+    DATA_DIR_NAME,
     has_provider_written_files,
     is_written,
     looks_like_volume,
@@ -43,6 +44,10 @@ _LAYOUT_INODES = 16
 """The root, `..data` and the timestamped folders; a few more than there are."""
 
 
+ContentId = tuple[int, int]
+"""Device and inode."""
+
+
 class Mounter(Protocol):
     """Mounts volumes. Every method blocks, and raises `VolumeError` when it fails."""
 
@@ -51,6 +56,12 @@ class Mounter(Protocol):
 
     def inspect(self, target: Path) -> VolumeState:
         """Return the state of `target` without changing it."""
+
+    def content_id(self, target: str) -> ContentId | None:
+        """Return what identifies the written content of `target`; None without one.
+
+        It does not block. While it is the same, `inspect` returns `WRITTEN`.
+        """
 
     def mount(self, target: Path, group: int | None = None) -> None:
         """Make sure that a volume, empty or with content, is at `target`.
@@ -107,6 +118,18 @@ class TmpfsMounter:
                     return VolumeState.BROKEN
                 raise
         return VolumeState.PROVIDER_WRITTEN if has_files else VolumeState.EMPTY
+
+    def content_id(self, target: str) -> ContentId | None:
+        """Return the device and the inode of the folder with the files.
+
+        Each tmpfs is a device of its own, so a volume that was unmounted, mounted over or written
+        again has another id. One call of stat(2) shows that.
+        """
+        try:
+            status = os.stat(f"{target}/{DATA_DIR_NAME}")  # noqa: PTH116 - takes half the time
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def mount(self, target: Path, group: int | None = None) -> None:
         """Mount a tmpfs at `target`, unless one is there; a broken mount is replaced."""
@@ -189,6 +212,11 @@ class DirectoryMounter:
             if not looks_like_volume(target):
                 raise _not_empty_error(target)
         return VolumeState.WRITTEN if is_written(target) else VolumeState.ABSENT
+
+    def content_id(self, target: str) -> ContentId | None:
+        """Return None: `inspect` also looks for files that are not of Keyferry."""
+        del target
+        return None
 
     def mount(self, target: Path, group: int | None = None) -> None:
         """Make the folder, with access for its owner only; `group` is ignored."""

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from keyferry.aio.threads import DedicatedThreads
 from keyferry.driver.volumes.atomic_writer import read_volume, write_volume, written_at
 from keyferry.driver.volumes.owners import can_set_owners, without_foreign_owners
+from keyferry.driver.volumes.state import VolumeState
 from keyferry.formats.mountinfo import mount_points
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 
     from keyferry.content import SecretFile
     from keyferry.driver.volumes.atomic_writer import FileChanges
-    from keyferry.driver.volumes.mounter import Mounter
-    from keyferry.driver.volumes.state import VolumeState
+    from keyferry.driver.volumes.mounter import ContentId, Mounter
 
 THREADS = 8
 
@@ -44,6 +44,8 @@ class VolumeOperations:
         self._mounter = mounter
         self._ignores_foreign_owners = ignores_foreign_owners and not can_set_owners()
         self._threads = DedicatedThreads("volume", THREADS)
+        self._inspected: dict[str, ContentId] = {}
+        """By target path: the content of volumes whose last inspection found it written."""
         # A semaphore exists as long as a call uses it.
         self._writers: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -53,7 +55,21 @@ class VolumeOperations:
         Raises:
             VolumeError: see `Mounter.inspect`.
         """
-        return await self._threads.run(self._mounter.inspect, target)
+        state, found = await self._threads.run(self._inspect, target)
+        if found is None:
+            self._inspected.pop(str(target), None)
+        else:
+            self._inspected[str(target)] = found
+        return state
+
+    def is_unchanged(self, target_path: str) -> bool:
+        """Return whether the volume is still what the last `inspect` found: written content.
+
+        It does not wait for a thread, because the mount is a tmpfs of this driver, where stat(2)
+        takes microseconds.
+        """
+        inspected = self._inspected.get(target_path)
+        return inspected is not None and inspected == self._mounter.content_id(target_path)
 
     async def mount(self, target: Path, group: int | None) -> None:
         """Make sure that a volume is at `target`.
@@ -92,6 +108,7 @@ class VolumeOperations:
         Raises:
             VolumeError: it cannot be unmounted.
         """
+        self._inspected.pop(str(target), None)
         await self._threads.run(self._mounter.unmount, target, keep_folder=keep_folder)
 
     async def read(self, target: Path) -> tuple[SecretFile, ...]:
@@ -127,6 +144,11 @@ class VolumeOperations:
     def close(self) -> None:
         """End the threads."""
         self._threads.close()
+
+    def _inspect(self, target: Path) -> tuple[VolumeState, ContentId | None]:
+        state = self._mounter.inspect(target)
+        is_written = state is VolumeState.WRITTEN
+        return state, self._mounter.content_id(str(target)) if is_written else None
 
     def _mount_and_write(
         self, target: Path, group: int | None, files: Sequence[SecretFile]

@@ -68,6 +68,8 @@ class VolumeTable:
         self._invalidated_at: dict[str, float] = {}
         self.restored = False
         """Whether the volumes of an earlier process have been added."""
+        self.revision = 0
+        """Changes whenever anything but the request of a volume changes."""
 
     def __iter__(self) -> Iterator[Volume]:
         """All volumes, in the order of their first publish."""
@@ -84,10 +86,12 @@ class VolumeTable:
     def put(self, volume: Volume) -> None:
         """Add `volume`, or replace the entry at its target path."""
         self._by_target[volume.target_path] = volume
+        self.revision += 1
 
     def drop(self, target_path: str) -> Volume | None:
         """Remove the volume at `target_path` and return its last entry."""
         self._invalidated_at.pop(target_path, None)
+        self.revision += 1
         return self._by_target.pop(target_path, None)
 
     @contextmanager
@@ -142,9 +146,10 @@ class VolumeTable:
 
     def touch(self, request: PublishRequest) -> Volume | None:
         """Record kubelet's repeated call, whose tokens may be newer, and return the volume."""
-        if volume := self._by_target.get(request.target_path):
+        volume = self._by_target.get(request.target_path)
+        if volume is not None and volume.request != request:
             volume = replace(volume, request=request)
-            self.put(volume)
+            self._by_target[request.target_path] = volume
         return volume
 
     def invalidate(self, target_path: str, now: float) -> None:
