@@ -50,6 +50,8 @@ class Channel:
         self._handlers = handlers
         self._writer: asyncio.StreamWriter | None = None
         self._next_id = 0
+        self._is_called = asyncio.Event()
+        """Set while there are calls in flight."""
         self._calls: dict[int, asyncio.Future[Message]] = {}
         self._running: dict[int, asyncio.Task[None]] = {}
         self._serving: asyncio.Task[None] | None = None
@@ -68,6 +70,10 @@ class Channel:
     def is_closed(self) -> bool:
         """Whether the connection has ended."""
         return self._serving is None or self._serving.done()
+
+    async def wait_for_call(self) -> None:
+        """Wait until a call waits for the other process."""
+        await self._is_called.wait()
 
     @property
     def calls_in_flight(self) -> int:
@@ -93,6 +99,7 @@ class Channel:
         number = self._next_id
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._calls[number] = answer
+        self._is_called.set()
         try:
             context = _encode_context(current_log_context())
             await self._send(Message(Kind.CALL, number, name, body, context))
@@ -102,6 +109,8 @@ class Channel:
             raise
         finally:
             del self._calls[number]
+            if not self._calls:
+                self._is_called.clear()
         if message.kind is not Kind.FAILURE:
             return message.body
         try:

@@ -239,6 +239,11 @@ class IsolatedProviders:
         closed = asyncio.ensure_future(channel.wait_closed())
         reason = "ended"
         while not closed.done():
+            if not channel.calls_in_flight:
+                # No timer: nothing wakes an idle driver.
+                called = start_quietly(channel.wait_for_call())
+                await asyncio.wait((closed, called), return_when=asyncio.FIRST_COMPLETED)
+                called.cancel()
             await asyncio.wait((closed,), timeout=PING_SECONDS)
             if closed.done() or not channel.calls_in_flight:
                 continue

@@ -16,6 +16,7 @@ from keyferry.errors import (
     ProviderReportedError,
     ProviderUnreachableError,
 )
+from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.plugins.derivation import derived_names
 from keyferry.plugins.external_provider import CONNECT_SECONDS, ExternalProvider
 from keyferry.providers.mount_limits import MountLimits
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from keyferry.providers.api import FieldCheck, MountCall, MountResult, NamedFile
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.host import BuiltInProviders
+
+_MAX_NAMED_FILES = 256
+"""SecretProviderClasses whose file names are remembered."""
+_MAX_REMEMBERED_LENGTH = 16_384
+"""Characters of the parameters of such a SecretProviderClass, so that memory is bounded."""
+NamedFilesKey = tuple[str, tuple[tuple[str, str], ...]]
 
 _log = get_logger("plugins")
 
@@ -78,6 +85,10 @@ class Providers:
         self._external: dict[str, ExternalProvider] = {}
         self._unhealthy: set[str] = set()
         self._limits = MountLimits(max_receive_bytes)
+        self._named_files: BoundedDict[NamedFilesKey, tuple[NamedFile, ...]] = BoundedDict(
+            _MAX_NAMED_FILES
+        )
+        """By provider and parameters, because only they decide; each refresh asks again."""
 
     def resolve(self, name: str) -> ResolvedProvider:
         """Return the provider `name`, a valid name.
@@ -119,13 +130,19 @@ class Providers:
         Raises:
             AuthorError: the provider is built in, and the parameters are invalid.
         """
+        key = name, tuple(sorted(parameters.items()))
+        if (known := self._named_files.touch(key)) is not None:
+            return known
         try:
             found = await self._built_in.named_files(name, parameters)
         except AuthorError:
             if name in self._built_in.names:
                 raise
             found = ()
-        return found + derived_names(found, parameters)
+        found += derived_names(found, parameters)
+        if sum(map(len, parameters.values())) <= _MAX_REMEMBERED_LENGTH:
+            self._named_files[key] = found
+        return found
 
     async def unknown_fields(self, name: str, check: FieldCheck) -> tuple[UnknownField, ...]:
         """Return the fields that have no effect; none for an external provider.

@@ -55,6 +55,8 @@ class VolumeOperations:
         Raises:
             VolumeError: see `Mounter.inspect`.
         """
+        if self.is_unchanged(str(target)):
+            return VolumeState.WRITTEN
         state, found = await self._threads.run(self._inspect, target)
         if found is None:
             self._inspected.pop(str(target), None)
@@ -153,7 +155,8 @@ class VolumeOperations:
     def _mount_and_write(
         self, target: Path, group: int | None, files: Sequence[SecretFile]
     ) -> FileChanges:
-        self._mounter.mount(target, group)
+        if not self.is_unchanged(str(target)):
+            self._mounter.mount(target, group)
         if not self._ignores_foreign_owners:
             return write_volume(target, files)
         files, without_owner = without_foreign_owners(files)
