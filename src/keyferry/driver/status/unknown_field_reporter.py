@@ -5,7 +5,7 @@ A misspelled field is no error, as in upstream. Without a report it would vanish
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from keyferry.driver.request import volume_fields
@@ -17,7 +17,7 @@ from keyferry.providers.api import FieldCheck
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Hashable
+    from collections.abc import Hashable, Iterator
 
     from keyferry.driver.request import PublishRequest
     from keyferry.formats.unknown_fields import UnknownField
@@ -54,20 +54,23 @@ class UnknownFieldReporter:
             spc: its SecretProviderClass.
         """
         content = spc.version, spc.provider, frozenset(spc.parameters.items()), spc.unknown_fields
-        async with self._once((spc.namespace, spc.name), hash(content)) as is_due:
-            if is_due:
+        class_key, class_content = (spc.namespace, spc.name), hash(content)
+        if not self._is_reported(class_key, class_content):
+            with self._reporting(class_key, class_content):
                 await self._report_class(spc)
         attributes, misspelled = volume_fields(request)
         if attributes or misspelled:
             key = request.pod, spc.name, "attributes"
-            async with self._once(key, hash((frozenset(attributes.items()), misspelled))) as is_due:
-                if is_due:
+            of_volume = hash((frozenset(attributes.items()), misspelled))
+            if not self._is_reported(key, of_volume):
+                with self._reporting(key, of_volume):
                     check = FieldCheck(attributes, "volumeAttributes")
                     await self._report_volume(request, spc, check, misspelled)
         if request.secrets:
             keys = tuple(sorted(request.secrets))
-            async with self._once((request.pod, spc.name, "secret"), hash(keys)) as is_due:
-                if is_due:
+            key = request.pod, spc.name, "secret"
+            if not self._is_reported(key, hash(keys)):
+                with self._reporting(key, hash(keys)):
                     await self._report_volume(request, spc, FieldCheck({}, secret_keys=keys))
 
     async def _report_class(self, spc: SecretProviderClass) -> None:
@@ -93,19 +96,19 @@ class UnknownFieldReporter:
             )
             await self._store.record_event(unknown_volume_fields(request.pod, fields))
 
-    @asynccontextmanager
-    async def _once(self, key: Hashable, content: int) -> AsyncIterator[bool]:
-        """Yield whether `key` was not yet reported with this content.
+    def _is_reported(self, key: Hashable, content: int) -> bool:
+        return self._reported.touch(key) == content
+
+    @contextmanager
+    def _reporting(self, key: Hashable, content: int) -> Iterator[None]:
+        """Remember that `key` is reported with this content while the block does that.
 
         It is remembered at once, so that other pods do not repeat the check, and forgotten when the
         block fails or is cancelled.
         """
-        if self._reported.touch(key) == content:
-            yield False
-            return
         self._reported[key] = content
         try:
-            yield True
+            yield
         except KeyferryError as error:
             self._reported.pop(key, None)
             _log.debug("fields were not checked", **error.log_pairs())

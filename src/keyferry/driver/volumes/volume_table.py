@@ -66,6 +66,8 @@ class VolumeTable:
     def __init__(self) -> None:
         self._by_target: dict[str, Volume] = {}
         self._invalidated_at: dict[str, float] = {}
+        self._secret_users: Counter[tuple[str, str]] = Counter()
+        """The number of volumes whose SecretProviderClass names a Secret."""
         self.restored = False
         """Whether the volumes of an earlier process have been added."""
         self.revision = 0
@@ -85,14 +87,27 @@ class VolumeTable:
 
     def put(self, volume: Volume) -> None:
         """Add `volume`, or replace the entry at its target path."""
+        self._count_secrets(self._by_target.get(volume.target_path), -1)
         self._by_target[volume.target_path] = volume
+        self._count_secrets(volume, 1)
         self.revision += 1
 
     def drop(self, target_path: str) -> Volume | None:
         """Remove the volume at `target_path` and return its last entry."""
         self._invalidated_at.pop(target_path, None)
         self.revision += 1
-        return self._by_target.pop(target_path, None)
+        volume = self._by_target.pop(target_path, None)
+        self._count_secrets(volume, -1)
+        return volume
+
+    def _count_secrets(self, volume: Volume | None, change: int) -> None:
+        if volume is None:
+            return
+        for name in volume.secret_names:
+            key = (volume.pod.namespace, name)
+            self._secret_users[key] += change
+            if not self._secret_users[key]:
+                del self._secret_users[key]
 
     @contextmanager
     def publishing(self, volume: Volume, *, fetch_started: float) -> Iterator[Volume]:
@@ -205,7 +220,7 @@ class VolumeTable:
 
     def secret_keys(self) -> set[tuple[str, str]]:
         """Return (namespace, name) of every Secret that a volume's SecretProviderClass names."""
-        return {(volume.pod.namespace, name) for volume in self for name in volume.secret_names}
+        return set(self._secret_users)
 
 
 def pod_of(volume: Volume, cluster: ClusterView) -> Pod | None:

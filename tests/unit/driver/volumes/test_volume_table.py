@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -95,3 +96,19 @@ def test_failed_removal_restores_the_entry() -> None:
     with volumes.removing(TARGET):
         pass
     assert [] == list(volumes)
+
+
+def test_secret_is_known_while_a_volume_names_it() -> None:
+    """However often the entries of its volumes are replaced."""
+    volumes = VolumeTable()
+    for target in ("/a", "/b"):
+        volumes.put(replace(VOLUME, target_path=target, secret_names=frozenset({"db"})))
+    volumes.set_secret_names("/a", frozenset({"db", "tls"}))
+    assert {("shop", "db"), ("shop", "tls")} == volumes.secret_keys()
+    volumes.set_secret_names("/a", frozenset({"tls"}))
+    volumes.drop("/b")
+    assert {("shop", "tls")} == volumes.secret_keys()
+    with volumes.removing("/a"):
+        assert set() == volumes.secret_keys()
+    volumes.drop("/a")
+    assert set() == volumes.secret_keys()
