@@ -70,6 +70,7 @@ class KubeApiServer:
         serves_sync_groups: whether the API knows the groups of SecretSyncs. Without them, it still
             answers 403 to clients without the permission.
         missed: number of requests for absent plurals.
+        not_found: the reads of objects that do not exist, as in `requests`.
         token_requests: the specs of the token requests that were answered.
         token_status: the status of their answers; `ISSUED` for a token.
         issue_token: returns the token of a subject and an audience.
@@ -105,6 +106,7 @@ class KubeApiServer:
         self.absent: set[str] = set()
         self.serves_sync_groups = True
         self.missed = 0
+        self.not_found: list[str] = []
         self.token_requests: list[Mapping[str, Any]] = []
         self.token_status: object = ISSUED
         self.issue_token: Callable[[str, str], str] | None = None
@@ -250,6 +252,8 @@ class KubeApiServer:
             self.put("secrets", self.concurrent_writes.pop())
         if verb == "patch":
             await self._wait_for_patches()
+        if verb == "get" and self.get(*key) is None:
+            self.not_found.append(action)
         return json_response(self._execute(verb, key, body, request))
 
     def _refuse(

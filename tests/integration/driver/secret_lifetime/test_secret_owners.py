@@ -5,6 +5,8 @@ Each test watches the Secret `db` and fails if it is deleted when it must not be
 
 from __future__ import annotations
 
+import pytest
+
 from tests.fakes.clock import ManualClock
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer
@@ -212,3 +214,25 @@ async def test_secret_deleted_before_its_last_pod_terminates_is_reported(
     await end_pod(node, "db-0", owner="db")
     assert 1 == len(await node.events("SecretDeleted"))
     assert 1 == changes(api, "ADDED")
+
+
+@pytest.mark.parametrize("owner", ["", "web-1"])
+async def test_no_deleted_secret_is_read_while_the_last_pods_end(
+    node: Node, api: KubeApiServer, clock: ManualClock, owner: str
+) -> None:
+    """The watch reports the deletion, by the driver or with the owners of the pods."""
+    create_owner(api, "web-1")
+    pods = [f"web-1-{number}" for number in range(8)]
+    for pod in pods:
+        await start_pod(node, pod, owner=owner)
+    await wait_until(
+        lambda: node.store.cluster.secret_resource_version(NAMESPACE, "db") is not None, "the watch"
+    )
+    api.not_found.clear()
+    for pod in pods:
+        await end_pod(node, pod, owner=owner)
+    api.remove("replicasets", NAMESPACE, "web-1")
+    await clock.advance(2 * GRACE)
+    await node.settle()
+    assert node.secret("db") is None
+    assert [] == api.not_found
