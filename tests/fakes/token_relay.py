@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from yarl import URL
 
+from keyferry.net.exchange import read_body
 from keyferry.net.http_client import HttpsClient
 from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.crypto.development_ca import write_server_certificate
@@ -65,7 +66,7 @@ class TokenRelay:
             data=body,
             headers={"Content-Type": request.headers.get("Content-Type", "")},
         ) as answer:
-            body = await answer.read()
+            body = await read_body(answer, max_bytes=1 << 20)
             return web.Response(status=answer.status, body=body, content_type="application/json")
 
 

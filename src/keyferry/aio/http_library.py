@@ -35,5 +35,6 @@ def _without_system_cas() -> Iterator[None]:
 with _without_system_cas():
     import aiohttp
     import aiohttp.abc
+    import aiohttp.http
 
 __all__ = ["aiohttp"]

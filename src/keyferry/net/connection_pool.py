@@ -16,17 +16,20 @@ from yarl import URL
 from keyferry.aio.http_library import aiohttp
 from keyferry.aio.tenant import current_tenant
 from keyferry.net.connector import new_connector
+from keyferry.net.exchange import exchange, is_plain, new_template
 from keyferry.net.inspection.connecting import InspectionTarget, inspect
 from keyferry.net.proxies import Proxies
 from keyferry.net.resolver import TenantResolver
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from aiohttp.abc import AbstractResolver
 
     from keyferry.net.address_guard import AddressGuard
+    from keyferry.net.exchange import HttpResponse
     from keyferry.net.inspection.observed import Inspection
 
 MAX_HOSTS = 128
@@ -85,6 +88,36 @@ class _Host:
     connector: aiohttp.TCPConnector
     tenant: str
     users: int = 0
+    template: aiohttp.ClientRequest | None = None
+    """What identifies its connections; see `exchange`."""
+    tls: object = None
+    """The TLS context of `template`."""
+
+    def send(
+        self,
+        method: str,
+        url: URL,
+        *,
+        server_hostname: str | None,
+        is_proxied: bool,
+        options: Mapping[str, Any],
+    ) -> AbstractAsyncContextManager[HttpResponse]:
+        """Send a request: a GET without further options needs no client session."""
+        if method != "GET" or is_proxied or not _is_lean(options):
+            return self.session.request(
+                method, url, allow_redirects=False, server_hostname=server_hostname, **options
+            )
+        tls = options.get("ssl")
+        if self.template is None or self.tls is not tls:
+            self.template = new_template(url, tls=tls, server_hostname=server_hostname)
+            self.tls = tls
+        return exchange(
+            self.connector,
+            self.template,
+            url,
+            headers=options.get("headers") or {},
+            timeout=options["timeout"],
+        )
 
 
 class Connections:
@@ -174,7 +207,7 @@ class ConnectionPool:
         proxy: str = "",
         server_hostname: str | None = None,
         **options: Any,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[HttpResponse]:
         """Send a request without following redirects; yield the response.
 
         Args:
@@ -209,8 +242,12 @@ class ConnectionPool:
         )
         host.users += 1
         try:
-            async with host.session.request(
-                method, url, allow_redirects=False, server_hostname=server_hostname, **options
+            async with host.send(
+                method,
+                url,
+                server_hostname=server_hostname,
+                is_proxied=bool(proxy),
+                options=options,
             ) as response:
                 yield response
         finally:
@@ -278,3 +315,16 @@ class ConnectionPool:
     async def close(self) -> None:
         """Close every connection of this pool."""
         await self._connections.close_pool(self)
+
+
+_LEAN_OPTIONS = frozenset({"headers", "timeout", "ssl", "data", "skip_auto_headers"})
+
+
+def _is_lean(options: Mapping[str, Any]) -> bool:
+    """Return whether a GET request with these options of aiohttp needs no client session."""
+    return (
+        options.keys() <= _LEAN_OPTIONS
+        and options.get("data") is None
+        and "timeout" in options
+        and is_plain(options.get("headers") or {})
+    )

@@ -20,7 +20,7 @@ from keyferry.net.connection_errors import (
     safe_cause,
 )
 from keyferry.net.connection_pool import ConnectionPool, Connections, HttpsSettings
-from keyferry.net.http_body import BodyTooLargeError, ignore_bytes, read_body
+from keyferry.net.exchange import BodyTooLargeError, ignore_bytes, read_body
 from keyferry.net.http_responses import (
     ErrorResponse,
     parse_error_response,

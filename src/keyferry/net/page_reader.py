@@ -9,7 +9,7 @@ from yarl import URL
 from keyferry.aio.http_library import aiohttp
 from keyferry.errors import PlatformError
 from keyferry.net.connector import new_connector
-from keyferry.net.http_body import BodyTooLargeError, read_body
+from keyferry.net.exchange import BodyTooLargeError, read_body
 
 if TYPE_CHECKING:
     from types import TracebackType

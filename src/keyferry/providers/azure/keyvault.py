@@ -16,7 +16,7 @@ from urllib.parse import quote
 from yarl import URL
 
 from keyferry.errors import KeyferryError, VaultError
-from keyferry.net.http_body import uncounted
+from keyferry.net.exchange import uncounted
 from keyferry.net.http_client import JsonRequest
 from keyferry.net.http_responses import ErrorResponse
 from keyferry.providers.azure.keyvault_errors import RequestContext, error_for_response

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.aio.http_library import aiohttp
-from keyferry.net.http_body import BodyTooLargeError, read_body
+from keyferry.net.exchange import BodyTooLargeError, read_body
 from keyferry.providers.azure.auth.access_token import MalformedTokenResponseError, TokenResponse
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
+    from keyferry.net.exchange import HttpResponse
     from keyferry.net.http_client import HttpsClient
 
 MACHINE_CONNECT_SECONDS = 2.0
@@ -102,7 +103,7 @@ class TokenHttpClient:
             return await _read_response(response)
 
 
-async def _read_response(response: aiohttp.ClientResponse) -> TokenResponse:
+async def _read_response(response: HttpResponse) -> TokenResponse:
     try:
         body = await read_body(response, max_bytes=_MAX_RESPONSE_BYTES)
     except BodyTooLargeError:

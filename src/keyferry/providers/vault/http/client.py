@@ -23,7 +23,7 @@ from keyferry.net.connection_errors import (
     is_forbidden_address,
     safe_cause,
 )
-from keyferry.net.http_body import BodyTooLargeError, ignore_bytes, read_body
+from keyferry.net.exchange import BodyTooLargeError, ignore_bytes, read_body
 from keyferry.net.http_client import MAX_RESPONSE_BYTES
 from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure
 from keyferry.providers.vault.http.http_errors import (
@@ -38,6 +38,7 @@ from keyferry.providers.vault.http.response import parse_errors
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from keyferry.net.exchange import HttpResponse
     from keyferry.net.http_client import HttpsClient
     from keyferry.net.inspection.observed import Inspection
     from keyferry.providers.restrictions import ClassRestrictions
@@ -272,7 +273,7 @@ class VaultHttp:
     @asynccontextmanager
     async def _response(
         self, server: Server, request: VaultRequest, url: URL, seconds: float
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[HttpResponse]:
         """Send a request to `url`; yield the response."""
         settings = self._https.settings
         limit = min(seconds, settings.try_timeout)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from keyferry.errors import KeyferryError, VaultError
 from keyferry.formats.go_json import JsonNumber, NotJsonError, read_json
-from keyferry.net.http_body import uncounted
+from keyferry.net.exchange import uncounted
 from keyferry.providers.vault.http.client import RawResponse, VaultRequest
 from keyferry.providers.vault.http.http_errors import safe_to_quote
 from keyferry.providers.vault.http.response import (
