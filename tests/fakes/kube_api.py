@@ -90,8 +90,8 @@ class KubeApiServer:
         sends_bookmarks: a watch that permits them gets bookmarks.
         expires_by_event: reports a compacted history with an event, as a real server mostly does,
             and not with the status 410.
-        patches_allowed: while it is cleared, patches block.
-        peak_concurrent_patches: the greatest number of concurrent patches.
+        writes_allowed: while it is cleared, patches and creations of pod statuses block.
+        peak_concurrent_writes: the greatest number of concurrent ones.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -124,10 +124,10 @@ class KubeApiServer:
         self.list_versions: list[str] = []
         self.sends_bookmarks = True
         self.expires_by_event = True
-        self.patches_allowed = asyncio.Event()
-        self.patches_allowed.set()
-        self.peak_concurrent_patches = 0
-        self._patches_in_flight = 0
+        self.writes_allowed = asyncio.Event()
+        self.writes_allowed.set()
+        self.peak_concurrent_writes = 0
+        self._writes_in_flight = 0
         self.port = 0
         self._runner: web.AppRunner | None = None
         self._streams_end = asyncio.Event()
@@ -250,8 +250,8 @@ class KubeApiServer:
             return json_response(self._token(key, body), 201)
         while self.concurrent_writes and verb in {"create", "patch"}:
             self.put("secrets", self.concurrent_writes.pop())
-        if verb == "patch":
-            await self._wait_for_patches()
+        if verb == "patch" or (verb == "create" and plural == "secretproviderclasspodstatuses"):
+            await self._wait_for_writes()
         if verb == "get" and self.get(*key) is None:
             self.not_found.append(action)
         return json_response(self._execute(verb, key, body, request))
@@ -319,14 +319,14 @@ class KubeApiServer:
         status = {"type": "object", "properties": {field: {} for field in sorted(fields)}}
         return {"type": "object", "properties": {"status": status}}
 
-    async def _wait_for_patches(self) -> None:
-        """Wait until patches are allowed."""
-        self._patches_in_flight += 1
-        self.peak_concurrent_patches = max(self.peak_concurrent_patches, self._patches_in_flight)
+    async def _wait_for_writes(self) -> None:
+        """Wait until writes are allowed."""
+        self._writes_in_flight += 1
+        self.peak_concurrent_writes = max(self.peak_concurrent_writes, self._writes_in_flight)
         try:
-            await self.patches_allowed.wait()
+            await self.writes_allowed.wait()
         finally:
-            self._patches_in_flight -= 1
+            self._writes_in_flight -= 1
 
     def _execute(
         self, verb: str, key: ObjectKey, body: Mapping[str, Any], request: web.Request
@@ -336,7 +336,7 @@ class KubeApiServer:
             case "get", _:
                 return self.objects.manifest(key)
             case "create", _:
-                return self.objects.create(key, body, manager)
+                return self.objects.create(key, self._without_dropped(key, body), manager)
             case "update", _:
                 return self.objects.update(key, body, manager)
             case "delete", _:
@@ -350,12 +350,17 @@ class KubeApiServer:
                     raise StatusError(415, "UnsupportedMediaType")
                 return self.objects.merge(key, body, manager)
             case "patch", "application/merge-patch+json":
-                if self.upstream_crds and key[0] not in WITH_STATUS:
-                    status = {k: v for k, v in body["status"].items() if k not in KEYFERRY_FIELDS}
-                    body = {**body, "status": status}
+                body = self._without_dropped(key, body)
                 subresource = "status" if request.path.endswith("/status") else ""
                 return self.objects.merge(key, body, manager, subresource=subresource)
         raise StatusError(405, "MethodNotAllowed")
+
+    def _without_dropped(self, key: ObjectKey, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a manifest without the fields that the CRDs of upstream lack."""
+        if not self.upstream_crds or key[0] != "secretproviderclasspodstatuses":
+            return body
+        status = {k: v for k, v in body["status"].items() if k not in KEYFERRY_FIELDS}
+        return {**body, "status": status}
 
     def _listing(self, query: ListQuery, request: web.Request) -> Mapping[str, Any]:
         """Return a page of a list.

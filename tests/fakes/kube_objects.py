@@ -187,9 +187,16 @@ class ObjectTracker:
     def merge(
         self, key: ObjectKey, patch: Mapping[str, Any], manager: str, *, subresource: str = ""
     ) -> dict[str, Any]:
-        """Apply a merge patch: null deletes; owners are merged by uid, as in a strategic one."""
+        """Apply a merge patch: null deletes.
+
+        Owners of built-in kinds are merged by uid, as in a strategic merge patch. Those of custom
+        resources are replaced as a whole.
+        """
         self.manifest(key)
         stored, changes = self.stored[key], flatten(patch)
+        if key[0] in CUSTOM_RESOURCES and "ownerReferences" in patch.get("metadata", {}):
+            kept = {p: None for p in stored.values if p[:2] == OWNERS and p not in changes}
+            changes = {**changes, **kept}
         changes.pop(UID, None)  # a real server does not compare it either
         version = changes.pop(RESOURCE_VERSION, None)
         if version not in {None, stored.values[RESOURCE_VERSION]}:
@@ -198,7 +205,7 @@ class ObjectTracker:
             in_status = subresource == "status"
             changes = {p: v for p, v in changes.items() if (p[0] == "status") == in_status}
         for path, value in changes.items():
-            if path[:2] == OWNERS and value.get("$patch") == "delete":
+            if path[:2] == OWNERS and value and value.get("$patch") == "delete":
                 changes[path] = None
         removed = {path for path, value in changes.items() if value is None}
         flat = {

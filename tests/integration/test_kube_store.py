@@ -6,21 +6,36 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from keyferry.aio.clock import SystemClock
+from keyferry.content import ObjectVersion
 from keyferry.errors import StoreError
 from keyferry.kubernetes.api.client import MAX_CONCURRENT_WRITES
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
-from keyferry.kubernetes.object_codec import secret_manifest
-from keyferry.kubernetes.objects import Event, EventType, OwnerReference, PodRef, PodStatus
+from keyferry.kubernetes.object_codec import (
+    parse_pod_status,
+    pod_status_manifest,
+    secret_manifest,
+)
+from keyferry.kubernetes.objects import (
+    Event,
+    EventType,
+    OwnerReference,
+    PodRef,
+    PodStatus,
+    RefreshCondition,
+    RefreshMarks,
+)
 from tests.fakes.kube_api import KubeApiServer, class_manifest, pod_manifest, running_api
 from tests.fakes.kube_objects import StatusError
 from tests.fakes.log import captured_log
 from tests.fakes.store_suite import (
     CLAIMED_SECRET,
+    FETCHED_AT,
     OTHER_REPLICA_SET,
     REFRESH_CONDITION,
     SECRET,
@@ -85,7 +100,7 @@ async def test_a_node_that_starts_does_not_flood_the_api(
     api: KubeApiServer, store: KubeStore
 ) -> None:
     """However many volumes are published at once, the number of concurrent writes is limited."""
-    api.patches_allowed.clear()
+    api.writes_allowed.clear()
     statuses = [
         PodStatus("shop", f"s-{n}", PodRef("shop", f"web-{n}", f"uid-{n}"), "web", "/x", "n", ())
         for n in range(3 * MAX_CONCURRENT_WRITES)
@@ -93,10 +108,10 @@ async def test_a_node_that_starts_does_not_flood_the_api(
     async with asyncio.TaskGroup() as group:
         for status in statuses:
             group.create_task(store.apply_pod_status(status))
-        while api.peak_concurrent_patches < MAX_CONCURRENT_WRITES:  # noqa: ASYNC110 - the server sends no notification
+        while api.peak_concurrent_writes < MAX_CONCURRENT_WRITES:  # noqa: ASYNC110 - the server sends no notification
             await asyncio.sleep(0.01)
-        api.patches_allowed.set()
-    assert MAX_CONCURRENT_WRITES == api.peak_concurrent_patches
+        api.writes_allowed.set()
+    assert MAX_CONCURRENT_WRITES == api.peak_concurrent_writes
     assert len(statuses) == len(api.all_of("secretproviderclasspodstatuses"))
 
 
@@ -175,6 +190,7 @@ async def test_rejection_that_is_no_missing_permission_is_named(
     """For Secrets, pod statuses and events; the text of the server is not repeated."""
     for plural in ("secrets", "secretproviderclasspodstatuses"):
         api.refusals[f"patch {plural}"] = refusal
+        api.refusals[f"create {plural}"] = refusal
     api.refusals["create events"] = refusal
     with pytest.raises(StoreError, match=words) as caught:
         await store.apply_secret(SECRET)
@@ -246,13 +262,83 @@ async def test_owners_are_kept_if_another_node_creates_a_deleted_secret_first(
     key = "secrets", SECRET.namespace, SECRET.name
     await store.apply_secret(replace(CLAIMED_SECRET, owners=(OTHER_REPLICA_SET,)))
     api.objects.merge(key, {"immutable": True}, "hand")
-    api.patches_allowed.clear()
+    api.writes_allowed.clear()
     changed = replace(CLAIMED_SECRET, data={"x": b"2"}, claim=later_claim())
     async with asyncio.TaskGroup() as group:
         group.create_task(store.apply_secret(changed))
-        while key in api.objects.stored or not api.peak_concurrent_patches:  # noqa: ASYNC110 - the server sends no notification
+        while key in api.objects.stored or not api.peak_concurrent_writes:  # noqa: ASYNC110 - the server sends no notification
             await asyncio.sleep(0.01)
         third = OwnerReference("apps/v1", "ReplicaSet", "web-3", "rs-uid-3")
         api.objects.apply(key, secret_manifest(changed, (third,)), "keyferry", force=True)
-        api.patches_allowed.set()
+        api.writes_allowed.set()
     assert ["rs-uid", "rs-uid-3", "rs-uid-7"] == sorted(owner_uids(api.get(*key)))
+
+
+async def test_pod_status_and_condition_are_one_request(
+    api: KubeApiServer, store: KubeStore
+) -> None:
+    """Also when the versions change. A repeated result is not written."""
+    status = PodStatus("shop", "s", PodRef("shop", "web-0", "uid-0"), "web", "/x", "n", ())
+    status = replace(status, refresh=replace(REFRESH_CONDITION, reason="Refreshed", message=""))
+    changed = replace(status, objects=(ObjectVersion("secret/a", "2"),))
+    api.requests.clear()
+    for each in (status, status, changed, changed):
+        await store.apply_pod_status(each)
+    assert [f"{verb} secretproviderclasspodstatuses" for verb in ("create", "patch")] == (
+        api.requests
+    )
+    for message in ("stage vault: request 1", "stage vault: request 2"):
+        await store.apply_refresh_condition(
+            "shop", "s", replace(REFRESH_CONDITION, message=message)
+        )
+    assert ["patch secretproviderclasspodstatuses"] == api.requests[2:]
+    written = api.get("secretproviderclasspodstatuses", "shop", "s")
+    assert written is not None
+    assert "stage vault: request 1" == written["status"]["conditions"][0]["message"]
+
+
+async def test_a_restart_writes_no_pod_status_that_is_unchanged(api: KubeApiServer) -> None:
+    """All nodes restart together in an upgrade."""
+    status = PodStatus("shop", "s", PodRef("shop", "web-0", "uid-0"), "web", "/x", "n", ())
+    status = replace(status, refresh=replace(REFRESH_CONDITION, reason="Refreshed", message=""))
+    async with open_kube_store(api.kubeconfig, node="n", clock=SystemClock()) as store:
+        await store.apply_pod_status(status)
+    api.requests.clear()
+    hours = timedelta(hours=5)
+    later = RefreshCondition(FETCHED_AT + hours, FETCHED_AT + hours)
+    async with open_kube_store(api.kubeconfig, node="n", clock=SystemClock()) as store:
+        store.cluster.find_class("shop", "web")
+        await store.wait_synced()
+        await store.apply_pod_status(replace(status, refresh=later))
+    assert [] == [each for each in api.requests if each.startswith(("create", "patch"))]
+
+
+async def test_crds_of_upstream_cause_no_further_writes(api: KubeApiServer) -> None:
+    """They drop the condition, so it never equals what is written."""
+    api.upstream_crds = True
+    status = PodStatus("shop", "s", PodRef("shop", "web-0", "uid-0"), "web", "/x", "n", ())
+    status = replace(status, refresh=replace(REFRESH_CONDITION, reason="Refreshed", message=""))
+    async with open_kube_store(api.kubeconfig, node="n", clock=SystemClock()) as store:
+        await store.wait_synced()
+        await store.apply_pod_status(status)
+        api.requests.clear()
+        await store.apply_pod_status(status)
+        await store.apply_refresh_condition("shop", "s", REFRESH_CONDITION)
+        assert [] == api.requests
+        api.upstream_crds = False
+        await store.apply_pod_status(replace(status, target_path="/y"))
+        await store.apply_refresh_condition("shop", "s", REFRESH_CONDITION)
+    assert ["patch secretproviderclasspodstatuses"] * 2 == api.requests
+
+
+async def test_pod_status_that_the_cache_does_not_know_is_updated(
+    api: KubeApiServer, store: KubeStore
+) -> None:
+    """Another node wrote it, for an earlier pod of that name; its marks are removed."""
+    status = PodStatus("shop", "s", PodRef("shop", "web-0", "uid-0"), "web", "/x", "n", ())
+    theirs = replace(status, node="other", refresh_marks=RefreshMarks("a", "b"))
+    api.put("secretproviderclasspodstatuses", pod_status_manifest(theirs, {}))
+    await store.apply_pod_status(status)
+    written = api.get("secretproviderclasspodstatuses", "shop", "s")
+    assert written is not None
+    assert status == parse_pod_status(written)

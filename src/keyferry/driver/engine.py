@@ -22,7 +22,6 @@ from keyferry.driver.secrets.reconciler import SecretReconciler
 from keyferry.driver.secrets.unused import UnusedSecrets
 from keyferry.driver.status.missing_object_reporter import MissingObjectReporter
 from keyferry.driver.status.pod_status_writer import PodStatusWriter
-from keyferry.driver.status.refresh_condition import RefreshConditionWriter
 from keyferry.driver.status.stale_content_reporter import StaleContentReporter
 from keyferry.driver.status.unknown_field_reporter import UnknownFieldReporter
 from keyferry.driver.volumes.operations import VolumeOperations
@@ -121,7 +120,6 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
         clock=deps.clock,
         backoff=deps.backoff,
     )
-    condition_writer = RefreshConditionWriter(deps.store, clock=deps.clock, backoff=deps.backoff)
     secret_controller = _secret_controller(deps, volumes, operations)
     schedule = _schedule(deps)
     publisher = _publisher(deps, volumes, operations, events, secret_controller, schedule=schedule)
@@ -130,7 +128,6 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
         deps,
         events,
         status_writer=status_writer,
-        condition_writer=condition_writer,
         secret_controller=secret_controller,
         rotator=rotator,
         requests=requests,
@@ -140,7 +137,6 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
         stack.callback(operations.close)
         await restore_leases(deps.providers, operations)
         await stack.enter_async_context(status_writer.running())
-        await stack.enter_async_context(condition_writer.running())
         await stack.enter_async_context(secret_controller.running())
         restoring = _restore(
             deps, publisher, volumes, operations, secret_controller, requests=requests
@@ -187,16 +183,14 @@ def _subscribe(
     events: VolumeEvents,
     *,
     status_writer: PodStatusWriter,
-    condition_writer: RefreshConditionWriter,
     secret_controller: SecretController,
     rotator: Rotator | None,
     requests: RefreshRequests | None,
 ) -> None:
     """Connect every subscriber of volume events and cluster events. The order matters.
 
-    1. The pod status writer comes first: a Secret needs the written pod status as its owner, the
-       `Refreshed` condition needs the pod status, and no pod status may be written after the store
-       has deleted those of a removed volume.
+    1. The pod status writer comes first: a Secret needs the written pod status as its owner, and no
+       pod status may be written after the store has deleted those of a removed volume.
     2. The Secret controller comes last: it deletes Secrets that the store did not delete.
     """
 
@@ -209,7 +203,6 @@ def _subscribe(
             await deps.store.volume_removed(event.target_path)
 
     events.subscribe(status_writer.on_volume_event)
-    events.subscribe(condition_writer.on_volume_event)
     events.subscribe(deps.expiry_monitor.on_volume_event)
     events.subscribe(StaleContentReporter(deps.store, deps.clock).on_volume_event)
     events.subscribe(MissingObjectReporter(deps.store).on_volume_event)
@@ -223,7 +216,6 @@ def _subscribe(
     if requests is not None:
         cluster.subscribe(requests.on_cluster_event)
     cluster.subscribe(status_writer.on_cluster_event)
-    cluster.subscribe(condition_writer.on_cluster_event)
     cluster.subscribe(secret_controller.on_cluster_event)
 
 

@@ -162,13 +162,8 @@ def pod_status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifes
         "namespace": status.namespace,
         "labels": {**labels, NODE_LABEL: status.node},
     }
-    marks = {
-        ANSWERED_CLASS: status.refresh_marks.of_class,
-        ANSWERED_POD: status.refresh_marks.of_pod,
-        EXPIRIES: _expiries_text(status),
-    }
-    if answered := {name: mark for name, mark in marks.items() if mark}:
-        metadata["annotations"] = dict[str, Value](answered)
+    if annotations := {key: text for key, text in _annotations_of(status).items() if text}:
+        metadata["annotations"] = dict[str, Value](annotations)
     manifest: Manifest = {
         "apiVersion": POD_STATUS_API_VERSION,
         "kind": POD_STATUS_KIND,
@@ -179,9 +174,27 @@ def pod_status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifes
             "mounted": True,
             "targetPath": status.target_path,
             "objects": [_object_manifest(version) for version in status.objects],
+            **(refresh_status_manifest(status.refresh) if status.refresh else {}),
         },
     }
     return with_owners(manifest, (pod,))
+
+
+def pod_status_patch(status: PodStatus) -> Manifest:
+    """Return the merge patch that makes an existing pod status that of `status`."""
+    manifest = pod_status_manifest(status, {})
+    annotations: Manifest = {key: text or None for key, text in _annotations_of(status).items()}
+    metadata: Manifest = {**Field(manifest)["metadata"].mapping(), "annotations": annotations}
+    return {**manifest, "metadata": metadata}
+
+
+def _annotations_of(status: PodStatus) -> dict[str, str]:
+    """Return all annotations of Keyferry; "" for those that a pod status does not have."""
+    return {
+        ANSWERED_CLASS: status.refresh_marks.of_class,
+        ANSWERED_POD: status.refresh_marks.of_pod,
+        EXPIRIES: _expiries_text(status),
+    }
 
 
 def _expiries_text(status: PodStatus) -> str:
@@ -259,8 +272,36 @@ def parse_pod_status(manifest: Value) -> PodStatus:
             metadata["annotations"][ANSWERED_POD].text(),
         ),
         expiries=_parse_expiries(metadata["annotations"][EXPIRIES].text()),
+        refresh=_parse_condition(status),
         uid=metadata["uid"].text(),
     )
+
+
+def _parse_condition(status: Field) -> RefreshCondition | None:
+    """Return the `Refreshed` condition; None if there is none, or somebody else wrote it."""
+    for condition in status["conditions"].items():
+        if condition["type"].text() == REFRESHED_CONDITION:
+            transitioned_at = _parse_time(condition["lastTransitionTime"].text())
+            if transitioned_at is None:
+                return None
+            is_ok = condition["status"].text() == "True"
+            text = condition["message"].text()
+            return RefreshCondition(
+                refreshed_at=_parse_time(status["lastRefreshTime"].text()),
+                transitioned_at=transitioned_at,
+                reason=condition["reason"].text(),
+                message="" if is_ok else text,
+                note=text if is_ok else "",
+            )
+    return None
+
+
+def _parse_time(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
 
 
 # --- events ---------------------------------------------------------------------------------------

@@ -142,6 +142,7 @@ class PodStatus:
     Attributes:
         refresh_marks: what asked for the last refresh on demand that succeeded.
         expiries: ids of objects that expire, sorted, with the time in seconds since 1970.
+        refresh: the `Refreshed` condition; None if it is unknown, or the CRDs drop it.
         uid: "" before it is created.
     """
 
@@ -154,12 +155,13 @@ class PodStatus:
     objects: tuple[ObjectVersion, ...]
     refresh_marks: RefreshMarks = NO_MARKS
     expiries: tuple[tuple[str, int], ...] = ()
+    refresh: RefreshCondition | None = field(default=None, compare=False)
     uid: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshCondition:
-    """The `Refreshed` condition of a pod status: the result of the last refresh.
+    """The `Refreshed` condition of a pod status: the result of the last fetch.
 
     Attributes:
         refreshed_at: when the content was last fetched; None if unknown.

@@ -5,7 +5,9 @@ Source: docs/reference/upstream-driver.md#secretproviderclasspodstatus
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from keyferry.kubernetes.names import shortened
@@ -15,8 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from keyferry.content import ObjectVersion
+    from keyferry.kubernetes.objects import RefreshCondition
 
 
+REWRITE_INTERVAL = timedelta(days=1)
+"""How old the time of the last refresh in a pod status becomes if nothing else changes."""
+_REWRITE_SPREAD = 0.25
+"""The part of `REWRITE_INTERVAL` over which the pod statuses of a cluster are spread."""
 MAX_EXPIRIES = 500
 """Expiries in a pod status: Kubernetes limits the annotations of an object to 256 KiB."""
 
@@ -109,3 +116,63 @@ def pod_status(
 
 def _by_time(expiry: tuple[str, int]) -> tuple[int, str]:
     return expiry[1], expiry[0]
+
+
+def continued_condition(
+    known: RefreshCondition | None, condition: RefreshCondition
+) -> RefreshCondition:
+    """Return `condition` with the times that it takes over from the `known` one."""
+    if known is None:
+        return condition
+    return replace(
+        condition,
+        refreshed_at=condition.refreshed_at or known.refreshed_at,
+        transitioned_at=(
+            known.transitioned_at if known.ok == condition.ok else condition.transitioned_at
+        ),
+    )
+
+
+def is_recorded(known: PodStatus | None, status: PodStatus, *, with_condition: bool = True) -> bool:
+    """Return whether the `known` pod status needs no write to say what `status` does.
+
+    Args:
+        known: as it is in the cluster; None if there is none.
+        status: to write.
+        with_condition: whether the condition counts.
+    """
+    if known is None or known != status:
+        return False
+    if not with_condition or status.refresh is None:
+        return True
+    return known.refresh is not None and is_condition_recorded(
+        known.refresh, status.refresh, rewrite_interval(status.namespace, status.name)
+    )
+
+
+def is_condition_recorded(
+    known: RefreshCondition, condition: RefreshCondition, interval: timedelta
+) -> bool:
+    """Return whether a condition needs no write: it is equal, and its time is not too old.
+
+    The rest of a message may contain a time or a request id, and change with every refresh.
+    """
+    if _significant(known) != _significant(condition):
+        return False
+    if known.refreshed_at is None or condition.refreshed_at is None:
+        return known.refreshed_at == condition.refreshed_at
+    return condition.refreshed_at - known.refreshed_at < interval
+
+
+def rewrite_interval(namespace: str, name: str) -> timedelta:
+    """Return how often the time of the last refresh is written if nothing changes.
+
+    It differs between pod statuses, so that pods that started together do not write together.
+    """
+    part = zlib.crc32(f"{namespace}/{name}".encode()) / 2**32
+    return REWRITE_INTERVAL * (1 - _REWRITE_SPREAD * part)
+
+
+def _significant(condition: RefreshCondition) -> tuple[str, str, str]:
+    stage, _, _ = condition.message.partition(":")
+    return condition.reason, stage, condition.note

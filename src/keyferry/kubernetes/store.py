@@ -40,7 +40,9 @@ class ObjectStore(Protocol):
         """Return the pod status, or None."""
 
     async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
-        """Create or update the pod status; labels of other clients are kept.
+        """Create or update the pod status, with its condition if it has one.
+
+        Labels of other clients are kept. A pod status that says the same is not written again.
 
         Returns:
             The owner reference to the pod status, for Secrets.
@@ -49,7 +51,10 @@ class ObjectStore(Protocol):
     async def apply_refresh_condition(
         self, namespace: str, name: str, condition: RefreshCondition
     ) -> None:
-        """Write the Refreshed condition of a pod status; no-op if it does not exist."""
+        """Write the Refreshed condition of a pod status, if it has changed.
+
+        No-op if the pod status does not exist.
+        """
 
     async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
         """Create or update the Secret, as `plan_secret` decides.

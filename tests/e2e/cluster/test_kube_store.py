@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest_asyncio
 import yaml
 
 from keyferry.aio.clock import SystemClock
+from keyferry.content import ObjectVersion
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
 from keyferry.kubernetes.cluster import ClusterEvent, SecretChanged
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
@@ -116,8 +118,7 @@ async def test_crds_of_upstream_accept_all_fields_but_those_of_keyferry(
         await cluster.server.kubectl("apply", f"--filename={upstream}")
 
         async def dropped() -> bool | None:
-            await cluster.store.apply_pod_status(STATUS)
-            await cluster.store.apply_refresh_condition("shop", STATUS.name, REFRESH_CONDITION)
+            await cluster.store.apply_pod_status(replace(STATUS, refresh=REFRESH_CONDITION))
             found = await cluster.read("SecretProviderClassPodStatus", "shop", STATUS.name)
             assert found is not None
             assert "web-0" == found["status"]["podName"]
@@ -139,8 +140,12 @@ async def test_crds_of_upstream_accept_all_fields_but_those_of_keyferry(
     finally:
         await cluster.server.kubectl("apply", f"--filename={path}")
 
+    versions = itertools.count()
+
     async def kept() -> bool | None:
-        await cluster.store.apply_refresh_condition("shop", STATUS.name, REFRESH_CONDITION)
+        version = ObjectVersion("secret/a", str(next(versions)))
+        changed = replace(STATUS, objects=(version,), refresh=REFRESH_CONDITION)
+        await cluster.store.apply_pod_status(changed)
         found = await cluster.read("SecretProviderClassPodStatus", "shop", STATUS.name)
         return (found is not None and "conditions" in found["status"]) or None
 

@@ -20,7 +20,7 @@ from tests.fakes.kube_node import Node, running_node, scripted_class, secret_obj
 from tests.fakes.provider import ScriptedProvider
 
 STATUSES = "secretproviderclasspodstatuses"
-WRITE = f"patch {STATUSES}"
+WRITE = f"create {STATUSES}"
 
 
 @pytest.fixture
@@ -56,11 +56,11 @@ async def test_publish_returns_before_the_pod_status_is_written(
     node: Node, api: KubeApiServer
 ) -> None:
     """The pod only needs the files; the Kubernetes API may be slow."""
-    api.patches_allowed.clear()
+    api.writes_allowed.clear()
     target = await node.publish("plain")
     assert "1" == (target / "a").read_text()
     assert status(api) is None
-    api.patches_allowed.set()
+    api.writes_allowed.set()
     await wait_until(lambda: status(api) is not None, "the status")
     assert [{"id": "secret/a", "version": "v1"}] == (status(api) or {})["status"]["objects"]
 
@@ -100,7 +100,7 @@ async def test_rejected_pod_status_is_reported_and_written_once_allowed(
     await wait_until(lambda: refused("keyferry_pod_status_errors_total") != {}, "the metric")
     (reported,) = await node.events("FailedToWritePodStatus")
     assert reported.startswith("Pod web-0: ")
-    assert "patch on secretproviderclasspodstatuses" in reported
+    assert "create on secretproviderclasspodstatuses" in reported
     assert "pod status rejected" in node.driver.log.getvalue()
     api.forbidden.clear()
     node.driver.engine.status_writer.on_cluster_event(Reconnected())

@@ -1,5 +1,6 @@
 """Writes the pod statuses of this node, in the background where a publish need not wait.
 
+A status and its `Refreshed` condition are one write. The store skips what is written already.
 Writes are retried: after an outage when the Kubernetes API responds again, and after a rejection
 with backoff, because a permission may be granted. docs/adr/0012 says why publishes do not wait.
 """
@@ -8,30 +9,37 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from keyferry.aio.backoff import exponential_backoff
 from keyferry.aio.work_queue import WorkQueue
 from keyferry.driver.status.events import pod_status_failed
+from keyferry.driver.status.refresh_condition import failed_condition, fetched_condition
 from keyferry.driver.volumes.volume_events import (
     PodStatusWritten,
     VolumePublished,
     VolumeRefreshed,
+    VolumeRefreshFailed,
     VolumeRemoved,
 )
 from keyferry.errors import StoreError, StoreUnavailableError
 from keyferry.kubernetes.cluster import Reconnected
+from keyferry.kubernetes.pod_status import continued_condition, pod_status_name
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from keyferry.aio.clock import Clock
+    from keyferry.driver.request import PublishRequest
     from keyferry.driver.volumes.volume_events import VolumeEvent, VolumeEvents
-    from keyferry.driver.volumes.volume_table import VolumeTable
+    from keyferry.driver.volumes.volume_table import Volume, VolumeTable
+    from keyferry.errors import KeyferryError
     from keyferry.kubernetes import ObjectStore, PodStatus
     from keyferry.kubernetes.cluster import ClusterEvent
+    from keyferry.kubernetes.objects import RefreshCondition
     from keyferry.telemetry.metrics import VolumeMetrics
 
 MAX_PENDING = 1000
@@ -53,7 +61,7 @@ class PodStatusWriter:
         volumes: records each written pod status as the owner of the Secrets of its volume.
         events: notified of pod statuses that are written in the background.
         metrics: counts rejected pod statuses.
-        clock: delays.
+        clock: timestamps and delays.
         backoff: seconds to wait after this number of consecutive failures.
     """
 
@@ -71,10 +79,13 @@ class PodStatusWriter:
         self._volumes = volumes
         self._events = events
         self._metrics = metrics
+        self._clock = clock
         self._queue: WorkQueue[_Key] = WorkQueue(
             self._apply, group_of=itemgetter(0), clock=clock, name="pod statuses", backoff=backoff
         )
         self._pending: dict[_Key, PodStatus] = {}
+        self._failures: dict[_Key, tuple[str, RefreshCondition]] = {}
+        """Pending conditions of failed refreshes, with the target path of the volume."""
         self._awaited: dict[_Key, PodStatus] = {}
         self._in_flight: dict[_Key, str] = {}
         """The target paths of the pod statuses that are being written."""
@@ -82,8 +93,8 @@ class PodStatusWriter:
         """The last reported rejection of each pod status."""
 
     def __len__(self) -> int:
-        """The number of pending pod statuses."""
-        return len(self._pending)
+        """The number of pending pod statuses and conditions."""
+        return len(self._pending) + len(self._failures)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -102,10 +113,18 @@ class PodStatusWriter:
     async def on_volume_event(self, event: VolumeEvent) -> None:
         """Write the pod status of a volume with new content; discard that of a removed volume."""
         match event:
-            case VolumePublished(status=status, status_required=False):
-                self.enqueue(status)
-            case VolumePublished(status=status) | VolumeRefreshed(status=status):
+            case VolumePublished(expiries=None, status=status, status_required=False):
+                self.enqueue(status)  # of an earlier process, with its condition
+            case VolumePublished(expiries=None, status=status):
                 await self.write(status)
+            case VolumePublished(volume=volume, status=status, status_required=False):
+                self.enqueue(self._with_condition(status, volume))
+            case VolumePublished(volume=volume, status=status):
+                await self.write(self._with_condition(status, volume))
+            case VolumeRefreshed(volume=volume, status=status):
+                await self.write(self._with_condition(status, volume))
+            case VolumeRefreshFailed(request=request, error=error):
+                self._enqueue_failure(request, error)
             case VolumeRemoved(target_path=target_path):
                 await self.discard(target_path)
             case _:
@@ -114,9 +133,25 @@ class PodStatusWriter:
     def enqueue(self, status: PodStatus) -> None:
         """Write `status` in the background, in place of a pending one with its name."""
         key = (status.namespace, status.name)
+        self._failures.pop(key, None)
         self._pending.pop(key, None)
         self._pending[key] = status
         self._drop_oldest()
+        self._queue.add(key)
+
+    def _with_condition(self, status: PodStatus, volume: Volume) -> PodStatus:
+        return replace(status, refresh=fetched_condition(volume, self._clock.wall()))
+
+    def _enqueue_failure(self, request: PublishRequest, error: KeyferryError) -> None:
+        """Write the condition of a failed refresh, with the pod status if that is pending."""
+        key = request.pod.namespace, pod_status_name(request.pod, request.class_name)
+        condition = failed_condition(error, self._clock.wall())
+        if key in self._pending:
+            before = self._pending[key].refresh
+            condition = continued_condition(before, condition)
+            self._pending[key] = replace(self._pending[key], refresh=condition)
+        else:
+            self._failures[key] = request.target_path, condition
         self._queue.add(key)
 
     async def write(self, status: PodStatus) -> None:
@@ -140,6 +175,9 @@ class PodStatusWriter:
             if status.target_path == target_path:
                 del self._pending[key]
                 self._reported.pop(key, None)
+        for key, (target, _) in list(self._failures.items()):
+            if target == target_path:
+                del self._failures[key]
         in_flight = [key for key, target in self._in_flight.items() if target == target_path]
         await self._wait_for_attempt(in_flight, seconds=DISCARD_SECONDS)
 
@@ -152,7 +190,7 @@ class PodStatusWriter:
     async def _apply(self, key: _Key) -> bool:
         status = self._pending.get(key)
         if status is None:
-            return True
+            return await self._apply_failure(key)
         self._in_flight[key] = status.target_path
         try:
             owner = await self._store.apply_pod_status(status)
@@ -174,6 +212,25 @@ class PodStatusWriter:
             await self._events.publish(PodStatusWritten(status))
         if self._pending.get(key) is status:
             del self._pending[key]
+        return True
+
+    async def _apply_failure(self, key: _Key) -> bool:
+        """Write the condition of a failed refresh, if one is pending."""
+        if key not in self._failures:
+            return True
+        pending = self._failures[key]
+        try:
+            await self._store.apply_refresh_condition(*key, pending[1])
+        except StoreUnavailableError:
+            return False
+        except StoreError as error:
+            _log.warning(
+                "cannot update the Refreshed condition of a pod status",
+                status=ObjectName(*key),
+                error=str(error),
+            )
+        if self._failures.get(key) is pending:
+            del self._failures[key]
         return True
 
     async def _report_rejection(self, key: _Key, status: PodStatus, error: StoreError) -> None:

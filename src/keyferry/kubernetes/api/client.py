@@ -277,7 +277,8 @@ class KubeApi:
     async def create(self, kind: type[Resource], namespace: str, manifest: Manifest) -> Manifest:
         """Create an object; `ApiConflictError` if it exists. Returns the new manifest."""
         with self._translated("create", resource_name(kind), f"in {namespace}"):
-            return dict(await self._client.create(kind(manifest)))
+            async with self._write_slots:
+                return dict(await self._client.create(kind(manifest)))
 
     async def create_subresource(
         self, kind: type[Resource], namespace: str, name: str, manifest: Manifest

@@ -3,7 +3,7 @@
 A helm upgrade of upstream's chart applies its CRDs. The API server then accepts the fields and
 drops them, so nothing fails, and the `Refreshed` condition is missing everywhere.
 
-Source: docs/adr/0007-write-conditions-with-a-merge-patch.md
+Source: docs/adr/0007-write-pod-statuses-with-merge-patches.md
 """
 
 from __future__ import annotations

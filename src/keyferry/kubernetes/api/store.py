@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from keyferry.aio.tasks import spawn
 from keyferry.errors import ClassInvalidError, StoreError
 from keyferry.formats.fields import Field, FieldTypeError
-from keyferry.kubernetes.api.api_errors import ApiNotFoundError
+from keyferry.kubernetes.api.api_errors import ApiConflictError, ApiNotFoundError
 from keyferry.kubernetes.api.client import open_api
 from keyferry.kubernetes.api.cluster_cache import (
     ClusterCache,
@@ -38,9 +38,16 @@ from keyferry.kubernetes.object_codec import (
     POD_STATUS_API_VERSION,
     POD_STATUS_KIND,
     pod_status_manifest,
+    pod_status_patch,
     refresh_status_manifest,
 )
 from keyferry.kubernetes.objects import ApplyResult, OwnerReference
+from keyferry.kubernetes.pod_status import (
+    continued_condition,
+    is_condition_recorded,
+    is_recorded,
+    rewrite_interval,
+)
 from keyferry.telemetry.help_links import NO_LINKS
 from keyferry.telemetry.logs import get_logger
 
@@ -66,6 +73,8 @@ SECRET_ATTEMPTS = 5
 """Attempts to write a Secret that changes between read and write."""
 DRAIN_SECONDS = 2.0
 """How long closing the store waits for unwritten events."""
+CRD_CHECK_SECONDS = 3600.0
+"""How often CRDs of upstream are looked at again: somebody may have applied those of Keyferry."""
 
 _log = get_logger("kube")
 
@@ -97,13 +106,13 @@ async def open_kube_store(
     async with open_api(load_config(kubeconfig)) as api:
         events = EventRecorder(api, clock=clock, backoff=backoff, links=links)
         cluster = ClusterCache(api, node=node, driver_name=driver_name, backoff=backoff)
+        store = KubeStore(api, cluster=cluster, events=events)
         tasks = [
             spawn(events.run(), name="event recorder"),
-            spawn(_check_crds(api, cluster), name="check CRDs"),
+            spawn(_check_crds(api, store, clock), name="check CRDs"),
         ]
         try:
             cluster.start()
-            store = KubeStore(api, cluster=cluster, events=events)
             yield store
             await store.drain()
         finally:
@@ -113,15 +122,20 @@ async def open_kube_store(
             await cluster.stop()
 
 
-async def _check_crds(api: KubeApi, cluster: ClusterCache) -> None:
-    """Warn if the CRDs are those of upstream."""
-    await cluster.wait_synced()
-    try:
-        openapi = await api.openapi(POD_STATUS_API_VERSION)
-    except StoreError as error:
-        _log.debug("CRDs cannot be checked", error=str(error))
-    else:
-        _warn_of_old_crds(missing_fields(cast("Value", openapi)))
+async def _check_crds(api: KubeApi, store: KubeStore, clock: Clock) -> None:
+    """Warn if the CRDs are those of upstream, and notice when they are replaced."""
+    await store.wait_synced()
+    missing: tuple[str, ...] = ("unknown",)
+    while missing:
+        try:
+            openapi = await api.openapi(POD_STATUS_API_VERSION)
+        except StoreError as error:
+            _log.debug("CRDs cannot be checked", error=str(error))
+        else:
+            missing = missing_fields(cast("Value", openapi))
+            store.note_dropped_fields(missing)
+        if missing:
+            await clock.sleep(CRD_CHECK_SECONDS)
 
 
 def _warn_of_old_crds(missing: tuple[str, ...]) -> None:
@@ -147,6 +161,7 @@ class KubeStore:
         self._secrets = SecretStore(api)
         self._cluster = cluster
         self._events = events
+        self._crds_drop_conditions = False
 
     @property
     def cluster(self) -> ClusterCache:
@@ -204,38 +219,76 @@ class KubeStore:
         return None if manifest is None else status_or_none(manifest)
 
     async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
-        """Create or update a pod status; labels of others stay.
+        """Create or update a pod status, with its condition; labels of others stay.
 
-        Most refreshes change nothing, so an equal pod status is not written.
+        Most refreshes change nothing, so what the pod status says already is not written.
         """
         check_names(status.namespace, status.name, POD_STATUS_KIND)
-        labelled = replace(status, node=shortened(status.node, limit=MAX_LABEL))
+        status = replace(status, node=shortened(status.node, limit=MAX_LABEL))
+        found = self._cluster.find_pod_status(status.namespace, status.name)
+        if status.refresh is not None:
+            known_refresh = found.refresh if found else None
+            status = replace(status, refresh=continued_condition(known_refresh, status.refresh))
         known = self._cluster.synced_pod_status(status.namespace, status.name)
-        if known is not None and known == labelled:
+        if known and is_recorded(known, status, with_condition=not self._crds_drop_conditions):
             return OwnerReference(POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, known.uid)
-        answer = await self._api.apply(
-            PodStatusResource,
-            status.namespace,
-            status.name,
-            pod_status_manifest(labelled, {}),
-            force=True,
-        )
-        self._cluster.upsert_pod_status(answer, status.namespace)
+        answer = await self._write_pod_status(status, exists=found is not None)
         return OwnerReference(POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, _uid(answer))
+
+    async def _write_pod_status(self, status: PodStatus, *, exists: bool) -> Manifest:
+        """Create a pod status, or patch it if it `exists`; the cache may be wrong about that.
+
+        Of both, the API server drops fields that the CRDs of upstream lack. A server-side apply
+        with such a field would be rejected as a whole.
+        """
+        manifest, patch = pod_status_manifest(status, {}), pod_status_patch(status)
+        try:
+            answer = await self._create_or_patch(status, manifest, patch, exists=exists)
+        except (ApiConflictError, ApiNotFoundError):
+            answer = await self._create_or_patch(status, manifest, patch, exists=not exists)
+        self._note_answer(manifest, answer, status.namespace)
+        return answer
+
+    async def _create_or_patch(
+        self, status: PodStatus, manifest: Manifest, patch: Manifest, *, exists: bool
+    ) -> Manifest:
+        if exists:
+            return await self._api.json_merge(
+                PodStatusResource, status.namespace, status.name, patch
+            )
+        return await self._api.create(PodStatusResource, status.namespace, manifest)
 
     async def apply_refresh_condition(
         self, namespace: str, name: str, condition: RefreshCondition
     ) -> None:
-        """Write the Refreshed condition of a pod status; no-op if the pod status does not exist.
+        """Write the Refreshed condition of a pod status if it has changed.
 
-        It is a merge patch, of which the API drops fields that the CRDs of upstream lack. An apply
-        with such a field would be rejected as a whole.
+        No-op if the pod status does not exist, or the CRDs drop the condition.
         """
         check_names(namespace, name, POD_STATUS_KIND)
+        found = self._cluster.find_pod_status(namespace, name)
+        condition = continued_condition(found.refresh if found else None, condition)
+        known = self._cluster.synced_pod_status(namespace, name)
+        if self._crds_drop_conditions or (
+            known is not None
+            and known.refresh is not None
+            and is_condition_recorded(known.refresh, condition, rewrite_interval(namespace, name))
+        ):
+            return
         with suppress(ApiNotFoundError):
             patch: Manifest = {"status": refresh_status_manifest(condition)}
             answer = await self._api.json_merge(PodStatusResource, namespace, name, patch)
-            _warn_of_old_crds(dropped_fields(patch, answer))
+            self._note_answer(patch, answer, namespace)
+
+    def _note_answer(self, written: Manifest, answer: Manifest, namespace: str) -> None:
+        """Cache the answer to a write of a pod status, and note whether the CRDs dropped fields."""
+        self._cluster.upsert_pod_status(answer, namespace)
+        self.note_dropped_fields(dropped_fields(written, answer))
+
+    def note_dropped_fields(self, fields: tuple[str, ...]) -> None:
+        """Note which fields of a status the CRDs drop; conditions are then not compared."""
+        self._crds_drop_conditions = bool(fields)
+        _warn_of_old_crds(fields)
 
     async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
         """Create or update a Secret; see `SecretStore`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from keyferry.errors import KeyferryError
@@ -38,6 +39,12 @@ from keyferry.kubernetes.object_codec import (
     with_refresh_status,
 )
 from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult
+from keyferry.kubernetes.pod_status import (
+    continued_condition,
+    is_condition_recorded,
+    is_recorded,
+    rewrite_interval,
+)
 from keyferry.telemetry.help_links import NO_LINKS
 
 if TYPE_CHECKING:
@@ -217,9 +224,13 @@ def _write_pod_status(directory: ManifestDirectory, status: PodStatus) -> None:
         labels = parse_or_raise(
             parse_labels, present, f"pod status {status.namespace}/{status.name}"
         )
-        manifest = with_refresh_status(
-            pod_status_manifest(status, labels), refresh_status_of(present)
-        )
+        known = parse_or_none(parse_pod_status, present) if present is not None else None
+        if status.refresh is not None:
+            known_refresh = known.refresh if known else None
+            status = replace(status, refresh=continued_condition(known_refresh, status.refresh))
+        manifest = pod_status_manifest(status, labels)
+        if status.refresh is None or (known is not None and is_recorded(known, status)):
+            manifest = with_refresh_status(manifest, refresh_status_of(present))
         if manifest != present:
             directory.write(ManifestKind.POD_STATUS, status.namespace, status.name, manifest)
 
@@ -229,7 +240,14 @@ def _write_refresh_condition(
 ) -> None:
     with directory.locked():
         present = directory.read(ManifestKind.POD_STATUS, namespace, name)
-        if isinstance(present, dict):
+        if not isinstance(present, dict):
+            return
+        status = parse_or_none(parse_pod_status, present)
+        known = status.refresh if status else None
+        condition = continued_condition(known, condition)
+        if known is None or not is_condition_recorded(
+            known, condition, rewrite_interval(namespace, name)
+        ):
             updated = with_refresh_status(present, refresh_status_manifest(condition))
             directory.write(ManifestKind.POD_STATUS, namespace, name, updated)
 
