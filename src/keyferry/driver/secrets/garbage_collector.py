@@ -4,13 +4,14 @@ Kubernetes deletes a Secret with its last owner. With a grace period, a Secret t
 pods, such as a ReplicaSet, is left to Kubernetes. A Secret without one is marked when its last pod
 stops using it, and deleted after the grace period. The states are in docs/concepts/secret-sync.md.
 
-Pod statuses show whether pods of other nodes use the Secret. If two nodes check at the same moment,
+Pod statuses show whether pods of other nodes use the Secret. Those of pods without an owner are the
+owners of the Secret, so they are read one by one. Only an adopted Secret, or one without a grace
+period, needs a list of the pod statuses of its namespace. If two nodes check at the same moment,
 each sees the pod of the other; the node whose pod status is deleted later checks again.
 """
 
 from __future__ import annotations
 
-from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from keyferry.aio.work_queue import After
@@ -46,16 +47,6 @@ PENDING_POD_SECONDS = 60.0
 
 _CLASS_KIND = "SecretProviderClass"
 _log = get_logger("release")
-
-
-class _Use(Enum):
-    """Who uses a Secret on other nodes."""
-
-    NONE = auto()
-    RUNNING = auto()
-    """A pod does; its node ends the Secret."""
-    PENDING = auto()
-    """A pod that is not mounted yet will."""
 
 
 class SecretGarbageCollector:
@@ -135,7 +126,7 @@ class SecretGarbageCollector:
             return await self._release_later(
                 key, present, spc, self._unused, terminating=terminating
             )
-        if terminating or await self._use_on_other_nodes(key, present) is _Use.RUNNING:
+        if terminating or await self._used_on_other_nodes(key, present):
             return True
         return await self._end(key, present, spc, "no pod uses it")
 
@@ -198,8 +189,7 @@ class SecretGarbageCollector:
             return True
         if terminating:
             return key in unused or await self._mark(key, present, spc, unused, provisional=True)
-        use = await self._use_on_other_nodes(key, present)
-        if use is _Use.RUNNING:
+        if await self._used_on_other_nodes(key, present):
             if present.unused_since and key in unused:
                 # Its node removes the mark. If that node does not exist any more, this one ends it.
                 return After(max(unused.grace_period, PENDING_POD_SECONDS))
@@ -208,9 +198,7 @@ class SecretGarbageCollector:
         if spc is None:
             # No pod can use it any more.
             return await self._end(key, present, None, "no pod uses it")
-        return await self._end_after_grace_period(
-            key, present, spc, unused, pending=use is _Use.PENDING
-        )
+        return await self._end_after_grace_period(key, present, spc, unused)
 
     async def _end_after_grace_period(
         self,
@@ -218,8 +206,6 @@ class SecretGarbageCollector:
         present: LiveSecret,
         spc: SecretProviderClass,
         unused: UnusedSecrets,
-        *,
-        pending: bool,
     ) -> bool | After:
         if not present.unused_since or key not in unused or unused.is_provisional(key):
             marked = await self._mark(key, present, spc, unused, provisional=False)
@@ -228,7 +214,7 @@ class SecretGarbageCollector:
         unused.observe(key, present.unused_since)
         if remaining := unused.remaining(key):
             return After(remaining)
-        if pending:
+        if await self._pending_pod_uses(key, present):
             return After(PENDING_POD_SECONDS)
         return await self._end(key, present, spc, "no pod used it in the grace period")
 
@@ -313,30 +299,53 @@ class SecretGarbageCollector:
         classes = await self._store.cluster.list_classes(namespace)
         return {spc.name for spc in classes if name in spc.secret_names}
 
-    async def _use_on_other_nodes(self, key: NamespacedName, present: LiveSecret) -> _Use:
-        namespace, _ = key
-        class_names = await self._classes_of(key) | {present.owner_class}
-        cluster = self._store.cluster
+    async def _used_on_other_nodes(self, key: NamespacedName, present: LiveSecret) -> bool:
+        """Return whether a running pod of another node uses the Secret; its node then ends it."""
+        class_names = await self._class_names(key, present)
         own = {
-            status.name for status in cluster.local_pod_statuses() if status.namespace == namespace
+            status.name
+            for status in self._store.cluster.local_pod_statuses()
+            if status.namespace == key[0]
         }
+        if present.adopted or _has_lasting_owner(present):
+            return await self._is_used_in_namespace(key[0], class_names, own)
+        names = [each.name for each in present.owners if each.kind == POD_STATUS_KIND]
+        others = [name for name in names if name not in own]
+        if len(others) > MAX_PODS_CHECKED:
+            return True
+        for name in others:
+            status = await self._store.find_pod_status(key[0], name)
+            if status and status.class_name in class_names and await self._has_live_pod(status):
+                return True
+        return False
+
+    async def _is_used_in_namespace(
+        self, namespace: str, class_names: set[str], own: set[str]
+    ) -> bool:
+        """Return whether any pod of another node uses one of these SecretProviderClasses."""
         others = [
             status
-            for status in await cluster.list_pod_statuses(namespace)
+            for status in await self._store.cluster.list_pod_statuses(namespace)
             if status.class_name in class_names and status.name not in own
         ]
         if len(others) > MAX_PODS_CHECKED:
-            return _Use.RUNNING
+            return True
         for status in others:
             if await self._has_live_pod(status):
-                return _Use.RUNNING
-        if self._unused is None:
-            return _Use.NONE
-        for pod in await cluster.list_pending_pods(namespace):
+                return True
+        return False
+
+    async def _pending_pod_uses(self, key: NamespacedName, present: LiveSecret) -> bool:
+        """Return whether a pod of any node that is not mounted yet will use the Secret."""
+        class_names = await self._class_names(key, present)
+        for pod in await self._store.cluster.list_pending_pods(key[0]):
             names = {volume.attributes.get(SPC_ATTRIBUTE) for volume in pod.volumes}
             if not pod.terminating and names & class_names:
-                return _Use.PENDING
-        return _Use.NONE
+                return True
+        return False
+
+    async def _class_names(self, key: NamespacedName, present: LiveSecret) -> set[str]:
+        return await self._classes_of(key) | {present.owner_class}
 
     async def _has_live_pod(self, status: PodStatus) -> bool:
         pod = await self._store.cluster.find_pod(status.namespace, status.pod.name)
