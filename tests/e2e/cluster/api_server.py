@@ -126,6 +126,12 @@ class ApiServer:
 
         await eventually(ready, "the API server to be ready")
 
+    @property
+    def pid(self) -> int:
+        """The process of kube-apiserver."""
+        assert self._child is not None
+        return self._child.pid
+
     async def compact(self, resource_version: str) -> None:
         """Let etcd forget everything before a version, as it does every five minutes."""
         body = json.dumps({"revision": resource_version, "physical": True}).encode()
