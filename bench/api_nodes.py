@@ -1,8 +1,9 @@
 """`python -m bench.api_nodes`: what many drivers together cost the API server.
 
 Each simulated node runs the real engine and object store of the driver, in one process, against a
-real kube-apiserver and etcd. Requests, watch events, bytes, processor time and memory are those of
-the API server; a line is fitted through the figures of several numbers of nodes.
+real kube-apiserver and etcd. With `--upstream`, each node is a process of the upstream driver.
+Requests, watch events, bytes, processor time and memory are those of the API server; a line is
+fitted through the figures of several numbers of nodes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from io import StringIO
@@ -21,11 +22,14 @@ from typing import Any
 
 from bench.api_meter import Meter, Phase
 from bench.simulated_node import SimulatedNode, SimulatedPod
+from bench.upstream_node import UpstreamNode, shared_provider
 from keyferry.kubernetes.objects import PodRef
 from keyferry.telemetry.logs import configure_logs
 from tests.compat.cases import pod_manifest
 from tests.compat.comparison import CRDS
-from tests.e2e.children import ending_children
+from tests.compat.upstream import built_upstream
+from tests.compat.world import enter_own_world
+from tests.e2e.children import Children, ending_children
 from tests.e2e.cluster.api_client import ApiClient, open_client
 from tests.e2e.cluster.api_server import ApiAddress, free_ports, start_api_server
 from tests.e2e.cluster.kubectl import Document
@@ -36,7 +40,9 @@ from tests.fakes.provider import ScriptedProvider
 PODS_OF_NODE = 20
 NAMESPACES_OF_NODE = 3
 NODES_OF_NAMESPACE = 15
-"""About how many nodes have pods in a namespace; each has three namespaces."""
+"""About how many nodes have pods in a namespace; each node has three namespaces."""
+KUBELET_SECONDS = 90.0
+"""How often kubelet publishes each volume again."""
 ROTATION_SECONDS = 60.0
 CLASSES = ("plain", "synced")
 """The SecretProviderClasses of each namespace; the second one makes a Secret."""
@@ -48,29 +54,33 @@ _SERVER_FLAGS = (
 )
 
 
+Node = SimulatedNode | UpstreamNode
+NewNode = Callable[[str, Sequence[SimulatedPod]], Node]
+
+
 @dataclass
 class SimulatedCluster:
     """Nodes, namespaces and pods of one size.
 
     Attributes:
-        kubeconfig: of the API.
-        folder: of the volumes.
         count: the number of nodes.
+        nodes_of_namespace: about how many nodes have pods in a namespace.
+        new_node: returns a node with a name and pods.
         provider: of all volumes.
     """
 
-    kubeconfig: Path
-    folder: Path
     count: int
-    provider: ScriptedProvider = field(default_factory=ScriptedProvider)
-    nodes: list[SimulatedNode] = field(default_factory=list)
+    nodes_of_namespace: int
+    new_node: NewNode
+    provider: ScriptedProvider
+    nodes: list[Node] = field(default_factory=list)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @property
     def namespaces(self) -> list[str]:
         """The namespaces of the pods."""
-        number = max(NAMESPACES_OF_NODE, self.count * NAMESPACES_OF_NODE // NODES_OF_NAMESPACE)
-        return [f"team-{each}" for each in range(number)]
+        number = self.count * NAMESPACES_OF_NODE // self.nodes_of_namespace
+        return [f"team-{each}" for each in range(max(NAMESPACES_OF_NODE, number))]
 
     def manifests(self) -> Iterator[Document]:
         """Yield all objects."""
@@ -97,18 +107,13 @@ class SimulatedCluster:
                 attributes = spec["volumes"][0]["csi"]["volumeAttributes"]
                 pod = SimulatedPod(ref, attributes["secretProviderClass"])
                 pods.setdefault(spec["nodeName"], []).append(pod)
-        self.nodes = [
-            SimulatedNode(
-                name, self.kubeconfig, self.folder / name, each, self.provider, ROTATION_SECONDS
-            )
-            for name, each in pods.items()
-        ]
+        self.nodes = [self.new_node(name, each) for name, each in pods.items()]
 
     async def start(self) -> None:
         """Start the drivers of all nodes, and wait until they are in sync."""
         limit = asyncio.Semaphore(MAX_CONCURRENT_STARTS)
 
-        async def start(node: SimulatedNode) -> None:
+        async def start(node: Node) -> None:
             async with limit:
                 await self._stack.enter_async_context(node.running())
 
@@ -124,6 +129,16 @@ class SimulatedCluster:
         await self.stop()
         await self.start()
         await asyncio.sleep(ROTATION_SECONDS + 5)
+        await self.publish_all()
+
+    async def idle(self, seconds: float) -> None:
+        """Publish each volume again as often as kubelet does."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while loop.time() < end:
+            for node in self.nodes:
+                await node.publish_all()
+                await asyncio.sleep(KUBELET_SECONDS / len(self.nodes))
 
     async def publish_all(self) -> None:
         """Publish the volumes of all pods."""
@@ -133,6 +148,7 @@ class SimulatedCluster:
         """Let the vault have a new version, and wait until each volume was refreshed."""
         self.provider.serves({"a": "2"}, version="v2")
         await asyncio.sleep(ROTATION_SECONDS + 5)
+        await self.publish_all()
 
     async def edit_classes(self, client: ApiClient) -> None:
         """Edit one SecretProviderClass of each namespace, without a change of its content."""
@@ -160,29 +176,65 @@ def _pod(node: int, number: int, namespace: str) -> Document:
     return {**pod, "metadata": {**pod["metadata"], "ownerReferences": [owner]}}
 
 
+@dataclass(frozen=True)
+class Options:
+    """What is measured.
+
+    Attributes:
+        idle: seconds of the phase in which no pod starts or ends.
+        nodes_of_namespace: about how many nodes have pods in a namespace.
+        upstream: the upstream driver; "" for Keyferry.
+    """
+
+    idle: float
+    nodes_of_namespace: int = NODES_OF_NAMESPACE
+    upstream: str = ""
+
+
 @asynccontextmanager
 async def measured_cluster(
-    folder: Path, count: int
+    folder: Path, count: int, options: Options
 ) -> AsyncIterator[tuple[SimulatedCluster, ApiClient, Meter]]:
     """Run an API server with the objects of `count` nodes while the block runs."""
     programs = await built_programs()
-    async with ending_children(folder / "logs") as children:
+    provider = ScriptedProvider()
+    async with (
+        ending_children(folder / "logs") as children,
+        ending_children(folder / "drivers") as drivers,
+        shared_provider(folder / "sockets", provider),
+    ):
         (port,) = free_ports(1)
         address = ApiAddress("127.0.0.1", port)
         server = await start_api_server(programs, children, folder, address, _SERVER_FLAGS)
         await server.kubectl("apply", f"--filename={CRDS}")
         established = ("--for=condition=Established", "--timeout=60s", f"--filename={CRDS}")
         await server.kubectl("wait", *established)
-        cluster = SimulatedCluster(server.kubeconfig, folder / "nodes", count)
+        new_node = _new_node(server.kubeconfig, folder, provider, drivers, options.upstream)
+        cluster = SimulatedCluster(count, options.nodes_of_namespace, new_node, provider)
         async with open_client(server) as client:
             await cluster.create(client)
             yield cluster, client, Meter(server, children)
 
 
-async def measure(folder: Path, count: int, *, idle: float) -> list[Phase]:
+def _new_node(
+    kubeconfig: Path, folder: Path, provider: ScriptedProvider, drivers: Children, upstream: str
+) -> NewNode:
+    def new_node(name: str, pods: Sequence[SimulatedPod]) -> Node:
+        home = folder / name
+        if not upstream:
+            return SimulatedNode(name, kubeconfig, home, pods, provider, ROTATION_SECONDS)
+        sockets = folder / "sockets"
+        return UpstreamNode(
+            name, kubeconfig, home, pods, upstream, sockets, drivers, ROTATION_SECONDS
+        )
+
+    return new_node
+
+
+async def measure(folder: Path, count: int, options: Options) -> list[Phase]:
     """Return the phases with `count` nodes."""
     phases: list[Phase] = []
-    async with measured_cluster(folder, count) as (cluster, client, meter):
+    async with measured_cluster(folder, count, options) as (cluster, client, meter):
 
         async def phase(name: str, work: Coroutine[Any, Any, object]) -> None:
             phases.append(await meter.measure(name, work))
@@ -192,11 +244,13 @@ async def measure(folder: Path, count: int, *, idle: float) -> list[Phase]:
         await phase("no driver", asyncio.sleep(60))
         await phase("all nodes start", cluster.start())
         await phase("pods start", cluster.publish_all())
-        await phase("idle", asyncio.sleep(idle))
+        await phase("idle", cluster.idle(options.idle))
         await phase("rotation", cluster.rotate())
         await phase("edit of a SecretProviderClass", cluster.edit_classes(client))
         await phase("all nodes restart", cluster.restart())
         await cluster.stop()
+        for node in cluster.nodes:
+            node.remove_volumes()
     return phases
 
 
@@ -241,20 +295,26 @@ def main() -> None:
     """Measure, and print the figures as JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.api_nodes", description=__doc__)
     parser.add_argument("--nodes", type=int, nargs="+", default=[25, 50, 100])
-    parser.add_argument("--idle", type=float, default=480, help="seconds; more than a watch lasts")
+    parser.add_argument("--idle", type=float, default=600, help="seconds; as a watch lasts")
+    parser.add_argument("--nodes-of-namespace", type=int, default=NODES_OF_NAMESPACE)
+    parser.add_argument("--upstream", action="store_true", help="measure upstream, with few nodes")
     parser.add_argument("--out", type=Path, default=Path("api-nodes.json"))
-    options = parser.parse_args()
+    arguments = parser.parse_args()
     configure_logs(as_json=False, verbosity=0, stream=StringIO())
+    upstream = built_upstream().driver if arguments.upstream else ""
+    options = Options(arguments.idle, arguments.nodes_of_namespace, upstream)
+    asyncio.run(built_programs())
+    enter_own_world([])
     results: dict[int, list[Phase]] = {}
     document: dict[str, Any] = {}
-    for count in options.nodes:
+    for count in arguments.nodes:
         with TemporaryDirectory(prefix="kf-", dir="/dev/shm") as name:
-            results[count] = asyncio.run(measure(Path(name), count, idle=options.idle))
+            results[count] = asyncio.run(measure(Path(name), count, options))
         document = {
             "per_node": per_node(results),
             "phases": {count: [each.as_json() for each in of] for count, of in results.items()},
         }
-        options.out.write_text(json.dumps(document, indent=1) + "\n")
+        arguments.out.write_text(json.dumps(document, indent=1) + "\n")
     print(json.dumps(document["per_node"], indent=1))
 
 

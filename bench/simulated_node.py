@@ -98,6 +98,9 @@ class SimulatedNode:
         while len(writer):  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.05)
 
+    def remove_volumes(self) -> None:
+        """Do nothing: its volumes are folders, which end with the folder of the node."""
+
     def _request(self, pod: SimulatedPod) -> PublishRequest:
         target = self.home / "pods" / pod.ref.uid / "volumes" / "kubernetes.io~csi" / "secrets"
         return PublishRequest(

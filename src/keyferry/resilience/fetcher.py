@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from keyferry.aio.clock import Clock
-    from keyferry.resilience.cache_key import CacheKey
+    from keyferry.resilience.cache_key import CacheKey, IdentityKey
     from keyferry.resilience.call_context import Caller, Endpoint
     from keyferry.resilience.freshness import Wanted
     from keyferry.resilience.limits.host_limiter import HostLimiter
@@ -191,10 +191,16 @@ class Fetcher:
         self._limiters.create_with_limits(endpoint, limits, caller.tenant)
 
     def select_revalidatable(
-        self, predicate: Callable[[CacheKey, Any], bool]
+        self, vault: str, identity: IdentityKey, predicate: Callable[[CacheKey, Any], bool]
     ) -> dict[CacheKey, Any]:
-        """Return the cached values that may be revalidated and for which `predicate` is true."""
-        return self._cache.select_revalidatable(predicate, now=self.now())
+        """Return the cached values of an identity that a list may revalidate.
+
+        Args:
+            vault: as in the cache keys.
+            identity: the caller.
+            predicate: whether the list covers a value.
+        """
+        return self._cache.select_revalidatable(vault, identity, predicate, now=self.now())
 
     def mark_validated(self, keys: Iterable[CacheKey], *, validated_at: float) -> None:
         """Record that cached values are current; `validated_at` is when the vault was asked."""
@@ -220,8 +226,7 @@ class Fetcher:
 
     def release(self, volume: str) -> None:
         """Record that `volume` was removed, and drop what no other volume uses."""
-        self._cache.release(volume)
-        self._sweeper.sweep()
+        self._sweeper.sweep(self._cache.release(volume))
 
     async def close(self) -> None:
         """Empty the cache and cancel the requests that wait for a permit."""

@@ -81,9 +81,9 @@ class ExpirySweeper:
         self._next_sweep_at = latest
         self._task = asyncio.create_task(self._run())
 
-    def sweep(self) -> None:
-        """Sweep now and again when the next entry expires."""
-        next_expiry = self._cache.sweep(self._clock.monotonic())
+    def sweep(self, keys: Iterable[CacheKey]) -> None:
+        """Remove the expired ones of these entries now, the others when they expire."""
+        next_expiry = self._cache.sweep(self._clock.monotonic(), keys)
         if next_expiry is not None:
             self.schedule_sweep(next_expiry)
 

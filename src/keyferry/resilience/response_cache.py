@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
-    from keyferry.resilience.cache_key import CacheKey
+    from keyferry.resilience.cache_key import CacheKey, IdentityKey
 
 _REVALIDATABLE_SECONDS = 3600.0
 """Revalidation confirms that content is current, but not that the identity may still read it. After
@@ -80,6 +80,8 @@ class ResponseCache:
         self._limits = limits
         self.evictions = 0
         self._entries: dict[CacheKey, CacheEntry] = {}
+        self._of_identity: dict[tuple[str, IdentityKey], dict[CacheKey, None]] = {}
+        """The keys of each identity in each vault."""
         self._shares: dict[str, _TenantShare] = {}
         self._bytes = 0
         self._volumes: dict[CacheKey, set[str]] = {}
@@ -113,6 +115,7 @@ class ResponseCache:
             self.evictions += 1
             return
         self._entries[key] = entry
+        self._of_identity.setdefault((key.vault, key.identity), {})[key] = None
         self._bytes += entry.size
         share = self._shares.setdefault(entry.tenant, _TenantShare())
         share.bytes += entry.size
@@ -130,6 +133,10 @@ class ResponseCache:
     def drop(self, key: CacheKey) -> None:
         """Remove an entry."""
         if entry := self._entries.pop(key, None):
+            own = self._of_identity[key.vault, key.identity]
+            del own[key]
+            if not own:
+                del self._of_identity[key.vault, key.identity]
             self._bytes -= entry.size
             share = self._shares[entry.tenant]
             share.bytes -= entry.size
@@ -140,6 +147,7 @@ class ResponseCache:
     def clear(self) -> None:
         """Remove all entries and all volumes."""
         self._entries.clear()
+        self._of_identity.clear()
         self._shares.clear()
         self._bytes = 0
         self._volumes.clear()
@@ -150,20 +158,22 @@ class ResponseCache:
         self._volumes.setdefault(key, set()).add(volume)
         self._retained.setdefault(volume, {})[key] = validated_at
 
-    def retain_only(self, volume: str, keys: AbstractSet[CacheKey]) -> None:
-        """Record that `volume` uses only these keys."""
-        used = self._retained.pop(volume, {})
+    def retain_only(self, volume: str, keys: AbstractSet[CacheKey]) -> list[CacheKey]:
+        """Record that `volume` uses only these keys; return those that no volume uses anymore."""
+        used, unused = self._retained.pop(volume, {}), []
         for key in used.keys() - keys:
             users = self._volumes[key]
             users.discard(volume)
             if not users:
                 del self._volumes[key]
+                unused.append(key)
         if still_used := {key: since for key, since in used.items() if key in keys}:
             self._retained[volume] = still_used
+        return unused
 
-    def release(self, volume: str) -> None:
-        """Record that `volume` uses nothing anymore."""
-        self.retain_only(volume, frozenset())
+    def release(self, volume: str) -> list[CacheKey]:
+        """Record that `volume` uses nothing anymore; return the keys that no volume uses."""
+        return self.retain_only(volume, frozenset())
 
     def retained_by(self, volume: str) -> Mapping[CacheKey, float]:
         """Return what `volume` uses, and when each value was validated."""
@@ -181,24 +191,42 @@ class ResponseCache:
         return entry if entry and now - entry.fetched_at < _REVALIDATABLE_SECONDS else None
 
     def select_revalidatable(
-        self, predicate: Callable[[CacheKey, Any], bool], *, now: float
+        self,
+        vault: str,
+        identity: IdentityKey,
+        predicate: Callable[[CacheKey, Any], bool],
+        *,
+        now: float,
     ) -> dict[CacheKey, Any]:
-        """Return the revalidatable values for which `predicate` is true."""
-        return {
-            key: entry.value
-            for key, entry in self._entries.items()
-            if self.revalidatable(key, now=now) and predicate(key, entry.value)
-        }
+        """Return the revalidatable values of an identity for which `predicate` is true."""
+        found = (
+            (key, self.revalidatable(key, now=now))
+            for key in self._of_identity.get((vault, identity), ())
+        )
+        return {key: entry.value for key, entry in found if entry and predicate(key, entry.value)}
 
-    def sweep(self, now: float) -> float | None:
-        """Remove expired entries, and return when the next one expires; None without entries."""
-        expiries = {
-            key: entry.validated_at + self._ttl(key) for key, entry in self._entries.items()
-        }
-        for key in [key for key, expires_at in expiries.items() if expires_at <= now]:
+    def sweep(self, now: float, keys: Iterable[CacheKey] | None = None) -> float | None:
+        """Remove expired entries.
+
+        Args:
+            now: the time.
+            keys: only of these keys; None for all.
+
+        Returns:
+            When the next one of these entries expires; None without entries.
+        """
+        expired, next_expiry = [], None
+        for key in self._entries if keys is None else keys:
+            if (entry := self._entries.get(key)) is None:
+                continue
+            expires_at = entry.validated_at + self._ttl(key)
+            if expires_at <= now:
+                expired.append(key)
+            elif next_expiry is None or expires_at < next_expiry:
+                next_expiry = expires_at
+        for key in expired:
             self.drop(key)
-            del expiries[key]
-        return min(expiries.values(), default=None)
+        return next_expiry
 
     def _ttl(self, key: CacheKey) -> float:
         return self._limits.retained_ttl if key in self._volumes else self._limits.unretained_ttl

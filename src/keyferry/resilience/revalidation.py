@@ -37,7 +37,8 @@ _FAILURE_TTL_SECONDS = 300.0
 """How long a list that failed is not requested again."""
 _NOT_LIST_SPECIFIC = (IdentityError, VaultThrottledError, VaultUnavailableError)
 """Errors that a read of an object would meet too."""
-_MAX_KNOWN_LIMITS = 1000
+MAX_KNOWN_LIMITS = 4096
+"""The lists whose limit is remembered: one for each identity and folder of a node."""
 
 _log = get_logger("resilience")
 
@@ -61,7 +62,10 @@ class RevalidationList(Protocol):
         """The cache key of the list."""
 
     def covers(self, key: CacheKey, value: Any) -> bool:
-        """Return whether the list can revalidate `value`, which is cached as `key`."""
+        """Return whether the list can revalidate `value`, which is cached as `key`.
+
+        It is asked only for keys with the vault and the identity of the list.
+        """
 
     def max_length(self, cached: int) -> int:
         """Return the longest list that saves requests for this number of values; 0: none does."""
@@ -96,7 +100,7 @@ class BulkRevalidator:
 
     def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher = fetcher
-        self._known_limits: BoundedDict[CacheKey, ListLimit] = BoundedDict(_MAX_KNOWN_LIMITS)
+        self._known_limits: BoundedDict[CacheKey, ListLimit] = BoundedDict(MAX_KNOWN_LIMITS)
 
     async def revalidate(
         self, listing: RevalidationList, context: CallContext, *, not_before: float | None = None
@@ -141,7 +145,7 @@ class BulkRevalidator:
         6. Otherwise: the keys that the list confirms.
         """
         now, key = self._fetcher.now(), listing.list_key
-        cached = self._fetcher.select_revalidatable(listing.covers)
+        cached = self._fetcher.select_revalidatable(key.vault, key.identity, listing.covers)
         limit = listing.max_length(len(cached))
         min_length, until = self._known_limits.get(key, (0.0, 0.0))
         if limit < 1 or (now < until and limit < min_length):

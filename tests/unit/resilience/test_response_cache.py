@@ -162,6 +162,41 @@ def test_repr_contains_neither_value_nor_digest() -> None:
     assert "canary" not in repr(CacheKey("contoso", IdentityKey("Mode", ("canary",)), ("read",)))
 
 
+def test_only_values_of_the_identity_are_considered_for_a_list() -> None:
+    """A node may have 1,000 identities, each with a list of its own."""
+    cache, asked = ResponseCache(LIMITS), []
+    for number in range(5):
+        identity = IdentityKey("Mode", (str(number),))
+        for vault in ("contoso", "fabrikam"):
+            cache.put(CacheKey(vault, identity, ("read", "a")), entry())
+
+    def covers(key: CacheKey, value: object) -> bool:
+        asked.append(key)
+        return value == "v"
+
+    wanted = CacheKey("contoso", IdentityKey("Mode", ("3",)), ("read", "a"))
+    found = cache.select_revalidatable(wanted.vault, wanted.identity, covers, now=1.0)
+    assert {wanted: "v"} == found
+    assert [wanted] == asked
+    cache.drop(wanted)
+    assert {} == cache.select_revalidatable(wanted.vault, wanted.identity, covers, now=1.0)
+
+
+def test_only_released_responses_are_swept_with_a_volume() -> None:
+    """Others are swept when they expire, and not with each pod that ends."""
+    cache = ResponseCache(LIMITS)
+    for name, fetched_at in (("a", 5.0), ("b", 40.0), ("c", 5.0)):
+        cache.put(key(name), entry(fetched_at=fetched_at))
+    for name in "ab":
+        cache.retain(key(name), "pod-1", validated_at=5.0)
+    cache.retain(key("b"), "pod-2", validated_at=5.0)
+    assert [key("a")] == cache.release("pod-1")
+    assert cache.sweep(50.0, [key("a")]) is None
+    assert [None, True] == [cache.get(key("a")), cache.get(key("c")) is not None]
+    assert [key("b")] == cache.release("pod-2")
+    assert 55.0 == cache.sweep(50.0, [key("b"), key("unknown")])
+
+
 Step = tuple[str, int, int, str]
 
 
@@ -207,3 +242,4 @@ def test_size_and_age_are_bounded_after_any_steps(steps: list[Step]) -> None:
     cache.release("volume-2")
     assert cache.oldest_retained() is None
     assert cache.sweep(now + LIMITS.unretained_ttl) is None
+    assert {} == cache.select_revalidatable("contoso", keys[0].identity, lambda *_: True, now=now)

@@ -20,7 +20,11 @@ from keyferry.errors import (
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
 from keyferry.resilience.call_context import CallContext, Purpose
 from keyferry.resilience.fetcher import Fetcher
-from keyferry.resilience.revalidation import BulkRevalidator, ListRefusedError
+from keyferry.resilience.revalidation import (
+    MAX_KNOWN_LIMITS,
+    BulkRevalidator,
+    ListRefusedError,
+)
 from tests.fakes.resilience import HOST, ROTATING
 from tests.fakes.virtual_time import LoopClock, max_jitter, virtual_time
 
@@ -205,7 +209,7 @@ async def test_number_of_remembered_limits_is_bounded() -> None:
         await vault.refresh(2)
         await vault.refresh(2)
         assert 1 == len(vault.list_limits)
-        for number in range(1000):
+        for number in range(MAX_KNOWN_LIMITS):
             other = VaultListing(vault, key("0"), list_name=f"list-{number}")
             await vault.revalidator.revalidate(other, CallContext.new(HOST))
         vault.list_limits.clear()

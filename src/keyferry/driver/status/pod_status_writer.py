@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import RefreshCondition
     from keyferry.telemetry.metrics import VolumeMetrics
 
-MAX_PENDING = 1000
+MAX_PENDING = 5000
 """The maximum number of pending pod statuses; a newer one of a volume replaces the older one."""
 DISCARD_SECONDS = 1.0
 """How long an unpublish waits for a write in flight of its pod status."""

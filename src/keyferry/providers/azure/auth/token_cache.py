@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from keyferry.resilience.call_context import Caller
     from keyferry.resilience.transport import RetryingTransport
 
+MAX_IDENTITIES = 2048
+"""The cached tokens: 250 pods with several identities each."""
 _RENEW_BEFORE_SECONDS = 300.0
 _RENEW_BEFORE_SHARE = 0.2
 """A token is renewed this long before it expires, or in this last share of a short lifetime."""
@@ -232,7 +234,7 @@ class TokenCache:
         settings: ProviderSettings | None = None,
         *,
         endpoints: TokenEndpoints | None = None,
-        max_entries: int = 512,
+        max_entries: int = MAX_IDENTITIES,
         clock: Clock | None = None,
         jobs: JobRunner | None = None,
     ) -> None:
