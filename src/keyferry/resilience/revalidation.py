@@ -96,11 +96,12 @@ class BulkRevalidator:
 
     Args:
         fetcher: has the cached values, and shares the lists between concurrent refreshes.
+        max_known_limits: how many lists are remembered that are not worth a request.
     """
 
-    def __init__(self, fetcher: Fetcher) -> None:
+    def __init__(self, fetcher: Fetcher, *, max_known_limits: int = MAX_KNOWN_LIMITS) -> None:
         self._fetcher = fetcher
-        self._known_limits: BoundedDict[CacheKey, ListLimit] = BoundedDict(MAX_KNOWN_LIMITS)
+        self._known_limits: BoundedDict[CacheKey, ListLimit] = BoundedDict(max_known_limits)
 
     async def revalidate(
         self, listing: RevalidationList, context: CallContext, *, not_before: float | None = None

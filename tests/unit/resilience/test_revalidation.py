@@ -20,11 +20,7 @@ from keyferry.errors import (
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
 from keyferry.resilience.call_context import CallContext, Purpose
 from keyferry.resilience.fetcher import Fetcher
-from keyferry.resilience.revalidation import (
-    MAX_KNOWN_LIMITS,
-    BulkRevalidator,
-    ListRefusedError,
-)
+from keyferry.resilience.revalidation import BulkRevalidator, ListRefusedError
 from tests.fakes.resilience import HOST, ROTATING
 from tests.fakes.virtual_time import LoopClock, max_jitter, virtual_time
 
@@ -33,6 +29,9 @@ IDENTITY = IdentityKey("Mode", ("a",))
 
 def key(name: str) -> CacheKey:
     return CacheKey(HOST, IDENTITY, ("read", name))
+
+
+KNOWN_LIMITS = 20
 
 
 @dataclass
@@ -56,7 +55,7 @@ class ListedVault:
     reads: int = 0
 
     def __post_init__(self) -> None:
-        self.revalidator = BulkRevalidator(self.fetcher)
+        self.revalidator = BulkRevalidator(self.fetcher, max_known_limits=KNOWN_LIMITS)
 
     async def refresh(self, count: int) -> None:
         """Let one interval pass, and refresh a pod with this number of objects."""
@@ -209,7 +208,7 @@ async def test_number_of_remembered_limits_is_bounded() -> None:
         await vault.refresh(2)
         await vault.refresh(2)
         assert 1 == len(vault.list_limits)
-        for number in range(MAX_KNOWN_LIMITS):
+        for number in range(KNOWN_LIMITS):
             other = VaultListing(vault, key("0"), list_name=f"list-{number}")
             await vault.revalidator.revalidate(other, CallContext.new(HOST))
         vault.list_limits.clear()
