@@ -342,3 +342,4 @@ async def test_pod_status_that_the_cache_does_not_know_is_updated(
     written = api.get("secretproviderclasspodstatuses", "shop", "s")
     assert written is not None
     assert status == parse_pod_status(written)
+    assert not written["metadata"].get("annotations")
