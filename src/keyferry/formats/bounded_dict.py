@@ -7,10 +7,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+_BATCH_DIVISOR = 64
+"""A dict with at least this many entries evicts a part of them at once."""
 
 
 class BoundedDict(OrderedDict[K, V], Generic[K, V]):
@@ -70,18 +73,24 @@ class FairBoundedDict(BoundedDict[K, V]):
         self[key] = value
 
     def _oldest(self, count: int) -> list[K]:
+        # Several at once in a large dict, because each call looks at all entries.
+        count = max(count, self.max_entries // _BATCH_DIVISOR)
         self._tenants = {key: self._tenants.get(key, "") for key in self}
         numbers = Counter(self._tenants.values())
-        chosen: dict[K, None] = {}
-        for _ in range(count):
-            for tenant, _number in numbers.most_common():
-                own = (key for key, value in self.items() if self._is_of(tenant, key, value))
-                key = next((key for key in own if key not in chosen), None)
-                if key is not None:
-                    chosen[key] = None
-                    numbers[tenant] -= 1
-                    break
-        return list(chosen)
+        evictable = {tenant: self._evictable_of(tenant) for tenant in numbers}
+        chosen: list[K] = []
+        while len(chosen) < count and numbers:
+            ((tenant, _),) = numbers.most_common(1)
+            for key in islice(evictable[tenant], 1):
+                chosen.append(key)
+                numbers[tenant] -= 1
+                break
+            else:
+                del numbers[tenant]
+        return chosen
 
-    def _is_of(self, tenant: str, key: K, value: V) -> bool:
-        return self._tenants[key] == tenant and self._may_evict(value)
+    def _evictable_of(self, tenant: str) -> Iterator[K]:
+        """Yield the keys of a tenant that may be evicted, the oldest first."""
+        for key, value in self.items():
+            if self._tenants[key] == tenant and self._may_evict(value):
+                yield key

@@ -63,3 +63,12 @@ def test_written_and_removed_entries_keep_no_tenants_in_memory() -> None:
     for number in range(3):
         entries.put(number, number, tenant="a")
     assert len(entries._tenants) <= 3
+
+
+def test_large_dict_that_tenants_share_evicts_several_entries_at_once() -> None:
+    """An eviction looks at all entries, so it must be rare."""
+    entries = FairBoundedDict[int, int](640)
+    for number in range(640):
+        entries.put(number, number, tenant=f"tenant-{number % 2}")
+    entries.put(640, 640, tenant="other")
+    assert set(range(10, 641)) == set(entries)

@@ -144,6 +144,28 @@ async def test_secret_is_kept_for_pods_of_other_nodes(
     await wait_until(lambda: node.secret("db") is None, "the Secret to be deleted")
 
 
+async def test_unused_secret_costs_no_list_of_the_namespace(
+    node: Node, other: Node, api: KubeApiServer, clock: ManualClock
+) -> None:
+    """Its owners name the pods of other nodes. Pending pods count when the grace period is over."""
+    lists = ("list secretproviderclasspodstatuses", "list pods")
+    await start_pod(node, "web-a")
+    await start_pod(other, "web-b")
+    await end_pod(node, "web-a")
+    await node.settle()
+    await clock.advance(2 * GRACE)
+    await other.settle()
+    api.requests.clear()
+    await end_pod(other, "web-b")
+    await other.settle()
+    await clock.advance(GRACE - 1)
+    assert [] == [each for each in api.requests if each in lists]
+    assert node.secret("db") is not None
+    await clock.advance(2)
+    await wait_until(lambda: node.secret("db") is None, "the Secret to be deleted")
+    assert ["list pods"] == [each for each in api.requests if each in lists]
+
+
 async def test_grace_period_begins_with_the_mark_of_the_last_node(
     node: Node, other: Node, api: KubeApiServer, clock: ManualClock
 ) -> None:
