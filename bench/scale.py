@@ -42,7 +42,7 @@ OBJECTS_OF_VOLUME = 10
 ROUND_TRIP_MS = 20.0
 ROTATION_SECONDS = 120
 PROBE_PODS = 40
-PROBE_SECONDS = 0.1
+PROBE_SECONDS = 0.2
 """Time between the starts of two unrelated mounts."""
 MAX_SECONDS = 600.0
 SERVICE_ACCOUNT = "csi.storage.k8s.io/serviceAccount.name"

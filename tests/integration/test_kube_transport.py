@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx2
 import pytest
 from aiohttp import web
 
-from keyferry.kubernetes.api.transport import KubeTransport
+from keyferry.kubernetes.api.transport import KEEPALIVE, KubeTransport
 from keyferry_devvault.crypto.development_ca import CA_FILE, write_server_certificate
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -59,6 +61,31 @@ async def test_a_request_and_its_answer_arrive_as_they_were_sent() -> None:
     assert (409, "yes") == (answer.status_code, answer.headers["X-Answer"])
     expected = f"PATCH|/api/v1/a%2Fb?force=true|application/apply-patch+yaml|{agent}|2|{{}}"
     assert expected == answer.text
+
+
+async def test_the_system_probes_a_silent_connection() -> None:
+    """A watch may be silent for minutes, and its peer may be gone without a word."""
+
+    async def nothing(_: web.BaseRequest) -> web.Response:
+        return web.Response()
+
+    async with serving(nothing) as url, client(url) as made:
+        await made.get("/")
+        found = keepalive_options(httpx2.URL(url).port)
+    assert [[1, 30, 15, 3]] == found
+
+
+def keepalive_options(peer_port: int | None) -> list[list[int]]:
+    """The options of the connections of this process to a port."""
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as copy:
+            if copy.family == socket.AF_INET and copy.getpeername()[1] == peer_port:
+                options = [copy.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
+                numbers = [getattr(socket, name) for name in KEEPALIVE]
+                options += [copy.getsockopt(socket.IPPROTO_TCP, number) for number in numbers]
+                found.append(options)
+    return found
 
 
 async def test_a_packed_answer_is_unpacked_once() -> None:

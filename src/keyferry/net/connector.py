@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from keyferry.aio.http_library import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import socket
+    from collections.abc import Callable, Mapping
 
+    from aiohappyeyeballs import AddrInfoType
     from aiohttp.abc import AbstractResolver
 
     from keyferry.net.address_guard import AddressGuard
@@ -56,6 +58,7 @@ def new_connector(
     tls: ssl.SSLContext | None = None,
     resolver: AbstractResolver | None = None,
     guard: AddressGuard | None = None,
+    new_socket: Callable[[AddrInfoType], socket.socket] | None = None,
 ) -> aiohttp.TCPConnector:
     """Return a new connection pool without a limit; its caller bounds the number of its requests.
 
@@ -63,6 +66,7 @@ def new_connector(
         tls: how every server is verified; None: `system_tls`.
         resolver: resolves host names; None: the one of aiohttp. It has its own cache.
         guard: refuses connections to some addresses; None for none.
+        new_socket: returns the socket of a connection; None for one with the usual options.
     """
     # asyncio would give each connection 256 KiB, of which a vault's answer fills one or two.
     sslproto.SSLProtocol.max_size = TLS_READ_BYTES
@@ -72,5 +76,5 @@ def new_connector(
         ssl=system_tls() if tls is None else tls,
         resolver=resolver,
         use_dns_cache=resolver is None,
-        socket_factory=guard.new_socket if guard else None,
+        socket_factory=guard.new_socket if guard else new_socket,
     )

@@ -6,6 +6,7 @@ The exceptions are those of httpx, so that callers need no change.
 
 from __future__ import annotations
 
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,12 @@ from keyferry.net.connector import new_connector
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncGenerator, Iterator
+
+    from aiohappyeyeballs import AddrInfoType
+
+KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
+"""After 30 s without data the system probes the connection, and closes it after 45 s without an
+answer."""
 
 
 class KubeTransport(httpx2.AsyncBaseTransport):
@@ -68,11 +75,25 @@ class KubeTransport(httpx2.AsyncBaseTransport):
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=new_connector(tls=self._tls),
+                connector=new_connector(tls=self._tls, new_socket=new_kept_alive_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,  # httpx decompresses
             )
         return self._session
+
+
+def new_kept_alive_socket(info: AddrInfoType) -> socket.socket:
+    """Return a socket that the system closes if the peer does not answer any more.
+
+    A watch may be silent for as long as it lasts, so silence does not mean that it is dead.
+    """
+    family, kind, protocol, _, _ = info
+    created = socket.socket(family, kind, protocol)
+    created.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):  # macOS lacks the first one
+            created.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return created
 
 
 class _ResponseBody(httpx2.AsyncByteStream):

@@ -28,9 +28,13 @@ if TYPE_CHECKING:
 MIN_WATCH_SECONDS = 300.0
 """The API server ends a watch after a random time from here to twice that, as for client-go, so
 that the nodes of a cluster do not reconnect together."""
-QUIET_SECONDS = 150.0
-"""A watch without a line for this long is reopened: a dead connection looks like a quiet one. A
-server sends a bookmark about every minute."""
+QUIET_SECONDS = 2 * MIN_WATCH_SECONDS + 60.0
+"""A watch without a line for this long is reopened, because the server should have ended it.
+
+A server sends a bookmark about every minute, but none for a kind without changes unless its etcd
+reports progress (`--experimental-watch-progress-notify-interval`, by default every 10 minutes). So
+the system finds dead connections instead (`kubernetes.api.transport`).
+"""
 
 _INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 _EXPIRED_STATUS = 410

@@ -91,7 +91,7 @@ async def test_line_that_is_no_event_is_an_error() -> None:
 
 @virtual_time
 async def test_stream_without_a_line_ends() -> None:
-    """A dead connection looks like a quiet one; bookmarks show that it is alive."""
+    """The server should have ended it. Bookmarks show that it is alive."""
 
     async def alive_for(minutes: int) -> AsyncIterator[bytes]:
         for _ in range(minutes):
