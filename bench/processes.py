@@ -80,6 +80,16 @@ def _tree(root: int) -> list[int]:
     return tree
 
 
+def processor_wait(pids: Iterable[int]) -> float:
+    """Return for how long threads of these processes and their descendants waited for a processor.
+
+    In seconds, since their start. On a quiet machine it is a fraction of their processor time.
+    """
+    pids = [pid for root in pids for pid in _tree(root)]
+    tasks = [task for pid in pids for task in Path("/proc", str(pid), "task").iterdir()]
+    return sum(int((task / "schedstat").read_text().split()[1]) for task in tasks) / 1e9
+
+
 def _tree_usage(root: int) -> ProcessUsage:
     """What a process and its descendants use. They map the same files, so those count once."""
     tree = _tree(root)

@@ -27,7 +27,7 @@ import yaml
 from bench.arena import Arena, Contender, RunningContender, running_arena, spc_manifest
 from bench.control_group import ControlGroup, control_group
 from bench.load_vault import VAULT, build_load_vault
-from bench.processes import process_usage
+from bench.processes import process_usage, processor_wait
 from tests.compat.cases import pod_manifest
 from tests.compat.stacks import ALL_KEYFERRY
 from tests.compat.upstream import built_upstream
@@ -148,7 +148,7 @@ class Node:
     async def measure(self, name: str, work: Coroutine[Any, Any, Figures]) -> Figures:
         """Return the figures of a phase."""
         await self.arena.vault.reset_counts()
-        usage, api = self.running.usage(), self._api_cpu()
+        usage, api, waited = self.running.usage(), self._api_cpu(), self._wait()
         start = time.perf_counter()
         async with self.probes.during():
             figures = await work
@@ -158,6 +158,7 @@ class Node:
             "seconds": round(time.perf_counter() - start, 1),
             **figures,
             "cpu_seconds": round(after.cpu_seconds - usage.cpu_seconds, 2),
+            "waited_for_processor_seconds": round(self._wait() - waited, 2),
             "api_server_cpu_seconds": round(self._api_cpu() - api, 2),
             "processes_mib": round(after.rss_mib, 1),
             "descriptors": after.descriptors,
@@ -168,6 +169,9 @@ class Node:
         }
         print(json.dumps(found), file=sys.stderr)
         return found
+
+    def _wait(self) -> float:
+        return processor_wait(child.pid for child in self.running.stack.processes)
 
     def _api_cpu(self) -> float:
         return process_usage([self.arena.api.pid]).cpu_seconds
