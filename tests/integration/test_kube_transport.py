@@ -64,7 +64,7 @@ async def test_a_request_and_its_answer_arrive_as_they_were_sent() -> None:
 
 
 async def test_the_system_probes_a_silent_connection() -> None:
-    """A watch may be silent for minutes, and its peer may be gone without a word."""
+    """A watch may be silent for minutes, and the machine of its peer may have stopped."""
 
     async def nothing(_: web.BaseRequest) -> web.Response:
         return web.Response()

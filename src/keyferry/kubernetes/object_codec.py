@@ -278,7 +278,7 @@ def parse_pod_status(manifest: Value) -> PodStatus:
 
 
 def _parse_condition(status: Field) -> RefreshCondition | None:
-    """Return the `Refreshed` condition; None if there is none, or somebody else wrote it."""
+    """Return the `Refreshed` condition; None without one that Keyferry wrote."""
     for condition in status["conditions"].items():
         if condition["type"].text() == REFRESHED_CONDITION:
             transitioned_at = _parse_time(condition["lastTransitionTime"].text())

@@ -137,7 +137,7 @@ def is_recorded(known: PodStatus | None, status: PodStatus, *, with_condition: b
     """Return whether the `known` pod status needs no write to say what `status` does.
 
     Args:
-        known: as it is in the cluster; None if there is none.
+        known: as it is in the cluster; None if it does not exist.
         status: to write.
         with_condition: whether the condition counts.
     """
