@@ -25,7 +25,6 @@ import grpc
 import yaml
 
 from bench.arena import Arena, Contender, RunningContender, running_arena, spc_manifest
-from bench.control_group import ControlGroup, control_group
 from bench.load_vault import VAULT, build_load_vault
 from bench.processes import process_usage, processor_wait
 from tests.compat.cases import pod_manifest
@@ -134,14 +133,12 @@ class Node:
     Attributes:
         arena: has vault and API.
         running: the driver.
-        group: the control group of its processes.
         volumes: all volumes.
         probes: unrelated mounts.
     """
 
     arena: Arena
     running: RunningContender
-    group: ControlGroup
     volumes: Sequence[Volume]
     probes: Probes
 
@@ -163,7 +160,7 @@ class Node:
             "processes_mib": round(after.rss_mib, 1),
             "descriptors": after.descriptors,
             "threads": after.threads,
-            "container": self.group.memory(),
+            "container": self.running.memory(),
             "requests": await self.arena.vault.counts(),
             "unrelated": self.probes.figures(),
         }
@@ -263,27 +260,26 @@ async def measure(arena: Arena, *, pods: int, flags: Sequence[str], program: str
     await arena.vault.tune(rtt_ms=ROUND_TRIP_MS)
     uids = await create_objects(arena, pods)
     rotation = ("--enable-secret-rotation", f"--rotation-poll-interval={ROTATION_SECONDS}s")
+    contender = Contender("keyferry", ALL_KEYFERRY, program)
     # Compiles its modules, whose files on the tmpfs would count as memory of the control group.
-    async with arena.contender(Contender("keyferry", ALL_KEYFERRY, program)):
+    async with arena.contender(contender):
         pass
-    with control_group(arena.folder / "grouped-keyferry", program) as group:
-        contender = Contender("keyferry", ALL_KEYFERRY, str(group.program))
-        async with arena.contender(contender, *rotation, *flags) as running:
-            volumes = [
-                _volume(running, f"part-{part}", pod, uid, f"{pod}-{part}")
-                for pod, uid in uids
-                for part in range(VOLUMES_OF_POD)
-            ]
-            node = Node(arena, running, group, volumes, Probes(running))
-            await node.probes.running.stack.driver.answers()
-            phases = [await node.measure("unrelated mounts only", node.wait(15))]
-            phases.append(await node.measure("mount", node.mount_all()))
-            phases.append(await node.measure("publish again", node.publish_again()))
-            refresh = ROTATION_SECONDS + 10
-            phases.append(await node.measure("refresh, unchanged", node.wait(refresh)))
-            await arena.vault.rotate()
-            phases.append(await node.measure("refresh, all changed", node.wait(refresh)))
-            phases.append(await node.measure("unmount", node.unmount_all()))
+    async with arena.contender(contender, *rotation, *flags) as running:
+        volumes = [
+            _volume(running, f"part-{part}", pod, uid, f"{pod}-{part}")
+            for pod, uid in uids
+            for part in range(VOLUMES_OF_POD)
+        ]
+        node = Node(arena, running, volumes, Probes(running))
+        await node.probes.running.stack.driver.answers()
+        phases = [await node.measure("unrelated mounts only", node.wait(15))]
+        phases.append(await node.measure("mount", node.mount_all()))
+        phases.append(await node.measure("publish again", node.publish_again()))
+        refresh = ROTATION_SECONDS + 10
+        phases.append(await node.measure("refresh, unchanged", node.wait(refresh)))
+        await arena.vault.rotate()
+        phases.append(await node.measure("refresh, all changed", node.wait(refresh)))
+        phases.append(await node.measure("unmount", node.unmount_all()))
     return phases
 
 
