@@ -144,6 +144,22 @@ async def test_secret_is_kept_for_pods_of_other_nodes(
     await wait_until(lambda: node.secret("db") is None, "the Secret to be deleted")
 
 
+async def test_secret_of_a_running_pod_of_another_node_is_not_marked(
+    node: Node, other: Node, api: KubeApiServer, clock: ManualClock
+) -> None:
+    """The other node ends it."""
+    await start_pod(node, "web-a")
+    await start_pod(other, "web-b")
+    await node.settle()
+    versions = changes(api, "MODIFIED")
+    await node.unpublish("web-a")
+    await node.settle()
+    await clock.advance(2 * GRACE)
+    await node.settle()
+    assert versions == changes(api, "MODIFIED")
+    assert node.secret("db") is not None
+
+
 async def test_unused_secret_costs_no_list_of_the_namespace(
     node: Node, other: Node, api: KubeApiServer, clock: ManualClock
 ) -> None:
