@@ -232,9 +232,11 @@ class Diagnosis:
             elif seen is None:
                 # Nothing to look at, such as a Unix socket: the request itself shows it.
                 continue
+            elif not isinstance(seen, Inspection):
+                checks.append(skipped(stage, endpoint.name, "the connection was not inspected"))
             elif stage is DoctorStage.DNS:
                 reason = "the development vault answers for this name"
-                if isinstance(seen, Inspection) and seen.is_address:
+                if seen.is_address:
                     reason = "it is an address"
                 checks.append(skipped(stage, endpoint.name, reason))
             elif stage is DoctorStage.TLS:

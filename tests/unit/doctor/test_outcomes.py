@@ -10,6 +10,7 @@ from keyferry.doctor.outcomes import Diagnosis, Observations
 from keyferry.doctor.places import NotMountedError
 from keyferry.errors import (
     AccessDeniedError,
+    ConnectionFailedError,
     Denial,
     IdentityError,
     KeyferryError,
@@ -102,6 +103,17 @@ def test_a_mount_that_worked_is_right_and_a_failed_inspection_is_not() -> None:
     """A lost packet is no diagnosis."""
     found = checks(FINE, inspections={CONTOSO: inspection(CONTOSO, Stage.CONNECT)})
     assert Status.FAILED not in {each.status for each in found.values()}
+
+
+def test_an_inspection_that_took_too_long_says_nothing_about_the_connection() -> None:
+    """Such as one whose DNS did not answer: the host is neither plain http nor emulated."""
+    late = ConnectionFailedError("contoso did not answer within 1 s (--timeout)", "Wait.")
+    late.host = CONTOSO
+    found = checks(FINE, inspections={CONTOSO: late})
+    for stage in (S.DNS, S.PROXY, S.TCP, S.TLS):
+        assert Status.SKIPPED is found[stage, CONTOSO].status
+        assert "the connection was not inspected" == found[stage, CONTOSO].problem
+    assert Status.OK is found[S.OBJECT, "secret 0"].status
 
 
 def test_a_failed_mount_counts_although_the_inspection_worked() -> None:
