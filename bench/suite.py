@@ -57,9 +57,9 @@ LOADS = (
     Load(shared_objects, ALL, quick_repeats=2, before=True),
     Load(first_mounts, ALL, quick_repeats=2),
     Load(nodes, ALL, before=True),
-    Load(throttled, repeats=2),
+    Load(throttled, repeats=1),
     Load(big_content),
-    Load(churn, repeats=2),
+    Load(churn, repeats=1),
     Load(long_run, (KEYFERRY,), repeats=1),
     Load(open_bao, (KEYFERRY,)),
 )
