@@ -45,7 +45,12 @@ _PATH_ARGUMENT = {
 _FOLDER_ARGUMENT = {"os.mkdir": 2, "os.rmdir": 1, "os.remove": 1, "os.symlink": 2, "os.rename": 3}
 """The position of the descriptor of the folder that a relative path starts from."""
 
-_HEAVY = ("keyferry.driver.node", "keyferry.providers.azure.provider", "keyferry.formats.certs")
+_HEAVY = (
+    "keyferry.driver.node",
+    "keyferry.formats.certs",
+    "keyferry.providers.azure.provider",
+    "keyferry.providers.vault.provider",
+)
 """Modules that a driver imports only on first use."""
 
 

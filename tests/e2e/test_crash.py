@@ -215,7 +215,7 @@ class Life:
             assert volume.files() in (expected(f"old {number}"), expected(f"new {number}"))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("rotating", [False, True])
 async def test_a_kill_before_any_single_effect_is_repaired(
     node: Node, show: Callable[[str], None], *, rotating: bool
