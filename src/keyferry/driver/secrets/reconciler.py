@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.names import NamespacedName
     from keyferry.kubernetes.objects import Pod, SecretObject, SecretProviderClass
     from keyferry.plugins.providers import Providers
+    from keyferry.secrets.builder import ChosenFiles
     from keyferry.telemetry.metrics import SecretMetrics
 
 PERMISSION_SECONDS = 300.0
@@ -322,15 +323,12 @@ class SecretReconciler:
             key = spc.namespace, source.entry.name
             await self._garbage_collector.remove(key, spc, source.volume.fetched_at)
             return None
-        last = None
-        if keys := chosen.last_keys if request else chosen.kept_keys:
-            last = await self._last_content(spc, source.entry, keys)
-        if last is not None and chosen.last_keys <= last[1].keys():
-            entry, data = last
-        elif request is not None:
-            entry, data = source.entry, await data_of(request, self._jobs, tenant=spc.namespace)
-        else:
+        content = await self._last_content(spc, source.entry, chosen)
+        if content is None and request is not None:
+            content = source.entry, await data_of(request, self._jobs, tenant=spc.namespace)
+        if content is None:
             return None
+        entry, data = content
         secret = build_secret(spc.namespace, entry, data, owners)
         return replace(
             secret,
@@ -340,11 +338,16 @@ class SecretReconciler:
         )
 
     async def _last_content(
-        self, spc: SecretProviderClass, entry: SecretObject, keys: frozenset[str]
+        self, spc: SecretProviderClass, entry: SecretObject, chosen: ChosenFiles
     ) -> tuple[SecretObject, Mapping[str, bytes]] | None:
-        """Return `entry` with the type of the existing Secret, and its values of `keys`, if any."""
-        live = await self._store.find_secret(spc.namespace, entry.name)
-        if live is None or not (data := last_values(live, spc.name, keys)):
+        """Return `entry` with the type of the existing Secret, and the values that it keeps.
+
+        None if it keeps none, or lacks some of those that belong together.
+        """
+        keys = chosen.kept_keys if chosen.request is None else chosen.last_keys
+        live = await self._store.find_secret(spc.namespace, entry.name) if keys else None
+        data = {} if live is None else last_values(live, spc.name, keys)
+        if live is None or not data or chosen.last_keys - data.keys():
             return None
         return replace(entry, type=live.type or entry.type), data
 
