@@ -7,6 +7,7 @@ error with its path; for `get`, `items` and `text`, it is empty, too.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keyferry.formats.kubernetes_yaml import FieldPath, UnsupportedScalar, Value
@@ -164,3 +165,12 @@ def items(value: Value) -> Sequence[Value]:
 def text(value: Value) -> str:
     """Return a text; "" for another value."""
     return value if isinstance(value, str) else ""
+
+
+def parse_time(moment: str) -> datetime | None:
+    """Return the time that the Kubernetes API writes, in UTC; None for any other text."""
+    try:
+        parsed = datetime.fromisoformat(moment)
+        return parsed.astimezone(UTC) if parsed.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError
-from keyferry.formats.fields import Field, FieldTypeError, get, items, text
-from keyferry.inventory.users import CURRENT, NOT_MOUNTED, OLD, environment_secrets, parse_time
+from keyferry.formats.fields import Field, FieldTypeError, get, items, parse_time, text
+from keyferry.inventory.users import CURRENT, NOT_MOUNTED, OLD, environment_secrets
 from keyferry.kubernetes.class_codec import parse_class
 from keyferry.kubernetes.live_secret import FETCHED_AT_ANNOTATION
 from keyferry.kubernetes.names import DRIVER_NAME

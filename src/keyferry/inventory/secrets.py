@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.formats.fields import get, items, text
+from keyferry.formats.fields import get, items, parse_time, text
 from keyferry.inventory.users import (
     CURRENT,
     ENVIRONMENT,
     OLD,
     SecretUser,
     environment_secrets,
-    parse_time,
 )
 from keyferry.kubernetes.class_codec import CLASS_KIND
 from keyferry.kubernetes.live_secret import CLASS_ANNOTATION, FETCHED_AT_ANNOTATION

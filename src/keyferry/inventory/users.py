@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from keyferry.formats.fields import get, items, text
+from keyferry.formats.fields import get, items, parse_time, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
 
     from keyferry.formats.kubernetes_yaml import Value
     from keyferry.kubernetes.object_codec import Manifest
@@ -120,12 +120,3 @@ def _environment(container: Value) -> Iterator[str]:
     for variable in items(get(container, "env")):
         if name := text(get(variable, "valueFrom", "secretKeyRef", "name")):
             yield name
-
-
-def parse_time(moment: str) -> datetime | None:
-    """Return the time of the Kubernetes API; None for any other text."""
-    try:
-        parsed = datetime.fromisoformat(moment)
-    except ValueError:
-        return None
-    return parsed if parsed.tzinfo else None

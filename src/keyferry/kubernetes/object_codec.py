@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from keyferry.content import ObjectVersion
-from keyferry.formats.fields import Field, FieldTypeError
+from keyferry.formats.fields import Field, FieldTypeError, parse_time
 from keyferry.formats.kubernetes_yaml import Value
 from keyferry.kubernetes.class_fields import ANNOTATION_PREFIX, REFRESH_ANNOTATION
 from keyferry.kubernetes.live_secret import parse_live_secret
@@ -281,27 +281,19 @@ def _parse_condition(status: Field) -> RefreshCondition | None:
     """Return the `Refreshed` condition; None without one that Keyferry wrote."""
     for condition in status["conditions"].items():
         if condition["type"].text() == REFRESHED_CONDITION:
-            transitioned_at = _parse_time(condition["lastTransitionTime"].text())
+            transitioned_at = parse_time(condition["lastTransitionTime"].text())
             if transitioned_at is None:
                 return None
             is_ok = condition["status"].text() == "True"
             text = condition["message"].text()
             return RefreshCondition(
-                refreshed_at=_parse_time(status["lastRefreshTime"].text()),
+                refreshed_at=parse_time(status["lastRefreshTime"].text()),
                 transitioned_at=transitioned_at,
                 reason=condition["reason"].text(),
                 message="" if is_ok else text,
                 note=text if is_ok else "",
             )
     return None
-
-
-def _parse_time(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else None
 
 
 # --- events ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from keyferry.errors import excerpt
-from keyferry.formats.fields import Field, FieldTypeError
+from keyferry.formats.fields import Field, FieldTypeError, parse_time
 from keyferry.formats.volume_paths import path_problem
 from keyferry.kubernetes.class_codec import CLASS_KIND
 from keyferry.kubernetes.names import MAX_SUBDOMAIN, object_name_problem
@@ -342,13 +342,7 @@ def _parse_time(field: Field) -> datetime | None:
     return _moment(text) if text else None
 
 
-@lru_cache(_SHARED)
-def _moment(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-        return None if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+_moment = lru_cache(_SHARED)(parse_time)
 
 
 def _or_default(parse: Callable[[], T], default: T) -> T:
