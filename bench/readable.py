@@ -17,6 +17,7 @@ from pathlib import Path
 from bench.budgets import budgets_table
 from bench.charts import THEMES, details_chart, overview_chart
 from bench.runs import Run, RunError, load_only_run, load_run
+from bench.table import with_parts
 from bench.tables import key_vault_table, missing_figures, vault_table
 from scripts.readme_figures import with_figures
 
@@ -26,7 +27,6 @@ FIGURES = Path("docs/operations/performance.json")
 README = Path("README.md")
 OVERVIEW = "docs/images/comparison-{}.svg"
 DETAILS = "docs/operations/performance-{}.svg"
-END = "<!-- end -->"
 
 
 def with_tables(page: str, run: Run) -> str:
@@ -35,19 +35,13 @@ def with_tables(page: str, run: Run) -> str:
     Raises:
         ValueError: the page has no place for one.
     """
-    for name, text in (
-        ("run", run_text(run)),
-        ("budgets", budgets_table(run).markdown()),
-        ("key vault", key_vault_table(run).markdown()),
-        ("vault", vault_table(run).markdown()),
-    ):
-        begin = f"<!-- figures: {name} -->\n"
-        before, _, rest = page.partition(begin)
-        _, found, after = rest.partition(END)
-        if not found:
-            raise ValueError(f"the page has no line {begin.strip()} with {END} after it")
-        page = f"{before}{begin}{text}{END}{after}"
-    return page
+    parts = {
+        "run": run_text(run),
+        "budgets": budgets_table(run).markdown(),
+        "key vault": key_vault_table(run).markdown(),
+        "vault": vault_table(run).markdown(),
+    }
+    return with_parts(page, parts)
 
 
 def run_text(run: Run) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from bench.runs import Spread
+
+_END = "<!-- end -->"
 
 
 @dataclass
@@ -90,3 +92,23 @@ def ratio_cell(value: Spread | None, base: Spread | None) -> str:
     if value is None or base is None or not base.median:
         return ""
     return f"{value.median / base.median:.1f} x"
+
+
+def with_parts(page: str, parts: Mapping[str, str]) -> str:
+    """Return a page with the text of each part in place of the present one.
+
+    Args:
+        page: has `<!-- figures: NAME -->`, the text, and `<!-- end -->` for each part.
+        parts: texts by name.
+
+    Raises:
+        ValueError: the page has no place for a part.
+    """
+    for name, text in parts.items():
+        begin = f"<!-- figures: {name} -->\n"
+        before, _, rest = page.partition(begin)
+        _, found, after = rest.partition(_END)
+        if not found:
+            raise ValueError(f"the page has no line {begin.strip()} with {_END} after it")
+        page = f"{before}{begin}{text}{_END}{after}"
+    return page

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from bench.charts import overview_text
 from bench.runs import Run, load_run
+from bench.table import with_parts
 from bench.tables import readme_table
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 FIGURES = ROOT / "docs" / "operations" / "performance.json"
 CHART = "docs/images/comparison-{}.svg"
-END = "<!-- end -->"
 
 
 def picture(run: Run) -> str:
@@ -38,14 +38,7 @@ def with_figures(text: str, run: Run) -> str:
     Raises:
         ValueError: the README has no place for one.
     """
-    for name, content in (("picture", picture(run)), ("summary", readme_table(run).markdown())):
-        begin = f"<!-- figures: {name} -->\n"
-        before, _, rest = text.partition(begin)
-        _, found, after = rest.partition(END)
-        if not found:
-            raise ValueError(f"README.md has no {begin.strip()} with {END} after it")
-        text = f"{before}{begin}{content}{END}{after}"
-    return text
+    return with_parts(text, {"picture": picture(run), "summary": readme_table(run).markdown()})
 
 
 if __name__ == "__main__":

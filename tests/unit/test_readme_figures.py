@@ -44,5 +44,5 @@ def test_remark_of_the_run_is_below_the_picture() -> None:
 
 def test_readme_without_a_place_for_the_figures_is_an_error() -> None:
     """Figures must not be lost."""
-    with pytest.raises(ValueError, match="has no <!-- figures: picture"):
+    with pytest.raises(ValueError, match="has no line <!-- figures: picture"):
         with_figures("# Keyferry\n", example_run())
