@@ -49,7 +49,7 @@ class Peer:
                 if not answer:
                     break
                 writer.write(answer)
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):  # a reset, if not all was read
             self.closed += 1
         finally:
             writer.close()
