@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from keyferry.resilience.call_context import CallContext, Caller, Purpose
     from keyferry.resilience.limits.rate_limit import RateLimit
 
-TENANT_SHARE = 0.75
+TENANT_SHARE = 0.8
 """The share of the concurrent requests to one host that one tenant may have. The rest stays free,
 so that another tenant need not wait until requests of the first one end."""
 _MIN_SLEEP_SECONDS = 0.001

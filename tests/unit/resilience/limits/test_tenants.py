@@ -271,6 +271,14 @@ async def test_one_tenant_never_has_all_slots() -> None:
 
 
 @virtual_time
+async def test_a_mount_of_fifty_objects_waits_for_one_round_trip() -> None:
+    """With the default limits, for a tenant that is alone and others that are idle."""
+    async with scripted_host(settings=ResilienceSettings(), latency=1.0) as host:
+        await asyncio.gather(*[host.start_request(tenant="shop") for _ in range(50)])
+    assert 1.0 == now()
+
+
+@virtual_time
 async def test_number_of_waiting_requests_of_a_tenant_is_limited() -> None:
     """For each vault and for all vaults. The error names the namespace and the limit."""
     limits = ResilienceSettings(qps=0.0, max_concurrency=4)
