@@ -168,10 +168,14 @@ class Driver:
         path = self.manifests / "secrets" / NAMESPACE / f"{name}.yaml"
         return yaml.safe_load(path.read_text()) if path.exists() else None
 
-    async def objects_in_status(self, class_name: str, pod: str = "web-0") -> dict[str, str] | None:
-        """Wait for pending writes and return the versions in the pod status by object, or None."""
+    async def pod_statuses_written(self) -> None:
+        """Wait until no pod status is pending."""
         while len(self.engine.status_writer):  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.01)
+
+    async def objects_in_status(self, class_name: str, pod: str = "web-0") -> dict[str, str] | None:
+        """Wait for pending writes and return the versions in the pod status by object, or None."""
+        await self.pod_statuses_written()
         folder = self.manifests / "secretproviderclasspodstatuses" / NAMESPACE
         path = folder / f"{pod}-{NAMESPACE}-{class_name}.yaml"
         if not path.exists():

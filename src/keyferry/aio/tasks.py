@@ -18,17 +18,20 @@ T = TypeVar("T")
 _log = get_logger("tasks")
 
 
-def spawn(work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:
+def spawn(
+    work: Coroutine[None, None, None], *, name: str, context: Context | None = None
+) -> asyncio.Task[None]:
     """Run `work` in a task and log an error if it raises.
 
-    The task may outlive the call that starts it, so it inherits no context: its log lines name no
-    pod of that call, and no tenant is charged for its work.
+    The task may outlive the call that starts it, so it inherits no context by default: its log
+    lines name no pod of that call, and no tenant is charged for its work.
 
     Args:
         work: what to run; it handles the errors that it expects.
         name: of the task, for the log.
+        context: for work that belongs to a call: that of the call.
     """
-    task = asyncio.create_task(work, name=name, context=Context())
+    task = asyncio.create_task(work, name=name, context=context or Context())
     task.add_done_callback(_log_failure)
     return task
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.aio.backoff import exponential_backoff
+from keyferry.aio.foreground import Foreground
 from keyferry.aio.tasks import spawn_until_exit
 from keyferry.driver.publish.delivery import ContentDelivery
 from keyferry.driver.publish.planner import PublishHistory, PublishPlanner
@@ -60,6 +61,7 @@ class Engine:
     operations: VolumeOperations
     secret_controller: SecretController
     status_writer: PodStatusWriter
+    field_reporter: UnknownFieldReporter
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class EngineDependencies:
 @asynccontextmanager
 async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
     """Build the engine and run its background tasks while the block runs."""
-    volumes, events = VolumeTable(), VolumeEvents()
+    volumes, events, foreground = VolumeTable(), VolumeEvents(), Foreground()
     operations = VolumeOperations(deps.mounter, ignores_foreign_owners=deps.ignores_foreign_owners)
     status_writer = PodStatusWriter(
         deps.store,
@@ -119,10 +121,21 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
         metrics=deps.metrics.volumes,
         clock=deps.clock,
         backoff=deps.backoff,
+        foreground=foreground,
     )
+    field_reporter = UnknownFieldReporter(deps.store, deps.providers, foreground)
     secret_controller = _secret_controller(deps, volumes, operations)
     schedule = _schedule(deps)
-    publisher = _publisher(deps, volumes, operations, events, secret_controller, schedule=schedule)
+    publisher = _publisher(
+        deps,
+        volumes,
+        operations,
+        events,
+        secret_controller,
+        schedule=schedule,
+        field_reporter=field_reporter,
+        foreground=foreground,
+    )
     rotator, requests = _rotation(deps, publisher, volumes, schedule)
     _subscribe(
         deps,
@@ -137,6 +150,7 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
         stack.callback(operations.close)
         await restore_leases(deps.providers, operations)
         await stack.enter_async_context(status_writer.running())
+        await stack.enter_async_context(field_reporter.running())
         await stack.enter_async_context(secret_controller.running())
         restoring = _restore(
             deps, publisher, volumes, operations, secret_controller, requests=requests
@@ -147,7 +161,9 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
             spawn_until_exit(stack, requests.run(), name="refresh requests")
             watching = _lease_watcher(deps, volumes, rotator if schedule else None).run()
             spawn_until_exit(stack, watching, name="lease watch")
-        yield Engine(publisher, volumes, operations, secret_controller, status_writer)
+        yield Engine(
+            publisher, volumes, operations, secret_controller, status_writer, field_reporter
+        )
 
 
 def _schedule(deps: EngineDependencies) -> RefreshSchedule | None:
@@ -288,6 +304,8 @@ def _publisher(
     secret_controller: SecretController,
     *,
     schedule: RefreshSchedule | None,
+    field_reporter: UnknownFieldReporter,
+    foreground: Foreground,
 ) -> Publisher:
     history = PublishHistory(deps.store, node=deps.node, clock=deps.clock)
     deps.store.cluster.subscribe(history.on_cluster_event)
@@ -311,7 +329,8 @@ def _publisher(
         ),
         volumes=volumes,
         events=events,
-        field_reporter=UnknownFieldReporter(deps.store, deps.providers),
+        field_reporter=field_reporter,
+        foreground=foreground,
         metrics=deps.metrics,
     )
 

@@ -38,8 +38,9 @@ async def driver(mount_home: Path, provider: ScriptedProvider) -> AsyncIterator[
         yield running
 
 
-def warnings(driver: Driver) -> list[tuple[str, str, str]]:
-    """Kind and name of what an event UnknownField is about, and its message."""
+async def warnings(driver: Driver) -> list[tuple[str, str, str]]:
+    """Kind and name of what an event UnknownField is about, and its message, once all are sent."""
+    await wait_until(lambda: not len(driver.engine.field_reporter), "the reports")
     folder = driver.manifests / "events" / NAMESPACE
     found = [yaml.safe_load(path.read_text()) for path in folder.glob("*.yaml")]
     return sorted(
@@ -59,10 +60,18 @@ async def test_class_is_reported_once_for_all_its_pods(driver: Driver) -> None:
     for pod in ("web-0", "web-1", "web-0"):
         assert ((await driver.publish("web", pod)) / "a").exists()
         driver.clock.now += 200
-    assert [("SecretProviderClass", "web", CLASS_WARNING)] == warnings(driver)
+    assert [("SecretProviderClass", "web", CLASS_WARNING)] == await warnings(driver)
     (line,) = logged(driver)
     assert "did you mean vaultAddress?" in line
     assert f'spc="{NAMESPACE}/web"' in line
+
+
+async def test_no_publish_waits_for_a_report(driver: Driver) -> None:
+    """Checking the fields takes as long as a tenth of a mount."""
+    await driver.publish("web")
+    assert 1 == len(driver.engine.field_reporter)
+    assert [] == logged(driver)
+    assert 1 == len(await warnings(driver))
 
 
 async def test_changed_class_is_reported_again(driver: Driver) -> None:
@@ -73,7 +82,7 @@ async def test_changed_class_is_reported_again(driver: Driver) -> None:
     driver.write_class("web", provider="vault", parameters={"roleName": "x"})
     await driver.publish("web", "web-2")
     changed = CLASS_WARNING.replace(", spec", ", spec.parameters.x, spec", 1)
-    assert sorted([CLASS_WARNING, changed]) == [message for _, _, message in warnings(driver)]
+    assert sorted([CLASS_WARNING, changed]) == [message for _, _, message in await warnings(driver)]
     assert 2 == len(logged(driver))
 
 
@@ -84,7 +93,7 @@ async def test_class_is_reported_before_its_mount_fails(
     provider.fails(ObjectNotFoundError("there is no secret at kv/a"))
     for _ in range(3):
         await rejection(driver, driver.publish_request("web"))
-    assert [("SecretProviderClass", "web", CLASS_WARNING)] == warnings(driver)
+    assert [("SecretProviderClass", "web", CLASS_WARNING)] == await warnings(driver)
     assert 1 == len(logged(driver))
 
 
@@ -102,7 +111,7 @@ async def test_unknown_fields_of_spec_are_reported_for_every_provider(
             "own",
             "fields that have no effect: spec.secretobjects (did you mean secretObjects?)",
         )
-    ] == warnings(driver)
+    ] == await warnings(driver)
 
 
 async def test_parameters_of_an_external_provider_are_not_judged(
@@ -112,7 +121,7 @@ async def test_parameters_of_an_external_provider_are_not_judged(
     async with running_driver(mount_home, built_in={"scripted": provider}) as driver:
         driver.write_class("web", parameters=WRONG)
         await driver.publish("web")
-        assert [] == warnings(driver)
+        assert [] == await warnings(driver)
 
 
 def with_volume(message: csi.NodePublishVolumeRequest, **attributes: str) -> None:
@@ -143,7 +152,7 @@ async def test_volume_attributes_are_reported_on_the_pod(driver: Driver) -> None
                 " volumeAttributes.vaultNamspace (did you mean vaultNamespace?)"
             ),
         )
-    ] == warnings(driver)
+    ] == await warnings(driver)
     assert 1 == len(logged(driver))
 
 
@@ -154,7 +163,7 @@ async def test_attributes_of_a_newer_kubelet_are_accepted(driver: Driver) -> Non
     message.volume_context["csi.storage.k8s.io/node.name"] = "node-1"
     message.volume_context["csi.storage.k8s.io/serviceAccount.uid"] = "1"
     await driver.send_publish(message)
-    assert [] == warnings(driver)
+    assert [] == await warnings(driver)
 
 
 async def test_misspelled_keys_of_the_secret_are_reported_on_the_pod(driver: Driver) -> None:
@@ -170,7 +179,7 @@ async def test_misspelled_keys_of_the_secret_are_reported_on_the_pod(driver: Dri
             "web-0",
             "fields that have no effect: nodePublishSecretRef.roleid (did you mean role_id?)",
         )
-    ] == warnings(driver)
+    ] == await warnings(driver)
     assert "canary-7d1f" not in driver.log.getvalue()
 
 

@@ -32,6 +32,7 @@ from keyferry.telemetry.logs import get_logger
 from keyferry.telemetry.metrics import PublishLabels
 
 if TYPE_CHECKING:
+    from keyferry.aio.foreground import Foreground
     from keyferry.driver.publish.delivery import ContentDelivery
     from keyferry.driver.publish.planner import PublishPlanner
     from keyferry.driver.request import PublishRequest, UnpublishRequest
@@ -70,6 +71,7 @@ class Publisher:
         volumes: the published volumes of this node.
         events: notifies subscribers of failed refreshes and removed volumes.
         field_reporter: reports fields that have no effect.
+        foreground: counts publishes in flight, to which background work gives way.
         metrics: counts calls.
     """
 
@@ -84,6 +86,7 @@ class Publisher:
         volumes: VolumeTable,
         events: VolumeEvents,
         field_reporter: UnknownFieldReporter,
+        foreground: Foreground,
         metrics: Metrics,
     ) -> None:
         self._store = store
@@ -94,6 +97,7 @@ class Publisher:
         self._volumes = volumes
         self._events = events
         self._field_reporter = field_reporter
+        self._foreground = foreground
         self._metrics = metrics
         self._locks = TargetLocks()
 
@@ -114,9 +118,10 @@ class Publisher:
         with self._metrics.publish() as labels:
             if self._is_up_to_date(request):
                 return PublishResult(Skip())
-            async with self._locks.for_publish(request.target_path):
-                volume = self._volumes.touch(request)
-                return await self._publish(request, volume, labels)
+            with self._foreground.call():
+                async with self._locks.for_publish(request.target_path):
+                    volume = self._volumes.touch(request)
+                    return await self._publish(request, volume, labels)
 
     async def refresh(
         self, request: PublishRequest, *, rebuilt: bool, demand: Demand | None = None
@@ -187,7 +192,7 @@ class Publisher:
         labels.provider = spc.provider
         require_readonly(request)
         resolved = self._providers.resolve(spc.provider)
-        await self._field_reporter.report(request, spc)
+        self._field_reporter.report_later(request, spc)
         match decision:
             case Mount():
                 return await self._mount(request, spc, resolved, volume)

@@ -1,8 +1,9 @@
 """Writes the pod statuses of this node, in the background where a publish need not wait.
 
 A status and its `Refreshed` condition are one write. The store skips what is written already.
-Writes are retried: after an outage when the Kubernetes API responds again, and after a rejection
-with backoff, because a permission may be granted. docs/adr/0012 says why publishes do not wait.
+Writes that nobody waits for give way to publishes. Failed ones are retried: after an outage when
+the Kubernetes API responds again, and after a rejection with backoff, because a permission may be
+granted. docs/adr/0012 says why publishes do not wait.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from keyferry.aio.backoff import exponential_backoff
+from keyferry.aio.foreground import Foreground
+from keyferry.aio.tasks import spawn
 from keyferry.aio.work_queue import WorkQueue
 from keyferry.driver.status.events import pod_status_failed
 from keyferry.driver.status.refresh_condition import failed_condition, fetched_condition
@@ -63,6 +66,7 @@ class PodStatusWriter:
         metrics: counts rejected pod statuses.
         clock: timestamps and delays.
         backoff: seconds to wait after this number of consecutive failures.
+        foreground: the publishes in flight.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class PodStatusWriter:
         metrics: VolumeMetrics,
         clock: Clock,
         backoff: Callable[[int], float] = exponential_backoff,
+        foreground: Foreground | None = None,
     ) -> None:
         self._store = store
         self._volumes = volumes
@@ -83,6 +88,10 @@ class PodStatusWriter:
         self._queue: WorkQueue[_Key] = WorkQueue(
             self._apply, group_of=itemgetter(0), clock=clock, name="pod statuses", backoff=backoff
         )
+        self._foreground = foreground or Foreground()
+        self._adding: asyncio.Task[None] | None = None
+        self._postponed: dict[_Key, None] = {}
+        """Keys to be queued at the next pause of publishes."""
         self._pending: dict[_Key, PodStatus] = {}
         self._failures: dict[_Key, tuple[str, RefreshCondition]] = {}
         """Pending conditions of failed refreshes, with the target path of the volume."""
@@ -103,6 +112,8 @@ class PodStatusWriter:
             try:
                 yield
             finally:
+                if self._adding is not None:
+                    self._adding.cancel()
                 await self._wait_for_attempt(self._pending, seconds=DRAIN_SECONDS)
 
     def on_cluster_event(self, event: ClusterEvent) -> None:
@@ -113,12 +124,14 @@ class PodStatusWriter:
     async def on_volume_event(self, event: VolumeEvent) -> None:
         """Write the pod status of a volume with new content; discard that of a removed volume."""
         match event:
-            case VolumePublished(expiries=None, status=status, status_required=False):
-                self.enqueue(status)  # of an earlier process, with its condition
+            case VolumePublished(expiries=None, spc=spc, status=status, status_required=False):
+                # Of an earlier process, with its condition.
+                self.enqueue(status, gives_way=not spc.secret_objects)
             case VolumePublished(expiries=None, status=status):
                 await self.write(status)
-            case VolumePublished(volume=volume, status=status, status_required=False):
-                self.enqueue(self._with_condition(status, volume))
+            case VolumePublished(volume=volume, spc=spc, status=status, status_required=False):
+                status = self._with_condition(status, volume)
+                self.enqueue(status, gives_way=not spc.secret_objects)
             case VolumePublished(volume=volume, status=status):
                 await self.write(self._with_condition(status, volume))
             case VolumeRefreshed(volume=volume, status=status):
@@ -130,14 +143,37 @@ class PodStatusWriter:
             case _:
                 pass
 
-    def enqueue(self, status: PodStatus) -> None:
-        """Write `status` in the background, in place of a pending one with its name."""
+    def enqueue(self, status: PodStatus, *, gives_way: bool = False) -> None:
+        """Write `status` in the background, in place of a pending one with its name.
+
+        Args:
+            status: what to write.
+            gives_way: whether to wait for a pause of publishes. Not for a volume with Secrets:
+                another node whose last pod ends would delete them, because only the pod status
+                shows that they are in use.
+        """
+        key = self._add_pending(status)
+        if not gives_way or self._foreground.is_pausing:
+            self._queue.add(key)
+            return
+        self._postponed[key] = None
+        if self._adding is None:
+            self._adding = spawn(self._add_postponed(), name="postponed pod statuses")
+
+    async def _add_postponed(self) -> None:
+        await self._foreground.wait_for_pause()
+        self._adding = None
+        keys, self._postponed = self._postponed, {}
+        for key in keys:
+            self._queue.add(key)
+
+    def _add_pending(self, status: PodStatus) -> _Key:
         key = (status.namespace, status.name)
         self._failures.pop(key, None)
         self._pending.pop(key, None)
         self._pending[key] = status
         self._drop_oldest()
-        self._queue.add(key)
+        return key
 
     def _with_condition(self, status: PodStatus, volume: Volume) -> PodStatus:
         return replace(status, refresh=fetched_condition(volume, self._clock.wall()))
@@ -159,7 +195,7 @@ class PodStatusWriter:
         key = (status.namespace, status.name)
         self._awaited[key] = status
         try:
-            self.enqueue(status)
+            self._add_pending(status)
             await self._queue.run_and_wait(key)
         finally:
             if self._awaited.get(key) is status:

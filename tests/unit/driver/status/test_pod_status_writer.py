@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from keyferry.aio.foreground import PAUSE_SECONDS, Foreground
 from keyferry.driver.status.pod_status_writer import PodStatusWriter
 from keyferry.driver.volumes.volume_events import PodStatusWritten, VolumeEvent, VolumeEvents
 from keyferry.driver.volumes.volume_table import Volume, VolumeTable
@@ -59,12 +60,14 @@ class World:
         self.volumes, events = VolumeTable(), VolumeEvents()
         self.volumes.put(Volume("/t", POD, "web", START))
         self.registry = CollectorRegistry()
+        self.publishes = Foreground()
         self.writer = PodStatusWriter(
             self.store,
             volumes=self.volumes,
             events=events,
             metrics=VolumeMetrics(self.registry, os_type="linux"),
             clock=self.clock,
+            foreground=self.publishes,
         )
         self.background_writes: list[PodStatus] = []
         events.subscribe(self._collect)
@@ -111,6 +114,42 @@ async def test_enqueued_status_is_written_in_the_background(world: World) -> Non
     await written(world)
     assert STATUS == await world.written_status()
     assert [STATUS] == world.background_writes
+
+
+async def test_status_gives_way_to_publishes(world: World) -> None:
+    """The next pod does not wait for the pod status of the last one."""
+    with world.publishes.call():
+        world.writer.enqueue(STATUS, gives_way=True)
+        await ManualClock.run_ready_tasks()
+        assert [] == world.store.attempts
+        assert 1 == len(world.writer)
+    await asyncio.wait_for(written(world), 1.0)
+    assert STATUS == await world.written_status()
+
+
+async def test_status_of_a_volume_with_secrets_does_not_give_way(world: World) -> None:
+    """Other nodes see by it that the Secrets are in use."""
+    with world.publishes.call():
+        world.writer.enqueue(STATUS)
+        await written(world)
+    assert STATUS == await world.written_status()
+
+
+async def test_postponed_status_of_a_removed_volume_is_never_written(world: World) -> None:
+    with world.publishes.call():
+        world.writer.enqueue(STATUS, gives_way=True)
+        await world.writer.discard("/t")
+    await asyncio.sleep(2 * PAUSE_SECONDS)
+    await written(world)
+    assert [] == world.store.attempts
+
+
+async def test_postponed_status_is_written_at_shutdown(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    async with world.writer.running():
+        with world.publishes.call():
+            world.writer.enqueue(STATUS, gives_way=True)
+    assert STATUS == await world.written_status()
 
 
 async def test_awaited_status_is_the_owner_when_the_write_returns(world: World) -> None:
