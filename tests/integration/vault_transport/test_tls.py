@@ -24,7 +24,7 @@ from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.class_files import ClassFiles
 from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import TlsLayer, VaultSettings
-from keyferry.providers.vault.http.tls import TlsContexts
+from keyferry.providers.vault.http.tls import FILE_CHECK_SECONDS, TlsContexts
 from keyferry.providers.vault.product import OPENBAO
 from keyferry.telemetry.metrics import ProviderMetrics
 from tests.fakes.certificates import issue_certificate, new_ec_key
@@ -130,6 +130,7 @@ class TestTls:
             with pytest.raises(ConnectionFailedError):
                 await mounts.files(DB, **SERVER_NAME_PARAMETER, vaultCACertPath=str(ca))
             ca.write_bytes(made.authority.pem + b"\n")
+            await asyncio.sleep(FILE_CHECK_SECONDS)
             assert await mounts.files(DB, **SERVER_NAME_PARAMETER, vaultCACertPath=str(ca))
 
     @pytest.mark.parametrize(

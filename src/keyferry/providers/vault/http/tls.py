@@ -48,6 +48,9 @@ _CONTEXT_BYTES = 32 << 10
 """Approximate memory of a context without CA certificates."""
 _BYTES_PER_PEM_BYTE = 4
 """Approximate memory of a CA certificate, as a multiple of its size in PEM."""
+FILE_CHECK_SECONDS = 0.1
+"""How often it is checked whether the files of a context have changed, so that the requests of a
+mount check them once. A check takes as long as sending a request."""
 _PICK_UP_SECONDS = 1.0
 """How long a new context is kept for the request that it was created for."""
 _log = get_logger("vault")
@@ -67,6 +70,7 @@ class TlsConnections:
         retired: whether it is closed as soon as no request uses it.
         unused_until: until when it is kept for the request that it was created for, in seconds of
             the event loop's clock; 0 if that request uses it or has used it.
+        checked_at: when its files were checked last, in seconds of that clock.
     """
 
     context: ssl.SSLContext = field(repr=False)
@@ -77,6 +81,7 @@ class TlsConnections:
     users: int = 0
     retired: bool = False
     unused_until: float = 0.0
+    checked_at: float = 0.0
 
     def is_idle(self, now: float) -> bool:
         """Return whether no request uses the context, or is about to use it for the first time."""
@@ -151,13 +156,19 @@ class TlsContexts:
         await asyncio.gather(*self._closing)
 
     def _is_current(self, settings: TlsSettings, found: TlsConnections) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now < found.checked_at + FILE_CHECK_SECONDS:
+            return True
         # Directories may be large, so they are always checked in a thread.
         if any(layer.ca_folder for layer in settings.cas):
             return False
         try:
-            return read_stamps(settings, self._class_files.files) == found.stamps
+            if read_stamps(settings, self._class_files.files) != found.stamps:
+                return False
         except TlsFileError:
             return False
+        found.checked_at = now
+        return True
 
     async def _load(self, settings: TlsSettings, host: str, seconds: float) -> TlsConnections:
         """Load a context; no tenant waits for the files of another one."""
@@ -178,11 +189,13 @@ class TlsContexts:
         cached = self._cached.get(settings)
         stamps = cached.stamps if cached else None
         files = self._class_files.files
+        checked_at = asyncio.get_running_loop().time()
         try:
             found = await self._class_files.run(
                 lambda: _read_if_changed(settings, files, stamps=stamps)
             )
             if found is None and cached is not None and self._cached.get(settings) is cached:
+                cached.checked_at = checked_at
                 return cached
             if found is None:  # evicted meanwhile
                 return await self._load_and_store(settings, host, seconds)
@@ -200,6 +213,7 @@ class TlsContexts:
             _CONTEXT_BYTES + _BYTES_PER_PEM_BYTE * sum(len(ca.pem) for ca in found.cas),
             tenant,
             unused_until=asyncio.get_running_loop().time() + _PICK_UP_SECONDS,
+            checked_at=checked_at,
         )
         if replaced := self._cached.pop(settings, None):
             self._retire(replaced)
