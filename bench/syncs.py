@@ -27,7 +27,7 @@ from keyferry.kubernetes.api.config import load_config
 from keyferry.kubernetes.api.resources import SecretProviderClassResource
 from keyferry.kubernetes.api.syncs.resources import sync_resource
 from keyferry.kubernetes.object_codec import Manifest
-from keyferry.kubernetes.syncs.objects import UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.groups import UPSTREAM_GROUP
 from keyferry_devvault.http_types import RequestKind
 from tests.e2e.cluster.api_server import ApiServer, free_ports, running_api_server
 from tests.e2e.cluster.manifests import azure_class

@@ -22,11 +22,10 @@ from keyferry.kubernetes.api.secret_store import SecretStore
 from keyferry.kubernetes.markings import SYNC_LABEL
 from keyferry.kubernetes.objects import Event, SecretProviderClass
 from keyferry.kubernetes.syncs.codec import parse_sync
+from keyferry.kubernetes.syncs.groups import UPSTREAM_GROUP, SyncGroup
 from keyferry.kubernetes.syncs.objects import (
-    UPSTREAM_GROUP,
     SecretSync,
     ServiceAccountOptIn,
-    SyncGroup,
     SyncKey,
     SyncStatus,
 )

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 from keyferry.inventory.objects import ObjectRow
 from keyferry.inventory.syncs import parse_syncs
-from keyferry.kubernetes.syncs.objects import UPSTREAM_GROUP, SecretSync
+from keyferry.kubernetes.syncs.groups import UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.objects import SecretSync
 from keyferry.status_page.facts import ClassFacts, ClusterFacts, Process, ProcessFacts
 from keyferry.status_page.vaults import SAMPLE_NAMES
 from keyferry.telemetry.exposition import parse_samples

@@ -17,7 +17,8 @@ from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.kubernetes.class_codec import parse_class
 from keyferry.kubernetes.objects import SecretProviderClass
 from keyferry.kubernetes.syncs.codec import parse_sync
-from keyferry.kubernetes.syncs.objects import UPSTREAM_GROUP, SecretSync
+from keyferry.kubernetes.syncs.groups import UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.objects import SecretSync
 from keyferry.plugins.providers import Providers
 from keyferry.providers.host import ProviderHost
 from keyferry.providers.settings import ProviderDependencies

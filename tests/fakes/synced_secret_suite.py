@@ -16,7 +16,7 @@ from keyferry.kubernetes.api.resources import SecretResource
 from keyferry.kubernetes.live_secret import CLASS_ANNOTATION
 from keyferry.kubernetes.markings import MANAGED_LABEL, SYNC_FIELD_MANAGER, SYNC_LABEL
 from keyferry.kubernetes.objects import ApplyOutcome
-from keyferry.kubernetes.syncs.objects import GKE_GROUP
+from keyferry.kubernetes.syncs.groups import GKE_GROUP
 from tests.fakes.synced_secrets import (
     FORMER_MANAGER,
     OWNER,

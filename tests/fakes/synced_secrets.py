@@ -15,7 +15,7 @@ from keyferry.kubernetes.api.secret_store import SecretStore
 from keyferry.kubernetes.api.watches.changes import Changed, Removed, Resume
 from keyferry.kubernetes.markings import SYNC_FIELD_MANAGER
 from keyferry.kubernetes.objects import ApplyResult, DesiredSecret, OwnerReference, SyncClaim
-from keyferry.kubernetes.syncs.objects import UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.groups import UPSTREAM_GROUP
 
 FORMER_MANAGER = f"v1-{SYNC_FIELD_MANAGER}"
 """The field manager of upstream's v0.0.4."""

@@ -16,7 +16,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from keyferry.errors import KeyferryError, SecretDataError
-from keyferry.formats import certs
+from keyferry.formats.certs import tls as certs
 from keyferry.formats.certs.client_certificate import AssertionRequest, sign_assertion
 from keyferry.formats.certs.client_pem import normalized_client_pem
 from keyferry.formats.certs.limits import MAX_ITERATIONS

@@ -11,7 +11,7 @@ import pytest
 
 from keyferry.driver.status import events
 from keyferry.kubernetes.objects import ApplyOutcome
-from keyferry.kubernetes.syncs.objects import SYNC_KIND
+from keyferry.kubernetes.syncs.groups import SYNC_KIND
 from keyferry.sync_controller.rules import events as sync_events
 from scripts.flags_page import page
 

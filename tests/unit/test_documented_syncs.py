@@ -13,7 +13,8 @@ from keyferry.content import SecretFile
 from keyferry.formats.kubernetes_yaml import parse_documents
 from keyferry.kubernetes.class_codec import parse_class
 from keyferry.kubernetes.syncs.codec import parse_sync
-from keyferry.kubernetes.syncs.objects import GKE_GROUP, UPSTREAM_GROUP, SecretSync, SyncGroup
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP, SyncGroup
+from keyferry.kubernetes.syncs.objects import SecretSync
 from keyferry.providers.registry import PROVIDERS
 from keyferry.secrets.builder import Definition, choose_files
 

@@ -38,11 +38,8 @@ from keyferry.kubernetes.names import DRIVER_NAME
 from keyferry.kubernetes.object_codec import parse_pod
 from keyferry.kubernetes.objects import PodRef
 from keyferry.kubernetes.syncs.codec import parse_sync
-from keyferry.kubernetes.syncs.objects import (
-    GKE_GROUP,
-    OPT_IN_LABEL,
-    UPSTREAM_GROUP,
-)
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.objects import OPT_IN_LABEL
 from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,

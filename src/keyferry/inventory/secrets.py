@@ -20,7 +20,7 @@ from keyferry.inventory.users import (
 from keyferry.kubernetes.class_codec import CLASS_KIND
 from keyferry.kubernetes.live_secret import CLASS_ANNOTATION, FETCHED_AT_ANNOTATION
 from keyferry.kubernetes.markings import SYNC_LABEL
-from keyferry.kubernetes.syncs.objects import SYNC_KIND
+from keyferry.kubernetes.syncs.groups import SYNC_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keyferry.kubernetes.object_codec import Manifest
-    from keyferry.kubernetes.syncs.objects import SecretSync, SyncGroup
+    from keyferry.kubernetes.syncs.groups import SyncGroup
+    from keyferry.kubernetes.syncs.objects import SecretSync
 
 NOT_YET_HANDLED = "the SecretSync changed, and no controller has handled the change yet"
 

@@ -23,7 +23,7 @@ from keyferry.kubernetes.live_secret import (
 from keyferry.kubernetes.markings import MANAGED_LABEL, SYNC_LABEL
 from keyferry.kubernetes.objects import SecretClaim, SyncClaim
 from keyferry.kubernetes.secret_change import Adopt, Create, Keep, Recreate, Update
-from keyferry.kubernetes.syncs.objects import SYNC_KIND
+from keyferry.kubernetes.syncs.groups import SYNC_KIND
 from keyferry.kubernetes.syncs.synced_secret import plan_synced_secret
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from keyferry.formats.kubernetes_yaml import KubernetesYamlError, parse_document
 from keyferry.kubernetes.class_codec import CLASS_KIND, parse_class
 from keyferry.kubernetes.files.class_files import MAX_FILE_BYTES
 from keyferry.kubernetes.names import object_name_problem
-from keyferry.kubernetes.syncs.codec import parse_sync
-from keyferry.kubernetes.syncs.objects import GKE_GROUP, SYNC_KIND, UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, SYNC_KIND, UPSTREAM_GROUP
 from keyferry.kubernetes.syncs.sync_errors import SyncInvalidError
 from keyferry.lint.finding import Finding, Place, finding
 
@@ -307,6 +306,9 @@ def _read_sync(manifest: Manifest) -> Manifests:
         "namespace": manifest.namespace,
         "uid": _NO_UID,
     }
+    # Imported on use: few files have SecretSyncs.
+    from keyferry.kubernetes.syncs.codec import parse_sync
+
     try:
         sync = parse_sync(
             {**value, "metadata": named}, group, spelling=lambda path: manifest.text(*path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from keyferry.errors import AuthorError, excerpt
 from keyferry.formats.fields import format_path
 from keyferry.kubernetes.syncs.fields import CREDENTIALS_SECRET
-from keyferry.kubernetes.syncs.objects import SYNC_KIND
+from keyferry.kubernetes.syncs.groups import SYNC_KIND
 from keyferry.lint.class_content import assumed_content, content_of
 from keyferry.lint.field_places import field_place, parse_path
 from keyferry.lint.finding import finding

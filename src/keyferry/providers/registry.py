@@ -91,7 +91,6 @@ def _unknown_azure_keys(keys: Collection[str]) -> tuple[UnknownField, ...]:
 def _check_azure(parameters: Mapping[str, str]) -> object:
     from keyferry.providers.azure.params import bundle_options, parse_mount
     from keyferry.providers.azure.vault_address import parse_vault_address
-    from keyferry.providers.settings import ProviderSettings
 
     name, url = (
         parameters.get("keyvaultName", "").strip(),
@@ -99,7 +98,7 @@ def _check_azure(parameters: Mapping[str, str]) -> object:
     )
     if name or url:
         parse_vault_address(name, url)  # before the identity, which a pod completes
-    bundle_options(parameters, ProviderSettings())
+    bundle_options(parameters)
     return parse_mount({**parameters, **_ANY_POD}, None)
 
 

@@ -8,18 +8,15 @@ Source: docs/reference/upstream-driver.md#tls-secrets
 
 from __future__ import annotations
 
-import base64
-import binascii
-import codecs
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import assert_never
-
-import msgspec
+from typing import TYPE_CHECKING, assert_never
 
 from keyferry.errors import SecretDataError
-from keyferry.formats import certs
+
+if TYPE_CHECKING:
+    from keyferry.secrets.pull_secrets import PullSecretMistake
 
 
 class FilePart(Enum):
@@ -116,7 +113,12 @@ _REQUIRED_KEYS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+# What parses values is imported on use: most Secrets, and `keyferry lint`, need none of it.
+
+
 def _only_part(file: KeyedFile) -> KeyedFile:
+    from keyferry.formats.certs import tls as certs
+
     match file.part:
         case FilePart.WHOLE:
             return file
@@ -139,6 +141,8 @@ def _verbatim(chosen: _Files) -> dict[str, bytes]:
 
 def _tls(chosen: _Files) -> dict[str, bytes]:
     """Return certificates, leaf first, and key. As in Kubernetes, further keys are permitted."""
+    from keyferry.formats.certs import tls as certs
+
     certificates = certs.certificate_pem(
         chosen["tls.crt"].contents, _describe_file(chosen["tls.crt"])
     )
@@ -154,6 +158,8 @@ def _tls_extra(file: KeyedFile) -> bytes:
     """Return a further value: of ca.crt only the certificates, never a key beside them."""
     if file.key != "ca.crt":
         return file.contents
+    from keyferry.formats.certs import tls as certs
+
     return certs.certificate_pem(file.contents, _describe_file(file))
 
 
@@ -167,91 +173,25 @@ def _ssh_auth(chosen: _Files) -> dict[str, bytes]:
     return _verbatim(chosen)
 
 
-class _DockerConfig(msgspec.Struct):
-    auths: dict[str, msgspec.Raw]
-
-
-class _RegistryLogin(msgspec.Struct):
-    """An entry of ~/.dockercfg, which has no key `auths`."""
-
-    auth: str
-
-
 def _docker_config_json(chosen: _Files) -> dict[str, bytes]:
-    file = chosen[".dockerconfigjson"]
-    _check_json(file, _DockerConfig, 'the JSON of ~/.docker/config.json: {"auths": {...}}')
-    return _verbatim(chosen)
+    from keyferry.secrets.pull_secrets import docker_config_json_mistake
+
+    return _pull_secret(chosen, ".dockerconfigjson", docker_config_json_mistake)
 
 
 def _docker_config(chosen: _Files) -> dict[str, bytes]:
-    file = chosen[".dockercfg"]
-    _check_json(file, dict[str, msgspec.Raw], "the JSON object of ~/.dockercfg")
+    from keyferry.secrets.pull_secrets import docker_config_mistake
+
+    return _pull_secret(chosen, ".dockercfg", docker_config_mistake)
+
+
+def _pull_secret(
+    chosen: _Files, key: str, find_mistake: Callable[[bytes], PullSecretMistake | None]
+) -> dict[str, bytes]:
+    if mistake := find_mistake(chosen[key].contents):
+        problem = f"{_describe_file(chosen[key])} is not {mistake.problem}"
+        raise SecretDataError(problem, mistake.remedy)
     return _verbatim(chosen)
-
-
-def _check_json(file: KeyedFile, schema: object, expected: str) -> None:
-    if _is_json(file.contents, schema):
-        return
-    note, remedy = _json_mistake(file.contents, schema)
-    raise SecretDataError(f"{_describe_file(file)} is not {expected}{note}", remedy)
-
-
-def _is_json(contents: bytes, schema: object) -> bool:
-    # The decoder may quote the value in its message, so its error is dropped.
-    try:
-        msgspec.json.decode(contents, type=schema)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return False
-    return True
-
-
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-
-
-def _json_mistake(contents: bytes, schema: object) -> tuple[str, str]:
-    """Return what the contents are instead, as the end of a sentence, and the remedy."""
-    decoded = _decoded_base64(contents)
-    is_legacy = schema is _DockerConfig and _is_json(contents, dict[str, _RegistryLogin])
-    from_file = "Store the whole file, for example with az keyvault secret set --file."
-    mistakes = (
-        (not contents.strip(), "it is empty", "Store the JSON in the vault."),
-        (
-            decoded is not None and _is_json(decoded, schema),
-            "it is the base64 text of that",
-            "Set objectEncoding: base64 for the object (Vault: encoding: base64), or store JSON.",
-        ),
-        (
-            contents.startswith(codecs.BOM_UTF8),
-            "it begins with a byte order mark",
-            "Store it as UTF-8 without that mark.",
-        ),
-        (contents.startswith(_UTF16_MARKS), "it is UTF-16 text", "Store it as UTF-8."),
-        (
-            _is_json(contents, str),
-            "it is a JSON string",
-            "Store the JSON itself, without quotes and escapes.",
-        ),
-        (
-            is_legacy,
-            "it has the format of ~/.dockercfg",
-            'Write {"auths": VALUE}, or use type kubernetes.io/dockercfg with key .dockercfg.',
-        ),
-        (
-            _is_json(contents, dict[str, msgspec.Raw]),
-            "it is JSON without the key auths",
-            "Store the file ~/.docker/config.json.",
-        ),
-        (_is_json(contents, msgspec.Raw), "it is JSON, but not an object", from_file),
-        (True, "it is not JSON", from_file),
-    )
-    return next((f": {note}", remedy) for applies, note, remedy in mistakes if applies)
-
-
-def _decoded_base64(contents: bytes) -> bytes | None:
-    try:
-        return base64.b64decode(b"".join(contents.split()), validate=True)
-    except binascii.Error:
-        return None
 
 
 def _describe_file(file: KeyedFile) -> str:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from keyferry.aio.clock import Clock
     from keyferry.kubernetes.syncs.changes import SyncEvent
-    from keyferry.kubernetes.syncs.objects import SecretSync, SyncGroup, SyncKey
+    from keyferry.kubernetes.syncs.groups import SyncGroup
+    from keyferry.kubernetes.syncs.objects import SecretSync, SyncKey
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.sync_controller.reconciler import SyncReconciler
     from keyferry.sync_controller.tokens import ServiceAccountTokens

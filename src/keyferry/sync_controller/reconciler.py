@@ -50,10 +50,7 @@ from keyferry.telemetry.logs import ObjectName, get_logger
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
-    from keyferry.kubernetes.syncs.objects import (
-        SecretSync,
-        SyncKey,
-    )
+    from keyferry.kubernetes.syncs.objects import SecretSync, SyncKey
     from keyferry.sync_controller.content import FetchedContent, SyncContent
     from keyferry.sync_controller.interfaces import (
         ProviderReleases,

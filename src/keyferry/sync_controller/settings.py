@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.content import DEFAULT_MAX_BYTES
-from keyferry.kubernetes.syncs.objects import GKE_GROUP, UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
 from keyferry.net.proxies import Proxies
 from keyferry.providers.settings import ProviderSettings
 from keyferry.resilience.settings import ResilienceSettings
@@ -18,7 +18,7 @@ from keyferry.telemetry.audit_settings import AuditSettings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from keyferry.kubernetes.syncs.objects import SyncGroup
+    from keyferry.kubernetes.syncs.groups import SyncGroup
 
 DEFAULT_CONTROLLER_NAME = "keyferry"
 LEASE_NAME = "keyferry-sync"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keyferry.kubernetes.syncs.objects import SyncGroup
+from keyferry.kubernetes.syncs.groups import SyncGroup
 from tests.fakes.kube_objects import DEFAULT_STATUS
 
 CONTROLLER = "system:serviceaccount:keyferry:keyferry-sync"

@@ -27,13 +27,9 @@ from keyferry.kubernetes.api.syncs.status import write_status
 from keyferry.kubernetes.api.syncs.tokens import TokenRequest, request_token
 from keyferry.kubernetes.markings import SYNC_FIELD_MANAGER
 from keyferry.kubernetes.syncs.conditions import next_conditions
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
 from keyferry.kubernetes.syncs.lease import LeaseTiming
-from keyferry.kubernetes.syncs.objects import (
-    GKE_GROUP,
-    UPSTREAM_GROUP,
-    SecretSync,
-    SyncStatus,
-)
+from keyferry.kubernetes.syncs.objects import SecretSync, SyncStatus
 from keyferry.kubernetes.syncs.outcomes import SyncChange, Synced
 from keyferry.kubernetes.syncs.sync_errors import TokenRequestError
 from tests.e2e.cluster.api_server import ApiServer, running_api_server

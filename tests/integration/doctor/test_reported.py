@@ -18,7 +18,7 @@ from keyferry.kubernetes.live_secret import FETCHED_AT_ANNOTATION
 from keyferry.kubernetes.markings import MANAGED_LABEL
 from keyferry.kubernetes.objects import Pod, SecretProviderClass
 from keyferry.kubernetes.syncs.codec import parse_sync
-from keyferry.kubernetes.syncs.objects import UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.groups import UPSTREAM_GROUP
 from tests.fakes.kube_api import KubeApiServer, running_api
 from tests.fakes.syncs import served, sync_manifest
 

@@ -12,7 +12,7 @@ from keyferry.aio.clock import SystemClock
 from keyferry.kubernetes.api.client import open_api
 from keyferry.kubernetes.api.config import load_config
 from keyferry.kubernetes.api.syncs.cache import SyncCache
-from keyferry.kubernetes.syncs.objects import UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.groups import UPSTREAM_GROUP
 from keyferry.status_page.vaults import summarize_vaults
 from keyferry.sync_controller.status_source import ControllerSource
 from keyferry.telemetry.metrics import Metrics

@@ -22,13 +22,8 @@ from keyferry.kubernetes.syncs.changes import (
     SyncEvent,
     SyncSecretChanged,
 )
-from keyferry.kubernetes.syncs.objects import (
-    GKE_GROUP,
-    UPSTREAM_GROUP,
-    Condition,
-    ConditionStatus,
-    SyncStatus,
-)
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.objects import Condition, ConditionStatus, SyncStatus
 from tests.fakes.kube_api import KubeApiServer, class_manifest
 from tests.fakes.kube_objects import GKE_SYNCS
 from tests.fakes.log import captured_log

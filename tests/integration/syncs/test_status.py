@@ -12,13 +12,8 @@ from keyferry.kubernetes.api.client import KubeApi
 from keyferry.kubernetes.api.syncs.status import STATUS_ATTEMPTS, write_status
 from keyferry.kubernetes.syncs.codec import parse_sync
 from keyferry.kubernetes.syncs.conditions import next_conditions
-from keyferry.kubernetes.syncs.objects import (
-    GKE_GROUP,
-    UPSTREAM_GROUP,
-    SecretSync,
-    SyncGroup,
-    SyncStatus,
-)
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP, SyncGroup
+from keyferry.kubernetes.syncs.objects import SecretSync, SyncStatus
 from keyferry.kubernetes.syncs.outcomes import SyncChange, Synced
 from tests.fakes.kube_api import KubeApiServer
 from tests.fakes.kube_objects import GKE_SYNCS, StatusError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from keyferry.inventory.syncs import NOT_YET_HANDLED, SyncRow, parse_syncs, sync_rows
-from keyferry.kubernetes.syncs.objects import GKE_GROUP, UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
 from tests.fakes.syncs import served, sync_manifest
 
 SYNCED = "2030-01-01T12:00:00Z"

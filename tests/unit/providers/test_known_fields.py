@@ -26,7 +26,7 @@ from keyferry.providers.known_fields.names import (
     VAULT_PARAMETERS,
 )
 from keyferry.providers.registry import unknown_fields
-from keyferry.providers.settings import ProviderSettings, VaultSettings
+from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.params import parse_mount as parse_vault
 from keyferry.providers.vault.product import OPENBAO, VAULT, Product
 from keyferry.rendering.class_options import parse_volume_options
@@ -110,7 +110,7 @@ def test_azure_reads_the_parameters_of_the_table() -> None:
         parameters = Recorded({**AZURE, **POD, **mode})
         with suppress(KeyferryError):
             parse_azure(parameters, None)
-        bundle_options(parameters, ProviderSettings())
+        bundle_options(parameters)
         parse_volume_options(parameters)
         asked |= parameters.asked
     assert set(AZURE_PARAMETERS) == {name for name in asked if not name.startswith(KUBELET_PREFIX)}

@@ -16,7 +16,8 @@ from keyferry.kubernetes.syncs.changes import (
     SyncChanged,
     SyncSecretChanged,
 )
-from keyferry.kubernetes.syncs.objects import GKE_GROUP, UPSTREAM_GROUP, SecretSync, SyncKey
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.objects import SecretSync, SyncKey
 from keyferry.providers.expiry import ExpiringLease, Expiry
 from keyferry.sync_controller.controller import (
     CHECK_SECONDS,

@@ -20,7 +20,8 @@ from keyferry.errors import (
 from keyferry.kubernetes.live_secret import CLASS_ANNOTATION
 from keyferry.kubernetes.markings import MANAGED_LABEL, SYNC_LABEL
 from keyferry.kubernetes.objects import SecretObject
-from keyferry.kubernetes.syncs.objects import GKE_GROUP, ServiceAccountOptIn
+from keyferry.kubernetes.syncs.groups import GKE_GROUP
+from keyferry.kubernetes.syncs.objects import ServiceAccountOptIn
 from keyferry.kubernetes.syncs.sync_errors import TokenRequestError
 from keyferry.sync_controller.settings import Scope, SyncControllerSettings, TokenSettings
 from tests.fakes.log import captured_log

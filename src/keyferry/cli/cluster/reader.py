@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.api.client import ListOptions
     from keyferry.kubernetes.api.resources import Resource
     from keyferry.kubernetes.object_codec import Manifest
-    from keyferry.kubernetes.syncs.objects import SecretSync, SyncGroup
+    from keyferry.kubernetes.syncs.groups import SyncGroup
+    from keyferry.kubernetes.syncs.objects import SecretSync
 
 
 class ClusterReader:
@@ -206,6 +207,6 @@ class ClusterReader:
 
 
 def _groups() -> tuple[SyncGroup, ...]:
-    from keyferry.kubernetes.syncs.objects import GKE_GROUP, UPSTREAM_GROUP
+    from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
 
     return UPSTREAM_GROUP, GKE_GROUP

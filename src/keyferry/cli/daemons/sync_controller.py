@@ -42,7 +42,7 @@ from keyferry.cli.flags.restrictions import (
 from keyferry.cli.flags.vault import LEASE_DIR_FLAG
 from keyferry.errors import SettingInvalidError
 from keyferry.kubernetes.names import object_name_problem
-from keyferry.kubernetes.syncs.objects import GKE_GROUP, UPSTREAM_GROUP, SyncGroup
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP, SyncGroup
 from keyferry.net.proxies import Proxies
 from keyferry.providers.registry import provider_names
 from keyferry.sync_controller.settings import (

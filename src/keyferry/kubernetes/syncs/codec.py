@@ -23,8 +23,8 @@ from keyferry.kubernetes.class_codec import CLASS_KIND
 from keyferry.kubernetes.names import MAX_SUBDOMAIN, object_name_problem
 from keyferry.kubernetes.objects import SecretKeyMapping, SecretObject
 from keyferry.kubernetes.syncs.fields import RESERVED_PREFIX, unknown_fields
+from keyferry.kubernetes.syncs.groups import SYNC_KIND
 from keyferry.kubernetes.syncs.objects import (
-    SYNC_KIND,
     Condition,
     ConditionStatus,
     InvalidField,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from keyferry.formats.kubernetes_yaml import FieldPath, Value
     from keyferry.kubernetes.object_codec import Manifest
-    from keyferry.kubernetes.syncs.objects import SyncGroup
+    from keyferry.kubernetes.syncs.groups import SyncGroup
 
     T = TypeVar("T")
 

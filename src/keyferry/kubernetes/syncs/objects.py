@@ -5,14 +5,12 @@ Source: https://github.com/kubernetes-sigs/secrets-store-sync-controller
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from keyferry.errors import SettingInvalidError, excerpt
-from keyferry.kubernetes.names import object_name_problem
 from keyferry.kubernetes.objects import OwnerReference
+from keyferry.kubernetes.syncs.groups import SYNC_KIND, SyncGroup
 from keyferry.kubernetes.syncs.sync_errors import (
     ReservedAnnotationError,
     ReservedLabelError,
@@ -25,47 +23,10 @@ if TYPE_CHECKING:
     from keyferry.formats.unknown_fields import UnknownField
     from keyferry.kubernetes.objects import SecretObject
 
-SYNC_KIND = "SecretSync"
-SYNC_PLURAL = "secretsyncs"
 OPT_IN_LABEL = "secret-sync.x-k8s.io/allowed"
 """On a service account with the value `true`: SecretSyncs may use it."""
 OPT_IN_NAMES = "secret-sync.x-k8s.io/secret-syncs"
 """Annotation on such a service account: the comma-separated names of the only SecretSyncs."""
-_VERSION = re.compile(r"v[1-9][0-9]{0,5}((alpha|beta)[1-9][0-9]{0,5})?")
-
-
-@dataclass(frozen=True, slots=True)
-class SyncGroup:
-    """An API group and version that serves SecretSyncs."""
-
-    group: str
-    version: str
-
-    def __str__(self) -> str:
-        """Return the apiVersion: `secret-sync.x-k8s.io/v1alpha1`."""
-        return f"{self.group}/{self.version}"
-
-    @classmethod
-    def parse(cls, text: str) -> SyncGroup:
-        """Return the group of an apiVersion.
-
-        Raises:
-            SettingInvalidError: the text is not `GROUP/VERSION`.
-        """
-        group, _, version = text.strip().partition("/")
-        if object_name_problem(group) or not _VERSION.fullmatch(version):
-            problem = f"{excerpt(text)!r} is not an API group and version"
-            raise SettingInvalidError(problem, f"Write it as in {UPSTREAM_GROUP}.")
-        return cls(group, version)
-
-    @property
-    def resource(self) -> str:
-        """The plural with the group, as in RBAC."""
-        return f"{SYNC_PLURAL}.{self.group}"
-
-
-UPSTREAM_GROUP = SyncGroup("secret-sync.x-k8s.io", "v1alpha1")
-GKE_GROUP = SyncGroup("secret-sync.gke.io", "v1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from keyferry.errors import SecretConflictError, SecretNotManagedError
 from keyferry.kubernetes.live_secret import CLASS_ANNOTATION
 from keyferry.kubernetes.markings import MANAGED_LABEL, SYNC_MARKING
 from keyferry.kubernetes.secret_change import Adopt, Create, Keep, Recreate, Update
-from keyferry.kubernetes.syncs.objects import SYNC_KIND
+from keyferry.kubernetes.syncs.groups import SYNC_KIND
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

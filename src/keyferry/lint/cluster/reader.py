@@ -23,7 +23,7 @@ from keyferry.kubernetes.api.resources import (
 from keyferry.kubernetes.api.syncs.resources import sync_resource
 from keyferry.kubernetes.class_codec import CLASS_API_VERSIONS, CLASS_KIND
 from keyferry.kubernetes.object_codec import POD_STATUS_API_VERSION, POD_STATUS_KIND
-from keyferry.kubernetes.syncs.objects import GKE_GROUP, SYNC_KIND, UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, SYNC_KIND, UPSTREAM_GROUP
 from keyferry.lint.finding import Finding, Place, finding
 from keyferry.lint.manifests import Manifest, Manifests, parse_manifest
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from keyferry.formats.kubernetes_yaml import FieldPath, Value
     from keyferry.kubernetes.api.client import KubeApi
     from keyferry.kubernetes.api.resources import Resource
-    from keyferry.kubernetes.syncs.objects import SyncGroup
+    from keyferry.kubernetes.syncs.groups import SyncGroup
 
 ALL_NAMESPACES = "*"
 _INSTALL = f"Install them: {REMEDY}"

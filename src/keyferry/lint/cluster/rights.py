@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.kubernetes.syncs.objects import GKE_GROUP, UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
 from keyferry.lint.cluster.installation import Right, Workload
 from keyferry.providers.registry import token_audiences
 from keyferry.sync_controller.settings import DEFAULT_CONTROLLER_NAME, Scope

@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from keyferry.providers.restrictions import ClassRestrictions
-    from keyferry.providers.settings import ProviderSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,15 +332,24 @@ class BundleOptions:
     separate_files: bool = False
 
 
-def bundle_options(parameters: Mapping[str, str], settings: ProviderSettings) -> BundleOptions:
-    """Return the options of a mount: its parameters, else the flags.
+DEFAULT_BUNDLE_OPTIONS = BundleOptions()
+
+
+def bundle_options(
+    parameters: Mapping[str, str], defaults: BundleOptions = DEFAULT_BUNDLE_OPTIONS
+) -> BundleOptions:
+    """Return the options of a mount.
+
+    Args:
+        parameters: of the mount; they override the defaults.
+        defaults: of the flags.
 
     Raises:
         ClassInvalidError: a parameter is not a boolean.
     """
     return BundleOptions(
-        _boolean(parameters, "constructPEMChain", settings.construct_pem_chain),
-        _boolean(parameters, "writeCertAndKeyInSeparateFiles", settings.separate_files),
+        _boolean(parameters, "constructPEMChain", defaults.ordered_chain),
+        _boolean(parameters, "writeCertAndKeyInSeparateFiles", defaults.separate_files),
     )
 
 

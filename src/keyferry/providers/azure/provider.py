@@ -30,7 +30,7 @@ from keyferry.providers.azure.content import materials, render_all
 from keyferry.providers.azure.find.expansion import expand, settle
 from keyferry.providers.azure.keyvault import KeyVault, KeyVaultTransport
 from keyferry.providers.azure.keyvault_errors import RequestContext, emulator_remedy
-from keyferry.providers.azure.params import bundle_options, parse_mount
+from keyferry.providers.azure.params import BundleOptions, bundle_options, parse_mount
 from keyferry.providers.azure.reader import CachedKeyVault, fetch_from_sources
 from keyferry.providers.azure.versions import request_for
 from keyferry.providers.class_files import ClassFiles
@@ -119,6 +119,9 @@ class AzureProvider:
         self._https = https
         self._fetcher = fetcher
         self._settings = settings or ProviderSettings()
+        self._bundle_defaults = BundleOptions(
+            self._settings.construct_pem_chain, self._settings.separate_files
+        )
         self._restrictions = self._settings.restrictions
         self._class_files = ClassFiles(self._restrictions)
         self._parser = LargeInputParser()
@@ -194,14 +197,14 @@ class AzureProvider:
             restrictions=self._restrictions,
         )
         mount = await self._parser.run(parse, call.attributes, tenant=call.tenant)
-        bundle_options(call.attributes, self._settings)
+        bundle_options(call.attributes, self._bundle_defaults)
         return mount, await self._resolve_cloud(mount.cloud)
 
     async def _mount(
         self, call: MountCall, recorder: AccessRecorder, budget: MountBudget
     ) -> MountResult:
         mount, cloud = await self._read_parameters(call)
-        options = bundle_options(call.attributes, self._settings)
+        options = bundle_options(call.attributes, self._bundle_defaults)
         opened = await self._open_sources(mount, cloud, call, recorder, budget=budget)
         expansion = await expand(mount.objects, opened)
         outcomes = await fetch_from_sources(opened, map(request_for, expansion.objects))

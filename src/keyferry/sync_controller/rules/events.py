@@ -15,7 +15,7 @@ from keyferry.kubernetes.objects import (
     ObjectRef,
     truncate_message,
 )
-from keyferry.kubernetes.syncs.objects import SYNC_KIND
+from keyferry.kubernetes.syncs.groups import SYNC_KIND
 from keyferry.kubernetes.syncs.outcomes import failure_message
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.errors import SecretDataError
-from keyferry.formats import certs
+from keyferry.formats.certs import tls as certs
 from keyferry.formats.certs.pem import encode_block
 from tests.fakes.certificates import issue_certificate, new_ec_key
 

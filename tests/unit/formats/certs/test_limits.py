@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyferry.errors import KeyferryError, SecretDataError
-from keyferry.formats.certs import certificate_pem, private_key_pem
 from keyferry.formats.certs.bundle import check_pem, check_pkcs12, pkcs12_to_pem
 from keyferry.formats.certs.client_certificate import read_client_certificate
 from keyferry.formats.certs.der import SEQUENCE, read_element
@@ -20,6 +19,7 @@ from keyferry.formats.certs.jwk import ec_public_key_pem, rsa_public_key_pem
 from keyferry.formats.certs.limits import MAX_INPUT_BYTES, MAX_ITERATIONS, MAX_OBJECTS
 from keyferry.formats.certs.loading import load_certificate, load_private_key
 from keyferry.formats.certs.pem import encode_block
+from keyferry.formats.certs.tls import certificate_pem, private_key_pem
 from tests.fakes import der
 from tests.fakes.certificates import issue_certificate, new_ec_key, new_rsa_key
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.errors import SecretDataError
-from keyferry.formats import certs
+from keyferry.formats.certs import tls as certs
 from keyferry.formats.certs.unrecognized import diagnose, pem_damage
 from tests.fakes.certificates import issue_certificate, new_ec_key
 

@@ -13,14 +13,12 @@ import yaml
 from keyferry.errors import SettingInvalidError
 from keyferry.kubernetes.objects import OwnerReference, SecretKeyMapping, SecretObject
 from keyferry.kubernetes.syncs.codec import parse_sync, status_patch
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP, SyncGroup
 from keyferry.kubernetes.syncs.objects import (
-    GKE_GROUP,
-    UPSTREAM_GROUP,
     Condition,
     ConditionStatus,
     SecretSync,
     SyncedObject,
-    SyncGroup,
     SyncOptions,
     SyncRef,
     SyncStatus,

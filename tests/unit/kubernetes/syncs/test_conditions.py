@@ -35,8 +35,8 @@ from keyferry.errors import (
 )
 from keyferry.kubernetes.syncs.codec import parse_sync
 from keyferry.kubernetes.syncs.conditions import next_conditions
+from keyferry.kubernetes.syncs.groups import UPSTREAM_GROUP
 from keyferry.kubernetes.syncs.objects import (
-    UPSTREAM_GROUP,
     Condition,
     ConditionStatus,
     SecretSync,

@@ -16,7 +16,7 @@ from keyferry.kubernetes.markings import MANAGED_LABEL, SYNC_LABEL, SYNC_MARKING
 from keyferry.kubernetes.objects import DesiredSecret, OwnerReference, SecretClaim, SyncClaim
 from keyferry.kubernetes.secret_change import Adopt, Create, Keep, Recreate, SecretChange, Update
 from keyferry.kubernetes.secret_plan import for_live_secret, plan_secret
-from keyferry.kubernetes.syncs.objects import GKE_GROUP, UPSTREAM_GROUP
+from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
 
 OWNER = OwnerReference(str(UPSTREAM_GROUP), "SecretSync", "db", "sync-uid")
 POD = OwnerReference("v1", "Pod", "web-0", "pod-uid")

@@ -6,35 +6,34 @@ import pytest
 
 from keyferry.errors import ClassInvalidError
 from keyferry.providers.azure.params import BundleOptions, bundle_options
-from keyferry.providers.settings import ProviderSettings
 
 
 @pytest.mark.parametrize(
-    ("parameters", "settings", "options"),
+    ("parameters", "defaults", "options"),
     [
-        ({}, ProviderSettings(), BundleOptions(ordered_chain=True, separate_files=False)),
+        ({}, BundleOptions(), BundleOptions(ordered_chain=True, separate_files=False)),
         (
             {},
-            ProviderSettings(construct_pem_chain=False, separate_files=True),
+            BundleOptions(ordered_chain=False, separate_files=True),
             BundleOptions(ordered_chain=False, separate_files=True),
         ),
         (
             {"constructPEMChain": " false ", "writeCertAndKeyInSeparateFiles": "T"},
-            ProviderSettings(),
+            BundleOptions(),
             BundleOptions(ordered_chain=False, separate_files=True),
         ),
         (
             {"constructPEMChain": "1", "writeCertAndKeyInSeparateFiles": "FALSE"},
-            ProviderSettings(construct_pem_chain=False, separate_files=True),
+            BundleOptions(ordered_chain=False, separate_files=True),
             BundleOptions(ordered_chain=True, separate_files=False),
         ),
     ],
 )
 def test_parameters_override_flags(
-    parameters: dict[str, str], settings: ProviderSettings, options: BundleOptions
+    parameters: dict[str, str], defaults: BundleOptions, options: BundleOptions
 ) -> None:
     """The flags are the defaults."""
-    assert options == bundle_options(parameters, settings)
+    assert options == bundle_options(parameters, defaults)
 
 
 @pytest.mark.parametrize("key", ["constructPEMChain", "writeCertAndKeyInSeparateFiles"])
@@ -42,4 +41,4 @@ def test_parameters_override_flags(
 def test_invalid_boolean_is_rejected(key: str, text: str) -> None:
     """Same grammar as the other booleans."""
     with pytest.raises(ClassInvalidError, match=f"{key} is neither true nor false: {text}"):
-        bundle_options({key: text}, ProviderSettings())
+        bundle_options({key: text})

@@ -19,7 +19,7 @@ from keyferry.kubernetes.objects import (
     ObjectRef,
 )
 from keyferry.kubernetes.pod_status import VersionChange
-from keyferry.kubernetes.syncs.objects import GKE_GROUP
+from keyferry.kubernetes.syncs.groups import GKE_GROUP
 from keyferry.sync_controller.rules import events
 from tests.fakes.secret_syncs import CLASS_UID, secret_sync, sync_class
 from tests.fakes.syncs import UID

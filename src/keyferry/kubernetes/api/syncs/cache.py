@@ -32,11 +32,7 @@ from keyferry.kubernetes.syncs.changes import (
     SyncSecretChanged,
 )
 from keyferry.kubernetes.syncs.codec import parse_sync
-from keyferry.kubernetes.syncs.objects import (
-    OPT_IN_LABEL,
-    OPT_IN_NAMES,
-    ServiceAccountOptIn,
-)
+from keyferry.kubernetes.syncs.objects import OPT_IN_LABEL, OPT_IN_NAMES, ServiceAccountOptIn
 from keyferry.kubernetes.syncs.sync_errors import SyncInvalidError
 from keyferry.telemetry.logs import get_logger
 
@@ -47,11 +43,8 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.object_codec import Manifest
     from keyferry.kubernetes.objects import SecretProviderClass
     from keyferry.kubernetes.syncs.changes import SyncEvent, SyncEventHandler
-    from keyferry.kubernetes.syncs.objects import (
-        SecretSync,
-        SyncGroup,
-        SyncKey,
-    )
+    from keyferry.kubernetes.syncs.groups import SyncGroup
+    from keyferry.kubernetes.syncs.objects import SecretSync, SyncKey
 
 T = TypeVar("T")
 

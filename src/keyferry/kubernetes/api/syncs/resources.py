@@ -9,10 +9,10 @@ from lightkube.core.resource import ApiInfo, ResourceDef
 from lightkube.generic_resource import create_api_info
 
 from keyferry.kubernetes.api.resources import Resource
-from keyferry.kubernetes.syncs.objects import SYNC_KIND, SYNC_PLURAL
+from keyferry.kubernetes.syncs.groups import SYNC_KIND, SYNC_PLURAL
 
 if TYPE_CHECKING:
-    from keyferry.kubernetes.syncs.objects import SyncGroup
+    from keyferry.kubernetes.syncs.groups import SyncGroup
 
 
 @cache
