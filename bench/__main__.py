@@ -94,7 +94,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=NAMES, help="a load; may be repeated")
     parser.add_argument("--note", default="", help="a remark that is shown with the figures")
     parser.add_argument(
-        "--before", help="the program of an older Keyferry, for loads that compare request counts"
+        "--before", help="the program of an older Keyferry, to compare mounts and requests with it"
     )
     return parser.parse_args()
 

@@ -55,7 +55,7 @@ LOADS = (
     Load(starts, ALL, repeats=5, quick_repeats=3),
     Load(command_line, (KEYFERRY,), repeats=3, quick_repeats=2),
     Load(shared_objects, ALL, quick_repeats=2, before=True),
-    Load(first_mounts, ALL, quick_repeats=2),
+    Load(first_mounts, ALL, quick_repeats=2, before=True),
     Load(nodes, ALL, before=True),
     Load(throttled, repeats=1),
     Load(big_content),
