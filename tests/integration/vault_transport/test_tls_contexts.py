@@ -15,18 +15,22 @@ import pytest
 
 from keyferry.aio.tenant import working_for
 from keyferry.errors import PlatformError
+from keyferry.formats.confined_files import ConfinedFiles, FileStamp
 from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.class_files import ClassFiles
 from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import TlsLayer
+from keyferry.providers.vault.http import tls
 from keyferry.providers.vault.http.server import Address, Server, TlsSettings
 from keyferry.providers.vault.http.system_cas import trust_system_cas
 from keyferry.providers.vault.http.tls import (
+    FILE_CHECK_SECONDS,
     MAX_CONTEXT_BYTES,
     MAX_CONTEXTS,
     MAX_CONTEXTS_OF_TENANT,
     TlsContexts,
 )
+from keyferry.providers.vault.http.tls_files import read_stamps
 from tests.fakes.vault_api import running_vault
 from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates
 from tests.fakes.vault_mounts import vault_mounts
@@ -68,6 +72,32 @@ async def test_server_names_share_a_context(contexts: TlsContexts) -> None:
         replace(DEFAULT, tls=TlsSettings(server_name=f"{number}.test")) for number in range(50)
     ]
     assert 1 == len({id(await _context(contexts, server)) for server in servers})
+
+
+async def test_requests_of_one_mount_check_the_files_once(
+    contexts: TlsContexts, certificates: VaultCertificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking at the files takes as long as sending a request. A change is noticed soon after."""
+    checks: list[TlsSettings] = []
+
+    def counted(settings: TlsSettings, files: ConfinedFiles) -> tuple[FileStamp, ...]:
+        checks.append(settings)
+        return read_stamps(settings, files)
+
+    monkeypatch.setattr(tls, "read_stamps", counted)
+    layer = TlsLayer(ca_file=str(certificates.ca))
+    server = replace(DEFAULT, tls=TlsSettings(cas=(layer,), system_cas=False))
+    first = await _context(contexts, server)
+    for _ in range(50):
+        assert first is await _context(contexts, server)
+    assert [] == checks
+    await asyncio.sleep(FILE_CHECK_SECONDS)
+    for _ in range(50):
+        assert first is await _context(contexts, server)
+    assert 1 == len(checks)
+    certificates.ca.write_bytes(certificates.ca.read_bytes() + b"\n")
+    await asyncio.sleep(FILE_CHECK_SECONDS)
+    assert first is not await _context(contexts, server)
 
 
 async def test_server_name_is_verified_for_each_connection(
