@@ -26,6 +26,7 @@ from keyferry.kubernetes.cluster import ClusterEvent, SpcChanged
 from tests.fakes.kube_api import KubeApiServer, class_manifest, pod_manifest, running_api
 from tests.fakes.kube_node import wait_until
 from tests.fakes.kube_objects import StatusError
+from tests.fakes.log import captured_log
 
 
 @pytest.fixture(params=["streaming lists", "lists", "lists with an old etcd"])
@@ -182,3 +183,38 @@ async def test_driver_is_ready_without_permission_to_watch_pods(api: KubeApiServ
         await wait_until(lambda: store.problem() is None, "the failure")
         await store.get_class("shop", "web")
         await wait_until(lambda: bool(store.cluster.classes("shop")), "the watch")
+
+
+async def test_request_to_wait_before_a_watch_is_no_warning(api: KubeApiServer) -> None:
+    """The API server sends 429 until it has read the objects of a CRD that was just created."""
+    for verb in ("watch", "list"):
+        api.refusals[f"{verb} secretproviderclasses"] = StatusError(429, "TooManyRequests")
+    with captured_log() as log:
+        async with open_kube_store(
+            api.kubeconfig, node="n", clock=SystemClock(), backoff=lambda _: 0.5
+        ) as store:
+            await wait_until(lambda: "asks to wait" in log.getvalue(), "the refusal")
+            api.refusals.clear()
+            await store.wait_synced()
+            await wait_until(lambda: "secretproviderclasses shop" in api.watched, "the watch")
+        assert "watch failed" not in log.getvalue()
+
+
+async def test_api_server_that_asks_to_wait_again_is_a_warning(
+    api: KubeApiServer, store: KubeStore
+) -> None:
+    """Once, however long it lasts."""
+    with captured_log() as log:
+        api.refusals["watch secretproviderclasses"] = StatusError(429, "TooManyRequests")
+        api.refusals["list secretproviderclasses"] = StatusError(429, "TooManyRequests")
+        api.put("pods", pod_manifest("web-0", "n", namespace="billing"))
+        await wait_until(lambda: "watch failed" in log.getvalue(), "the second refusal")
+        asked = api.requests.count("watch secretproviderclasses")
+        await wait_until(
+            lambda: (
+                api.requests.count("watch secretproviderclasses") > asked + 5
+                or api.requests.count("list secretproviderclasses") > asked + 5
+            ),
+            "more refusals",
+        )
+        assert 1 == log.getvalue().count("watch failed")

@@ -205,6 +205,7 @@ _ERRORS_BY_STATUS: Mapping[int, tuple[type[ApiStatusError], str]] = {
     409: (ApiConflictError, "Another client changed the object; retry."),
     410: (ApiGoneError, "List the objects again."),
     422: (ApiStatusError, "Fix the field in the SecretProviderClass or the SecretSync."),
+    429: (ApiBusyError, "Keyferry tries again. If this lasts, the API server is overloaded."),
 }
 
 

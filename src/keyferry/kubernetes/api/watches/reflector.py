@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, assert_never
 
 from keyferry.errors import StoreError, StoreUnavailableError
 from keyferry.formats.fields import Field, FieldTypeError
-from keyferry.kubernetes.api.api_errors import ApiNotFoundError, ApiStatusError
+from keyferry.kubernetes.api.api_errors import ApiBusyError, ApiNotFoundError, ApiStatusError
 from keyferry.kubernetes.api.watches.changes import (
     ANY_VERSION,
     LATEST_VERSION,
@@ -41,6 +41,7 @@ NamespacedName = tuple[str, str]
 MAX_BACKOFF_SECONDS = 30.0
 SHORT_SECONDS = 1.0
 """A stream that ended sooner, with nothing in it, counts as a failure."""
+_TOO_MANY_REQUESTS = 429
 _VERSION_UNAVAILABLE = {410, 504}
 """How the API server answers a list that may not be older than a resourceVersion it does not have:
 etcd was restored from a backup, or this server lags behind another one."""
@@ -103,6 +104,8 @@ class Reflector(Generic[T]):
         self._listed: dict[NamespacedName, T | None] | None = None
         """What was reported of a list that is not complete."""
         self._failures = 0
+        self._has_waited = False
+        """Whether the API server asked to wait, which is only reported if it happens again."""
         self._opened_at: float | None = None
         """When the API server accepted the current stream, in monotonic seconds."""
         self.in_sync = asyncio.Event()
@@ -193,8 +196,14 @@ class Reflector(Generic[T]):
         return self._opened_at is not None and now - self._opened_at >= SHORT_SECONDS
 
     async def _wait_after(self, error: StoreError) -> None:
-        if self._failures == 0 or self.in_sync.is_set():
+        is_first = self._failures == 0 or self.in_sync.is_set()
+        if is_first and _asks_to_wait(error):
+            # As after the creation of a CRD, until the API server has read its objects.
+            _log.info("the API server asks to wait before a watch", what=self.name)
+            self._has_waited = True
+        elif is_first or self._has_waited:
             _log.warning("watch failed, using cached objects", what=self.name, error=str(error))
+            self._has_waited = False
         self.failure = error
         self.in_sync.clear()
         self.has_tried.set()
@@ -283,6 +292,10 @@ class Reflector(Generic[T]):
 
 def _version_of(start: WatchStart) -> str:
     return start.version if isinstance(start, Resume) else start.not_older_than
+
+
+def _asks_to_wait(error: StoreError) -> bool:
+    return isinstance(error, ApiBusyError) and error.http_status == _TOO_MANY_REQUESTS
 
 
 def _start_after(error: StoreError, start: WatchStart) -> WatchStart:
