@@ -191,6 +191,12 @@ class SyncNamespace:
 
     # --- Secrets ---------------------------------------------------------------------------------
 
+    async def secret(self, name: str) -> Document:
+        """Wait until the watch of this test has reported a Secret; return it."""
+        return await self._until(
+            lambda: self.world.recorder.latest("Secret", self.name, name), f"secret {name}"
+        )
+
     async def secret_has(self, name: str, data: Mapping[str, str]) -> Document:
         """Wait until a Secret has exactly this data; return the Secret."""
 

@@ -331,8 +331,7 @@ async def test_a_changed_type_recreates_the_secret(shop: SyncNamespace) -> None:
     parts = {"tls.crt": "shop-tls/tls.crt", "tls.key": "shop-tls/tls.key"}
     await shop.apply(spc, secret_sync("web", parts))
     await shop.ready("web")
-    before = shop.world.recorder.latest("Secret", shop.name, "web")
-    assert before is not None
+    before = await shop.secret("web")
     assert "Opaque" == before["type"]
     data = text_data(before)
     certificate = x509.load_pem_x509_certificate(data["tls.crt"].encode())
@@ -369,9 +368,7 @@ async def test_histories_templates_and_variables_are_sources(shop: SyncNamespace
     data = {"now": "history/0", "before": "history/1", "url": "url", ".env": ".env"}
     await shop.apply(spc, secret_sync("web", data))
     await shop.ready("web")
-    secret = shop.world.recorder.latest("Secret", shop.name, "web")
-    assert secret is not None
-    made = text_data(secret)
+    made = text_data(await shop.secret("web"))
     assert (new, old) == (made["now"], made["before"])
     assert f"https://{user}:{new}@shop" == made["url"]
     assert {f"PASSWORD='{new}'", f"USERNAME='{user}'"} == {
