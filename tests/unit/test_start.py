@@ -86,6 +86,28 @@ def test_the_driver_starts_without(library: str) -> None:
     assert "False" == _said(f"import sys\n{imports}print({library!r} in sys.modules)")
 
 
+def test_the_spawner_has_imported_what_parses_secrets() -> None:
+    """Each parser would otherwise import it for itself."""
+    modules = {"keyferry.formats.certs.tls", "keyferry.secrets.pull_secrets"}
+    program = (
+        "import sys\n"
+        "from keyferry.driver.children import preload_children\n"
+        "preload_children(())\n"
+        f"print({modules!r} <= set(sys.modules))"
+    )
+    assert "True" == _said(program)
+
+
+def test_lint_imports_no_parser_of_keys() -> None:
+    """The filters of templates and the names of keys need none."""
+    program = (
+        "import sys, keyferry.lint.linter\n"
+        "print({'keyferry.formats.certs.tls', 'keyferry.secrets.pull_secrets',"
+        " 'keyferry.kubernetes.syncs.codec'} & set(sys.modules))"
+    )
+    assert "set()" == _said(program)
+
+
 AIOHTTP_AFTER_THE_LIBRARY = {"keyferry.net.status_server", "keyferry.status_page.server"}
 """They import `aiohttp.web`, after `http_library`."""
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+# `secret_data` imports these on use. A parser is forked with them, so that all share their memory.
+import keyferry.formats.certs.tls
+import keyferry.secrets.pull_secrets  # noqa: F401
 from keyferry.aio.jobs import ParseJob
 from keyferry.secrets.secret_data import SecretDataRequest, secret_data
 

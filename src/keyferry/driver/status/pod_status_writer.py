@@ -1,9 +1,9 @@
 """Writes the pod statuses of this node, in the background where a publish need not wait.
 
 A status and its `Refreshed` condition are one write. The store skips what is written already.
-Writes that nobody waits for give way to publishes. Failed ones are retried: after an outage when
-the Kubernetes API responds again, and after a rejection with backoff, because a permission may be
-granted. docs/adr/0012 says why publishes do not wait.
+Those of volumes without Secrets give way to publishes. Failed writes are retried: after an outage
+when the Kubernetes API responds again, and after a rejection with backoff, because a permission may
+be granted. docs/adr/0012 says why publishes do not wait.
 """
 
 from __future__ import annotations

@@ -100,14 +100,16 @@ class UnknownFieldReporter:
         for check in checks:
             try:
                 found = await self._providers.unknown_fields(provider, check.fields)
+                if unknown := check.known_unknown + found:
+                    _log.warning(check.message, fields=describe_unknown_fields(unknown))
+                    await self._store.record_event(check.new_event(unknown))
             except KeyferryError as error:
-                # The mount reports a provider that is unavailable.
+                # Checked again with the next publish. The mount reports an unavailable provider.
                 self._reported.pop(check.key, None)
                 _log.debug("fields were not checked", **error.log_pairs())
-                continue
-            if unknown := check.known_unknown + found:
-                _log.warning(check.message, fields=describe_unknown_fields(unknown))
-                await self._store.record_event(check.new_event(unknown))
+            except BaseException:
+                self._reported.pop(check.key, None)
+                raise
 
 
 @dataclass(frozen=True, slots=True)
