@@ -311,6 +311,7 @@ async def test_a_certificate_that_is_not_accepted_is_described(world: World) -> 
     report = await world.diagnose()
     tls = next(each for each in report.checks if each.stage is S.TLS)
     assert Status.FAILED is tls.status
+    assert {"names", "issuer"} <= tls.facts.keys(), text_of(report)
     assert "test.domain.com" in tls.facts["names"]
     assert "CN=ca" in tls.facts["issuer"]
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
 _TCP_SECONDS = 1.0
+_MAX_LOOKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +142,22 @@ async def _open(
 async def _presented(
     target: InspectionTarget, session: aiohttp.ClientSession, seen: Inspection
 ) -> Inspection:
-    """Return `seen` with the certificate that the server presents, which requests refuse."""
+    """Return `seen` with the certificate that the server presents, which requests refuse.
+
+    Tries again, because OpenSSL keeps errors by thread: the refusal of a connection of a mount can
+    be reported for this one.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    try:
-        return replace(await _open(target, session, context, seen), verifies=True)
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return seen
+    for _ in range(_MAX_LOOKS):
+        try:
+            return replace(await _open(target, session, context, seen), verifies=True)
+        except TimeoutError:
+            break
+        except (aiohttp.ClientError, OSError):
+            continue
+    return seen
 
 
 async def _located(
