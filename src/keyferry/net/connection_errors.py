@@ -13,6 +13,10 @@ from keyferry.errors import ClassInvalidError, ConnectionFailedError, Stage, exc
 from keyferry.net.addresses import ForbiddenAddressError
 
 _PROXY_REMEDY = "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY of this process."
+_REFUSED_REMEDY = (
+    "Nothing listens there, or a firewall refuses connections: check the address and its port, and "
+    "that the server runs."
+)
 _TRUST_REMEDY = (
     "If a proxy inspects TLS here, add its CA to the trusted certificates of this machine "
     "(SSL_CERT_FILE)."
@@ -137,7 +141,9 @@ def _connect_failed(
             return ConnectionProblem(Stage.TLS, problem, remedy, transient=False)
         case _:
             problem = f"{host} could not be reached ({_reason(cause)})"
-            return ConnectionProblem(Stage.CONNECT, problem, _reach_remedy(host), transient=True)
+            refused = cause.errno == errno.ECONNREFUSED
+            remedy = _REFUSED_REMEDY if refused else _reach_remedy(host)
+            return ConnectionProblem(Stage.CONNECT, problem, remedy, transient=True)
 
 
 def _connection_lost(error: Exception, host: str) -> ConnectionProblem:
@@ -172,7 +178,7 @@ def _dns_failed(cause: OSError, host: str) -> ConnectionProblem:
         f"Check the spelling of the name and the DNS of this machine: getent hosts {name}. "
         "A vault that was deleted or never created has no address either."
     )
-    problem = f"the host name {host} could not be resolved ({_reason(cause)})"
+    problem = f"the host name {name} could not be resolved ({_reason(cause)})"
     unknown = cause.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
     return ConnectionProblem(Stage.DNS, problem, remedy, transient=not unknown)
 

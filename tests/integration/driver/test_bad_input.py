@@ -275,7 +275,7 @@ CASES = [
     ),
     Case(
         "connection refused",
-        (f"{HOST} could not be reached (connection refused)", "firewalls"),
+        (f"{HOST} could not be reached (connection refused)", "Nothing listens there"),
         https=refusing,
     ),
     Case(
