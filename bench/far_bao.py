@@ -20,7 +20,7 @@ from bench.arena import PodCredentials
 from bench.bare import bare_requests_seconds
 from bench.load_vault import Controls
 from bench.processes import ProcessUsage, process_usage
-from keyferry.providers.api import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.children import Child, ending_children
 from tests.e2e.cluster.api_server import ApiServer
 from tests.e2e.cluster.cluster_auth import enable_cluster_auth, kubernetes_role

@@ -15,7 +15,6 @@ from aiohttp.client_reqrep import ConnectionKey
 from keyferry.errors import KeyferryError
 from keyferry.net.connection_errors import connection_problem
 from keyferry.net.http_responses import ErrorResponse, retryable_error
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.azure.auth.aadsts import EXPLANATIONS
 from keyferry.providers.azure.auth.access_token import (
     MalformedTokenResponseError,
@@ -35,6 +34,11 @@ from keyferry.providers.azure.auth.identity_params import choose_identity, enabl
 from keyferry.providers.azure.auth.token_errors import token_failure
 from keyferry.providers.azure.keyvault_errors import RequestContext, error_for_response
 from keyferry.providers.azure.objects import ObjectRef, ObjectType
+from keyferry.providers.known_fields.attributes import (
+    POD_NAME,
+    POD_NAMESPACE,
+    SERVICE_ACCOUNT_TOKENS,
+)
 from scripts.troubleshooting_table import Row, cell, table
 
 if TYPE_CHECKING:

@@ -41,6 +41,33 @@ class SecretFile:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file that a mount will produce, and the names by which `secretObjects` may refer to it.
+
+    Attributes:
+        path: path inside the volume, which is always one of the names.
+        aliases: further names, such as the name of the object in the vault.
+        object_name: name of the object in messages, such as `secret db-password`.
+        optional: whether a mount may lack the file, because the vault lacks the object.
+        is_folder: whether the path is a folder of files whose names only the mount shows.
+        is_derived: whether the file is made from those of objects.
+    """
+
+    path: str
+    aliases: frozenset[str]
+    object_name: str
+    optional: bool = False
+    is_folder: bool = False
+    is_derived: bool = False
+
+    def means(self, name: str) -> bool:
+        """Return whether `secretObjects` may refer to the file as `name`."""
+        if self.is_folder:
+            return name.startswith(f"{self.path}/")
+        return name == self.path or name in self.aliases
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectVersion:
     """Version of a vault object in a volume, such as `secret/db-password` and `6f3a...`."""
 

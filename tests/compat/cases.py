@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 from tests.compat.outcome import Outcome
 from tests.compat.vault_contents import APP, APP_SECRET, TENANT, VAULT
 from tests.e2e.cluster.kubectl import Document

@@ -14,7 +14,7 @@ import grpc
 import pytest
 import yaml
 
-from keyferry.providers.api import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.canaries import search, search_folder
 from tests.e2e.node import MACHINE, NAMESPACE, Driver, Node, Volume, running_node
 from tests.fakes.devvault import CloseMidResponse, RespondStatus

@@ -8,9 +8,10 @@ import pytest
 
 from keyferry.errors import Code, KeyferryError
 from keyferry.net.http_client import HttpsClient, HttpsSettings
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT, MountCall
+from keyferry.providers.api import MountCall
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.emulator import Emulator
+from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT
 from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import ProviderSettings
 from tests.fakes.devvault import DEFAULT_TENANT

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Protocol
 
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall, MountResult
+from keyferry.providers.api import MountCall, MountResult
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE
 
 
 class KeyVaultPeer(Protocol):

@@ -16,7 +16,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from keyferry.content import ObjectVersion, SecretFile
+from keyferry.content import NamedFile, ObjectVersion, SecretFile
 from keyferry.errors import ClassInvalidError, KeyferryError
 from keyferry.kubernetes.api.secret_store import SecretStore
 from keyferry.kubernetes.markings import SYNC_LABEL
@@ -30,7 +30,7 @@ from keyferry.kubernetes.syncs.objects import (
     SyncStatus,
 )
 from keyferry.plugins.providers import Providers, ResolvedProvider
-from keyferry.providers.api import MountResult, NamedFile
+from keyferry.providers.api import MountResult
 from keyferry.sync_controller.content import SyncContent
 from keyferry.sync_controller.reconciler import Result, SyncReconciler
 from keyferry.sync_controller.reporter import SyncReporter

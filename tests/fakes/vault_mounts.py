@@ -16,14 +16,13 @@ from typing import Any
 
 from keyferry.net.address_guard import AddressGuard
 from keyferry.net.http_client import HttpsClient, HttpsSettings
-from keyferry.providers.api import (
+from keyferry.providers.api import MountCall, MountResult
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
-    MountCall,
-    MountResult,
 )
 from keyferry.providers.restrictions import UNRESTRICTED, ClassRestrictions
 from keyferry.providers.settings import VaultSettings

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from keyferry.errors import KeyferryError
 from keyferry.net.http_client import HttpsClient
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
+from keyferry.providers.api import MountCall
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE
 from keyferry.providers.settings import ProviderSettings
 from tests.fakes.certificates import issue_certificate, new_ec_key, new_rsa_key
 from tests.fakes.clock import AutojumpClock

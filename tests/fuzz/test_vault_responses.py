@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from keyferry.errors import InternalError, KeyferryError
 from keyferry.net.http_client import HttpsClient, HttpsSettings
-from keyferry.providers.api import (
+from keyferry.providers.api import MountCall
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
-    MountCall,
 )
 from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.product import OPENBAO, VAULT

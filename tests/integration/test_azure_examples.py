@@ -14,16 +14,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from keyferry.content import SecretFile
 from keyferry.net.http_client import HttpsClient
-from keyferry.providers.api import (
+from keyferry.providers.api import MountCall
+from keyferry.providers.azure.auth.identity import IdentityMode, profile
+from keyferry.providers.azure.params import parse_mount
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
-    MountCall,
 )
-from keyferry.providers.azure.auth.identity import IdentityMode, profile
-from keyferry.providers.azure.params import parse_mount
-from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.app_certificate import SelfSignedCertificate, new_certificate
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.fakes.resilience import uncached_fetcher

@@ -13,9 +13,10 @@ import pytest
 
 from keyferry.errors import ClassInvalidError
 from keyferry.net.http_client import HttpsClient
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
+from keyferry.providers.api import MountCall
 from keyferry.providers.azure.content import PEM_TYPE
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE
 from keyferry.providers.settings import ProviderSettings
 from keyferry_devvault.model import SecretAttributes
 from keyferry_devvault.storage.data import DevVaultData

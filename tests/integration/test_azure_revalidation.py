@@ -15,8 +15,9 @@ import pytest
 
 from keyferry.errors import ObjectNotFoundError
 from keyferry.net.http_client import HttpsClient
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall, MountResult
+from keyferry.providers.api import MountCall, MountResult
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE
 from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings

@@ -15,14 +15,14 @@ import pytest
 
 from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError, ObjectMissingError
 from keyferry.net.http_client import HttpsClient
-from keyferry.providers.api import (
+from keyferry.providers.api import MountCall
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_UID,
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
-    MountCall,
 )
-from keyferry.providers.azure.provider import AzureProvider
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
 from keyferry_devvault.http_types import RequestKind

@@ -16,18 +16,18 @@ from click.testing import CliRunner
 from keyferry.errors import KeyferryError, Stage
 from keyferry.net.http_client import HttpsClient
 from keyferry.net.http_responses import ErrorResponse
-from keyferry.providers.api import (
-    POD_NAME,
-    POD_NAMESPACE,
-    SERVICE_ACCOUNT,
-    SERVICE_ACCOUNT_TOKENS,
-    MountCall,
-)
+from keyferry.providers.api import MountCall
 from keyferry.providers.azure.auth.identity import Identity, profile
 from keyferry.providers.azure.keyvault_errors import RequestContext, error_for_response
 from keyferry.providers.azure.objects import ObjectRef, ObjectType
 from keyferry.providers.azure.params import parse_mount
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import (
+    POD_NAME,
+    POD_NAMESPACE,
+    SERVICE_ACCOUNT,
+    SERVICE_ACCOUNT_TOKENS,
+)
 from keyferry_devvault.cli.server import devvault
 from tests.fakes.app_certificate import SelfSignedCertificate, new_certificate
 from tests.fakes.azure_mounts import mount_error

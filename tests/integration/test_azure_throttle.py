@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 from keyferry.net.http_client import HttpsClient
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
+from keyferry.providers.api import MountCall
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE
 from keyferry.resilience.fetcher import Fetcher
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.clock import AutojumpClock

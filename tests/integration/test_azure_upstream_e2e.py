@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from keyferry.net.http_client import HttpsClient
-from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import ProviderSettings
 from tests.fakes.certificates import IssuedCertificate, issue_certificate, new_ec_key, new_rsa_key

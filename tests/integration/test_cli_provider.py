@@ -16,7 +16,8 @@ from keyferry.net.grpc_server import serving_grpc
 from keyferry.net.sockets import parse_endpoint
 from keyferry.net.status_server import serving_status
 from keyferry.plugins.external_provider import ExternalProvider
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
+from keyferry.providers.api import MountCall
+from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE
 from keyferry.providers.server import HealthProbe, add_provider
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.devvault import running_devvault

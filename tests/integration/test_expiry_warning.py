@@ -17,8 +17,9 @@ from keyferry.net.grpc_server import serving_grpc
 from keyferry.net.http_client import HttpsClient
 from keyferry.net.sockets import parse_endpoint
 from keyferry.plugins.external_provider import ExternalProvider
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
+from keyferry.providers.api import MountCall
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE
 from keyferry.providers.server import add_provider
 from keyferry_devvault.http_types import RequestKind
 from keyferry_devvault.model import SecretAttributes

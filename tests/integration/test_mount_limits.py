@@ -15,8 +15,9 @@ from aiohttp import web
 
 from keyferry.errors import MountLimitError
 from keyferry.net.http_client import HttpsClient
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
+from keyferry.providers.api import MountCall
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE
 from keyferry.providers.mount_limits import MAX_CONCURRENT_MOUNTS, MountLimits
 from keyferry.providers.settings import ProviderSettings
 from tests.fakes.devvault import DEFAULT_TENANT, running_devvault

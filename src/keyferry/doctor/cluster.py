@@ -40,7 +40,7 @@ from keyferry.kubernetes.objects import PodRef
 from keyferry.kubernetes.syncs.codec import parse_sync
 from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
 from keyferry.kubernetes.syncs.objects import OPT_IN_LABEL
-from keyferry.providers.api import (
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,

@@ -29,9 +29,10 @@ from keyferry.net.addresses import ForbiddenAddressError
 from keyferry.net.connection_errors import forbidden_address_error
 from keyferry.net.inspection.observed import Inspection
 from keyferry.plugins.derivation import with_derived_files
-from keyferry.providers.api import POD_NAMESPACE, MountCall
+from keyferry.providers.api import MountCall
 from keyferry.providers.expiry import ExpiryState
 from keyferry.providers.key_jobs import SERVER_CERTIFICATE
+from keyferry.providers.known_fields.attributes import POD_NAMESPACE
 from keyferry.providers.registry import PROVIDERS, provider_names, suggest_provider
 from keyferry.providers.sources.diagnosis import Diagnosable, DiagnosisPlan
 from keyferry.rendering.class_options import parse_volume_options

@@ -24,7 +24,7 @@ from keyferry.driver.request import (
 )
 from keyferry.net.grpc_server import Context, abort
 from keyferry.proto import csi_pb2 as csi
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SPC_ATTRIBUTE
+from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE, SPC_ATTRIBUTE
 from keyferry.telemetry.logs import ObjectName, lazy_log_context
 
 if TYPE_CHECKING:

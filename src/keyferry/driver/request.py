@@ -19,13 +19,13 @@ from keyferry.errors import (
 )
 from keyferry.formats.unknown_fields import FieldTable, UnknownField, correct_missing, limited
 from keyferry.kubernetes import PodRef, SecretProviderClass
-from keyferry.providers.api import (
+from keyferry.providers.api import MountCall
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,
     SERVICE_ACCOUNT_TOKENS,
     SPC_ATTRIBUTE,
-    MountCall,
 )
 from keyferry.providers.known_fields.names import KUBELET_ATTRIBUTES, KUBELET_PREFIX
 from keyferry.resilience.call_context import Purpose

@@ -16,7 +16,7 @@ from keyferry.kubernetes.class_codec import parse_class
 from keyferry.kubernetes.live_secret import FETCHED_AT_ANNOTATION
 from keyferry.kubernetes.names import DRIVER_NAME
 from keyferry.kubernetes.object_codec import parse_pod_status
-from keyferry.providers.api import SPC_ATTRIBUTE
+from keyferry.providers.known_fields.attributes import SPC_ATTRIBUTE
 from keyferry.providers.registry import files_of
 
 if TYPE_CHECKING:

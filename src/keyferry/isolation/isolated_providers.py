@@ -40,23 +40,23 @@ from keyferry.isolation.methods import (
     VolumeRemoval,
 )
 from keyferry.isolation.watchdog import Verdict, WatchdogLimits
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT
+from keyferry.providers.known_fields.attributes import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from keyferry.content import NamedFile
     from keyferry.formats.unknown_fields import UnknownField
     from keyferry.isolation.child import ChildSupervisor
     from keyferry.isolation.messages import Method
     from keyferry.isolation.parser_pool import ParserPool
     from keyferry.isolation.spawner import ChildProcess
-    from keyferry.providers.api import (
-        FieldCheck,
-        MountCall,
-        MountResult,
-        NamedFile,
-        ProviderVersion,
-    )
+    from keyferry.providers.api import FieldCheck, MountCall, MountResult, ProviderVersion
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.privileges import Privileges
 

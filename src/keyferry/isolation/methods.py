@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from keyferry.content import NamedFile
 from keyferry.formats.unknown_fields import UnknownField
 from keyferry.isolation.messages import Method
 from keyferry.providers.api import (
     FieldCheck,
     MountCall,
     MountResult,
-    NamedFile,
     PodTokenRequest,
     ProviderVersion,
 )

@@ -44,10 +44,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from keyferry.aio.jobs import JobRunner
+    from keyferry.content import NamedFile
     from keyferry.formats.unknown_fields import UnknownField
     from keyferry.isolation.messages import Method
     from keyferry.net.http_client import HttpsSettings
-    from keyferry.providers.api import MountResult, NamedFile, PodTokenRequest, ProviderVersion
+    from keyferry.providers.api import MountResult, PodTokenRequest, ProviderVersion
     from keyferry.providers.emulator import Emulator
     from keyferry.providers.settings import ProviderSettings
     from keyferry.resilience.settings import ResilienceSettings

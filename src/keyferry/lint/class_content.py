@@ -14,8 +14,8 @@ from keyferry.rendering.class_options import parse_volume_options
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from keyferry.content import NamedFile
     from keyferry.kubernetes.objects import SecretProviderClass
-    from keyferry.providers.api import NamedFile
 
 _SELECTION = "find"
 """The field of entries whose files are known only from the vault."""

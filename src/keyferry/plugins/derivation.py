@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.aio.jobs import ParseJob
-from keyferry.content import SecretFile
-from keyferry.providers.api import NamedFile
+from keyferry.content import NamedFile, SecretFile
 from keyferry.rendering.class_options import parse_volume_options
 from keyferry.rendering.derived_files import (
     DerivedFilesRequest,

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from keyferry.content import NamedFile
     from keyferry.formats.unknown_fields import UnknownField
-    from keyferry.providers.api import FieldCheck, MountCall, MountResult, NamedFile
+    from keyferry.providers.api import FieldCheck, MountCall, MountResult
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.host import BuiltInProviders
 

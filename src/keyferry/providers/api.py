@@ -23,7 +23,11 @@ from keyferry.content import MissingObject, ObjectVersion, SecretFile
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
 from keyferry.formats.volume_paths import MAX_ENTRIES, MAX_FILES
 from keyferry.providers.expiry import ExpiringLease, Expiry
-from keyferry.providers.known_fields import attributes
+from keyferry.providers.known_fields.attributes import (
+    POD_NAMESPACE,
+    SERVICE_ACCOUNT,
+    SERVICE_ACCOUNT_TOKENS,
+)
 from keyferry.resilience.call_context import Caller, Purpose
 from keyferry.resilience.freshness import RefreshSlot, Wanted
 
@@ -36,13 +40,6 @@ if TYPE_CHECKING:
 API_VERSION = "v1alpha1"
 DEFAULT_FILE_MODE = 0o644
 """Mode that the driver requests for files without a mode in the SecretProviderClass."""
-
-SPC_ATTRIBUTE = attributes.SPC_ATTRIBUTE
-POD_NAME = attributes.POD_NAME
-POD_NAMESPACE = attributes.POD_NAMESPACE
-POD_UID = attributes.POD_UID
-SERVICE_ACCOUNT = attributes.SERVICE_ACCOUNT
-SERVICE_ACCOUNT_TOKENS = attributes.SERVICE_ACCOUNT_TOKENS
 
 T = TypeVar("T")
 
@@ -193,33 +190,6 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Close connections. No method is called afterwards."""
-
-
-@dataclass(frozen=True, slots=True)
-class NamedFile:
-    """A file that a mount will produce, and the names by which `secretObjects` may refer to it.
-
-    Attributes:
-        path: path inside the volume, which is always one of the names.
-        aliases: further names, such as the name of the object in the vault.
-        object_name: name of the object in messages, such as `secret db-password`.
-        optional: whether a mount may lack the file, because the vault lacks the object.
-        is_folder: whether the path is a folder of files whose names only the mount shows.
-        is_derived: whether the file is made from those of objects.
-    """
-
-    path: str
-    aliases: frozenset[str]
-    object_name: str
-    optional: bool = False
-    is_folder: bool = False
-    is_derived: bool = False
-
-    def means(self, name: str) -> bool:
-        """Return whether `secretObjects` may refer to the file as `name`."""
-        if self.is_folder:
-            return name.startswith(f"{self.path}/")
-        return name == self.path or name in self.aliases
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.accesses import AccessOutcome, ObjectAccess, VaultAccess
 from keyferry.errors import KeyferryError
-from keyferry.providers.api import (
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,

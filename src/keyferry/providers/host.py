@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from keyferry.aio.large_inputs import LargeInputParser
 from keyferry.errors import SettingInvalidError, Stage
-from keyferry.providers.api import POD_NAME
+from keyferry.providers.known_fields.attributes import POD_NAME
 from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.registry import PROVIDERS
 from keyferry.resilience.call_context import Purpose
@@ -22,15 +22,9 @@ from keyferry.telemetry.logs import ObjectName, get_logger
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from keyferry.content import NamedFile
     from keyferry.formats.unknown_fields import UnknownField
-    from keyferry.providers.api import (
-        FieldCheck,
-        MountCall,
-        MountResult,
-        NamedFile,
-        Provider,
-        ProviderVersion,
-    )
+    from keyferry.providers.api import FieldCheck, MountCall, MountResult, Provider, ProviderVersion
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.privileges import Privileges
     from keyferry.providers.registry import ProviderRow

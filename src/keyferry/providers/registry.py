@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from keyferry.aio.jobs import ParseJob
+    from keyferry.content import NamedFile
     from keyferry.formats.unknown_fields import UnknownField
     from keyferry.kubernetes.objects import SecretProviderClass
-    from keyferry.providers.api import NamedFile, Provider
+    from keyferry.providers.api import Provider
     from keyferry.providers.privileges import Privileges
     from keyferry.providers.settings import ProviderDependencies
 

@@ -17,9 +17,10 @@ from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.formats.unknown_fields import describe_unknown_fields
 from keyferry.net.grpc_server import Context, abort
 from keyferry.proto import provider_v1alpha1_pb2 as wire
-from keyferry.providers.api import SPC_ATTRIBUTE, FieldCheck, decode_call, encode_result
+from keyferry.providers.api import FieldCheck, decode_call, encode_result
 from keyferry.providers.auditing import audited, subject_of
 from keyferry.providers.expiry import ExpiryState
+from keyferry.providers.known_fields.attributes import SPC_ATTRIBUTE
 from keyferry.providers.known_fields.names import KUBELET_PREFIX
 from keyferry.telemetry.audit import NullAuditLog
 from keyferry.telemetry.deduplicator import Deduplicator

@@ -30,9 +30,8 @@ from keyferry.secrets.secret_data import FilePart, KeyedFile, SecretDataRequest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from keyferry.content import MissingObject
+    from keyferry.content import MissingObject, NamedFile
     from keyferry.kubernetes.objects import SecretObject
-    from keyferry.providers.api import NamedFile
 
 _MAX_LISTED = 20
 """The maximum number of candidates in a message."""

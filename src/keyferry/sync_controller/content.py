@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
-    from keyferry.content import SecretFile
+    from keyferry.content import NamedFile, SecretFile
     from keyferry.kubernetes.objects import SecretProviderClass
     from keyferry.kubernetes.syncs.objects import SecretSync
     from keyferry.plugins.providers import Providers, ResolvedProvider
-    from keyferry.providers.api import MountResult, NamedFile
+    from keyferry.providers.api import MountResult
     from keyferry.sync_controller.settings import ControllerPod
     from keyferry.sync_controller.tokens import ServiceAccountTokens
     from keyferry.telemetry.audit import AuditLog

@@ -26,7 +26,12 @@ from keyferry.formats.mountinfo import mount_points
 from keyferry.net.sockets import MAX_SOCKET_PATH_BYTES
 from keyferry.process import can_mount
 from keyferry.proto import csi_pb2 as csi
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SPC_ATTRIBUTE
+from keyferry.providers.known_fields.attributes import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SPC_ATTRIBUTE,
+)
 from keyferry_devvault.cli.server import devvault
 
 if TYPE_CHECKING:

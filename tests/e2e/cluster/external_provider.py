@@ -18,14 +18,8 @@ import yaml
 from keyferry.content import ObjectVersion, SecretFile
 from keyferry.net.grpc_server import Context
 from keyferry.proto import provider_v1alpha1_pb2 as wire
-from keyferry.providers.api import (
-    POD_NAMESPACE,
-    SERVICE_ACCOUNT_TOKENS,
-    MountCall,
-    MountResult,
-    decode_call,
-    encode_result,
-)
+from keyferry.providers.api import MountCall, MountResult, decode_call, encode_result
+from keyferry.providers.known_fields.attributes import POD_NAMESPACE, SERVICE_ACCOUNT_TOKENS
 from tests.fakes.provider import external_provider
 
 NAME = "e2e-provider"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.external_provider import KEY, NAME
 from tests.e2e.cluster.kubectl import Document
 from tests.e2e.cluster.manifests import (

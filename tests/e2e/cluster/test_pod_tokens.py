@@ -21,8 +21,14 @@ import pytest_asyncio
 from keyferry.errors import ProviderReportedError
 from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.plugins.external_provider import ExternalProvider
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT, MountCall
+from keyferry.providers.api import MountCall
 from keyferry.providers.class_files import ClassFiles
+from keyferry.providers.known_fields.attributes import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT,
+)
 from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.vault.auth.login import PodInfo
 from keyferry.providers.vault.auth.service_account_tokens import ApiTokenRequester

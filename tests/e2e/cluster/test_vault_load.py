@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.providers.api import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.cluster_auth import enable_cluster_auth, kubernetes_role
 from tests.e2e.node import NAMESPACE, BareNode, Volume, running_bare_node

@@ -24,7 +24,7 @@ from typing import TypeVar
 import grpc
 import yaml
 
-from keyferry.providers.api import SERVICE_ACCOUNT
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT
 from tests.e2e.children import Children, ending_children
 from tests.e2e.node import BareNode, Driver, Volume
 from tests.e2e.tenants.victim import Record, undisturbed

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 from tests.e2e.node import Volume
 from tests.e2e.tenants.arena import ATTACKER, VICTIM, VICTIM_VALUE, Arena, running_arena
 from tests.e2e.vault.classes import Entry, entry

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.certificates import Authority
 from tests.e2e.node import Volume
 from tests.e2e.tenants.arena import ATTACKER, VICTIM, VICTIM_VALUE

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.waiting import eventually
 from tests.e2e.node import BareNode, Driver, Volume
 from tests.e2e.vault.classes import class_spec, entry

@@ -10,7 +10,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from keyferry.providers.api import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.certificates import Authority
 from tests.e2e.node import BareNode, Driver, running_bare_node
 from tests.e2e.vault.classes import Entry, class_spec, entry

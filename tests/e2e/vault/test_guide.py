@@ -13,7 +13,7 @@ import pytest_asyncio
 import yaml
 from cryptography import x509
 
-from keyferry.providers.api import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.api_server import free_ports
 from tests.e2e.cluster.certificates import Authority
 from tests.e2e.node import BareNode

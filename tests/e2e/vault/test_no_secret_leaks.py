@@ -10,7 +10,7 @@ from urllib.request import urlopen
 import grpc
 import pytest
 
-from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 from tests.e2e.canaries import search, search_folder
 from tests.e2e.node import BareNode, Driver, Volume
 from tests.e2e.vault.classes import class_spec, entry

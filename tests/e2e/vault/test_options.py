@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from keyferry.providers.api import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.node import BareNode, Driver, Volume
 from tests.e2e.vault.engines import allow, enable_kv, jwt_role, put_kv
 from tests.e2e.vault.server import VaultServer, running_server

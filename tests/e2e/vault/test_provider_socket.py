@@ -10,12 +10,12 @@ import pytest
 
 from keyferry.errors import ProviderReportedError
 from keyferry.plugins.external_provider import ExternalProvider
-from keyferry.providers.api import (
+from keyferry.providers.api import MountCall
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
-    MountCall,
 )
 from tests.e2e.children import PATIENCE_SECONDS
 from tests.e2e.node import LOCAL_VAULT_FLAGS, BareNode

@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.waiting import eventually
 from tests.e2e.node import BareNode
 from tests.e2e.vault.classes import class_spec, entry

@@ -14,8 +14,9 @@ from keyferry.net.grpc_server import serving_grpc
 from keyferry.net.http_client import HttpsClient
 from keyferry.net.sockets import parse_endpoint
 from keyferry.plugins.external_provider import ExternalProvider
-from keyferry.providers.api import POD_UID, MountCall
+from keyferry.providers.api import MountCall
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import POD_UID
 from keyferry.providers.server import add_provider
 from tests.fakes.audit import RecordingAuditLog
 from tests.fakes.azure_mounts import call

@@ -8,10 +8,8 @@ from contextlib import asynccontextmanager
 
 from keyferry.net.address_guard import AddressGuard
 from keyferry.net.http_client import HttpsClient, HttpsSettings
-from keyferry.providers.api import (
-    SERVICE_ACCOUNT_TOKENS,
-)
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.restrictions import UNRESTRICTED, ClassRestrictions
 from keyferry.providers.settings import ProviderSettings
 from tests.fakes.clock import AutojumpClock

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from keyferry.errors import IdentityError
-from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 from tests.fakes.azure_mounts import call, entry, mount_error
 from tests.fakes.devvault import DevVault
 from tests.integration.azure.calls import APP, MI, STRANGER, SUBJECT, VALUE, VM, workload

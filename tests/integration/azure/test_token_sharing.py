@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from keyferry.net.http_client import HttpsClient
-from keyferry.providers.api import SERVICE_ACCOUNT, MountResult
+from keyferry.providers.api import MountResult
 from keyferry.providers.azure.auth.identity import ServicePrincipal, VmManagedIdentity
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.clouds import CLOUDS
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, entry, mount_error
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus

@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from keyferry.net.http_client import HttpsClient
-from keyferry.providers.api import (
-    SERVICE_ACCOUNT_TOKENS,
-    MountCall,
-)
+from keyferry.providers.api import MountCall
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.settings import ProviderSettings
 from keyferry_devvault.client import DevRedirect
 from tests.fakes.devvault import DevVault

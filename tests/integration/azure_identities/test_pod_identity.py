@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from keyferry.providers.api import POD_NAME
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.known_fields.attributes import POD_NAME
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DevVault, RespondStatus

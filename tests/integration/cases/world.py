@@ -18,7 +18,7 @@ from keyferry.cli.local.options import LocalOptions
 from keyferry.driver.request import PublishRequest, UnpublishRequest
 from keyferry.errors import KeyferryError
 from keyferry.kubernetes import PodRef
-from keyferry.providers.api import (
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_UID,
     SERVICE_ACCOUNT,

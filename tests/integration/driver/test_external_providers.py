@@ -20,8 +20,9 @@ from keyferry.net.grpc_server import Context
 from keyferry.plugins.external_provider import ExternalProvider
 from keyferry.plugins.providers import Providers
 from keyferry.proto import provider_v1alpha1_pb2 as wire
-from keyferry.providers.api import POD_NAMESPACE, MountCall, encode_result
+from keyferry.providers.api import MountCall, encode_result
 from keyferry.providers.host import ProviderHost
+from keyferry.providers.known_fields.attributes import POD_NAMESPACE
 from keyferry.providers.mount_limits import MAX_CONCURRENT_MOUNTS
 from tests.fakes.driver import Driver, running_driver
 from tests.fakes.provider import MountHandler, external_provider, mount_result, recording_relay

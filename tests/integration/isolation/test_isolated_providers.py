@@ -21,15 +21,12 @@ from keyferry.isolation.methods import (
     ProviderMount,
 )
 from keyferry.isolation.spawner import ChildProcess
-from keyferry.providers.api import (
+from keyferry.providers.api import MountCall, MountResult, PodTokenRequest, ProviderVersion
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,
     SERVICE_ACCOUNT,
-    MountCall,
-    MountResult,
-    PodTokenRequest,
-    ProviderVersion,
 )
 from keyferry.providers.privileges import NoPrivileges
 

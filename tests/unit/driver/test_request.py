@@ -22,7 +22,8 @@ from keyferry.driver.request import (
 from keyferry.errors import AuthorError, Code, RequestInvalidError
 from keyferry.kubernetes import PodRef, SecretProviderClass
 from keyferry.proto import csi_pb2 as csi
-from keyferry.providers.api import DEFAULT_FILE_MODE, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.api import DEFAULT_FILE_MODE
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 
 CONTEXT = {
     "secretProviderClass": "shop-secrets",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.accesses import AccessOutcome, AccessSource, ObjectAccess, VaultAccess
-from keyferry.content import ObjectVersion, SecretFile
+from keyferry.content import NamedFile, ObjectVersion, SecretFile
 from keyferry.errors import (
     Code,
     KeyferryError,
@@ -41,7 +41,7 @@ from keyferry.isolation.methods import (
     ProviderMount,
     UnknownFieldsCall,
 )
-from keyferry.providers.api import FieldCheck, MountCall, MountResult, NamedFile
+from keyferry.providers.api import FieldCheck, MountCall, MountResult
 from keyferry.providers.expiry import Expiry
 from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.freshness import RefreshSlot

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import pytest
 
+from keyferry.content import NamedFile
 from keyferry.errors import AuthorError
 from keyferry.plugins.providers import Providers
-from keyferry.providers.api import NamedFile
 from keyferry.providers.host import ProviderHost
 
 

@@ -9,18 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.content import ObjectVersion, SecretFile
+from keyferry.content import NamedFile, ObjectVersion, SecretFile
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
 from keyferry.formats.volume_paths import MAX_FILES
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.api import (
     DEFAULT_FILE_MODE,
-    POD_NAMESPACE,
-    SERVICE_ACCOUNT,
-    SERVICE_ACCOUNT_TOKENS,
     MountCall,
     MountResult,
-    NamedFile,
     Provider,
     ProviderVersion,
     decode_call,
@@ -29,6 +25,11 @@ from keyferry.providers.api import (
     encode_result,
 )
 from keyferry.providers.expiry import ExpiringLease, Expiry, ExpiryState
+from keyferry.providers.known_fields.attributes import (
+    POD_NAMESPACE,
+    SERVICE_ACCOUNT,
+    SERVICE_ACCOUNT_TOKENS,
+)
 from keyferry.resilience.call_context import Caller
 
 CANARY = "canary-s3cret"

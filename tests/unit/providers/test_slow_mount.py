@@ -8,8 +8,9 @@ import pytest
 
 from keyferry.errors import Stage
 from keyferry.providers import host
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall, MountResult
+from keyferry.providers.api import MountCall, MountResult
 from keyferry.providers.host import ProviderHost
+from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE
 from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.waiting import waiting_for
 from tests.fakes.log import captured_log

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from keyferry.content import MissingObject, SecretFile
+from keyferry.content import MissingObject, NamedFile, SecretFile
 from keyferry.errors import KeyferryError, ObjectNamesError, SecretDataError
 from keyferry.kubernetes.objects import (
     DesiredSecret,
@@ -22,7 +22,6 @@ from keyferry.kubernetes.objects import (
     SecretKeyMapping,
     SecretObject,
 )
-from keyferry.providers.api import NamedFile
 from keyferry.secrets.builder import (
     MAX_SECRET_BYTES,
     build_secret,

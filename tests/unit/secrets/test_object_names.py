@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.content import SecretFile
+from keyferry.content import NamedFile, SecretFile
 from keyferry.errors import ObjectMissingError, ObjectNamesError
-from keyferry.providers.api import NamedFile
 from keyferry.secrets.builder import resolve_file
 
 

@@ -7,10 +7,9 @@ import base64
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from keyferry.content import MissingObject, SecretFile
+from keyferry.content import MissingObject, NamedFile, SecretFile
 from keyferry.errors import KeyferryError, ObjectNamesError, SecretDataError
 from keyferry.kubernetes.objects import OwnerReference, SecretKeyMapping, SecretObject
-from keyferry.providers.api import NamedFile
 from keyferry.secrets.builder import (
     MAX_SECRET_BYTES,
     ChosenFiles,

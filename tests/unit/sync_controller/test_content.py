@@ -10,7 +10,7 @@ import pytest
 from keyferry.content import SecretFile
 from keyferry.errors import ClassInvalidError, IdentityError, ProviderReportedError
 from keyferry.kubernetes.syncs.sync_errors import TokenRequestError
-from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 from keyferry.sync_controller.content import FetchedContent, SyncContent
 from keyferry.sync_controller.settings import TokenSettings
 from keyferry.sync_controller.tokens import ServiceAccountTokens, TokenKey

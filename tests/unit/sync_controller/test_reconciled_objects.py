@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from keyferry.content import MISSING_VERSION, MissingObject, ObjectVersion
+from keyferry.content import MISSING_VERSION, MissingObject, NamedFile, ObjectVersion
 from keyferry.kubernetes.objects import SecretKeyMapping, SecretObject
-from keyferry.providers.api import NamedFile
 from keyferry.providers.expiry import Expiry
 from keyferry.sync_controller.settings import SyncControllerSettings
 from tests.fakes.secret_syncs import POD, SyncWorld, content, secret_sync, sync_class

@@ -19,7 +19,7 @@ from keyferry.driver.request import PublishRequest, mount_call
 from keyferry.errors import KeyferryError
 from keyferry.kubernetes.class_check import check_class
 from keyferry.kubernetes.files.store import ManifestsStore
-from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.registry import needs_credentials, token_audiences
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ from keyferry.secrets.secret_data import secret_data
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from keyferry.content import MissingObject, ObjectVersion, SecretFile
+    from keyferry.content import MissingObject, NamedFile, ObjectVersion, SecretFile
     from keyferry.kubernetes import SecretProviderClass
-    from keyferry.providers.api import NamedFile
     from keyferry.providers.expiry import Expiry
     from keyferry.rendering.class_options import EnvFileOptions
 

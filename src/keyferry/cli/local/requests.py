@@ -10,7 +10,7 @@ from keyferry.cli.local.inputs import read_credentials, read_tokens
 from keyferry.cli.local.options import STDIN
 from keyferry.driver.request import PublishRequest
 from keyferry.kubernetes import PodRef
-from keyferry.providers.api import (
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from keyferry.driver.request import PublishRequest
-from keyferry.providers.api import (
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,

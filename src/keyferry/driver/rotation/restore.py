@@ -20,7 +20,7 @@ from keyferry.driver.volumes.volume_table import Volume
 from keyferry.errors import VolumeError
 from keyferry.kubernetes.object_codec import POD_STATUS_API_VERSION, POD_STATUS_KIND
 from keyferry.kubernetes.objects import OwnerReference, PodRef
-from keyferry.providers.api import SPC_ATTRIBUTE
+from keyferry.providers.known_fields.attributes import SPC_ATTRIBUTE
 from keyferry.rendering.class_options import refresh_interval_of
 from keyferry.telemetry.logs import ObjectName, get_logger
 

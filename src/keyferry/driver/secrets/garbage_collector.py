@@ -26,7 +26,7 @@ from keyferry.kubernetes.names import object_name_problem
 from keyferry.kubernetes.object_codec import POD_STATUS_API_VERSION, POD_STATUS_KIND
 from keyferry.kubernetes.objects import OwnerReference
 from keyferry.kubernetes.secret_plan import has_newer_content
-from keyferry.providers.api import SPC_ATTRIBUTE
+from keyferry.providers.known_fields.attributes import SPC_ATTRIBUTE
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from keyferry.content import NamedFile
 from keyferry.errors import ClassInvalidError, excerpt, with_upstream_prefix
 from keyferry.formats.unknown_fields import correct_missing
 from keyferry.formats.volume_paths import MAX_FILES, count_problem, path_conflict, path_problem
-from keyferry.providers.api import NamedFile
 from keyferry.providers.azure.objects_yaml import EXPIRY_WARNING_KEY as EXPIRY_WARNING
 from keyferry.providers.azure.objects_yaml import parse_expiry_warning, read_entries
 from keyferry.providers.azure.vault_address import (

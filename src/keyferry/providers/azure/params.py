@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, PlatformError, Stage, excerpt
 from keyferry.formats.go_values import parse_boolean
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT
 from keyferry.providers.azure.auth.identity import (
     BINDING_AUDIENCE,
     EXCHANGE_AUDIENCE,
@@ -39,6 +38,7 @@ from keyferry.providers.azure.vault_address import (
     class_vault_label,
     parse_vault_address,
 )
+from keyferry.providers.known_fields.attributes import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT
 from keyferry.providers.known_fields.azure import missing_parameter
 from keyferry.providers.restrictions import DEFAULT_RESTRICTIONS
 from keyferry.providers.sources.numbering import (

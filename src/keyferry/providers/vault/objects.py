@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from keyferry.content import NamedFile
 from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.go_json import NotJsonError, write_json
 from keyferry.formats.unknown_fields import correct_missing
@@ -28,7 +29,6 @@ from keyferry.formats.yaml_text import (
     read_yaml,
 )
 from keyferry.formats.yaml_values import parse_integer, typed_value
-from keyferry.providers.api import NamedFile
 from keyferry.providers.vault.api_path import ApiPath, parse_api_path
 from keyferry.providers.vault.entry_vault import INHERITED, EntryVault, parse_entry_vault
 from keyferry.providers.vault.product import VAULT

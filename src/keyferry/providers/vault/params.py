@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from keyferry.errors import ClassInvalidError, IdentityError, PlatformError, Stage, excerpt
 from keyferry.formats.go_values import parse_boolean
 from keyferry.formats.unknown_fields import correct_missing
-from keyferry.providers.api import (
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,

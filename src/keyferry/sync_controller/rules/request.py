@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from keyferry.content import ObjectVersion
 from keyferry.formats.go_json import write_json
 from keyferry.kubernetes.syncs.codec import format_time
-from keyferry.providers.api import (
+from keyferry.providers.api import MountCall
+from keyferry.providers.known_fields.attributes import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
     SPC_ATTRIBUTE,
-    MountCall,
 )
 from keyferry.providers.known_fields.names import KUBELET_PREFIX
 from keyferry.resilience.call_context import Purpose

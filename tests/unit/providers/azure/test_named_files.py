@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from keyferry.content import NamedFile
 from keyferry.errors import ClassInvalidError
-from keyferry.providers.api import NamedFile
 from keyferry.providers.azure.objects import named_files
 
 

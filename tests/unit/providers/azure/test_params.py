@@ -10,12 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.errors import ClassInvalidError, IdentityError, KeyferryError, PlatformError
-from keyferry.providers.api import (
-    POD_NAME,
-    POD_NAMESPACE,
-    SERVICE_ACCOUNT,
-    SERVICE_ACCOUNT_TOKENS,
-)
 from keyferry.providers.azure.auth.identity import (
     ServiceAccountToken,
     ServicePrincipal,
@@ -25,6 +19,12 @@ from keyferry.providers.azure.auth.identity import (
 from keyferry.providers.azure.clouds import CLOUDS, EnvironmentFile
 from keyferry.providers.azure.params import parse_mount
 from keyferry.providers.azure.vault_address import VaultAddress
+from keyferry.providers.known_fields.attributes import (
+    POD_NAME,
+    POD_NAMESPACE,
+    SERVICE_ACCOUNT,
+    SERVICE_ACCOUNT_TOKENS,
+)
 
 OBJECTS = "array:\n  - |\n    objectName: secret1\n    objectType: secret\n"
 CLASS = {

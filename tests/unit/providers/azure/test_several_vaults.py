@@ -10,12 +10,6 @@ import pytest
 from keyferry.content import FileLimit
 from keyferry.errors import ClassInvalidError, IdentityError, KeyferryError
 from keyferry.formats.certs.material import ParsedMaterial
-from keyferry.providers.api import (
-    POD_NAME,
-    POD_NAMESPACE,
-    SERVICE_ACCOUNT,
-    SERVICE_ACCOUNT_TOKENS,
-)
 from keyferry.providers.azure.auth.identity import (
     IdentityBinding,
     VmManagedIdentity,
@@ -27,6 +21,12 @@ from keyferry.providers.azure.params import AzureMount, BundleOptions, parse_mou
 from keyferry.providers.azure.responses import KeyVaultSecret, Properties
 from keyferry.providers.azure.vault_address import VaultAddress
 from keyferry.providers.azure.versions import request_for
+from keyferry.providers.known_fields.attributes import (
+    POD_NAME,
+    POD_NAMESPACE,
+    SERVICE_ACCOUNT,
+    SERVICE_ACCOUNT_TOKENS,
+)
 from keyferry.providers.restrictions import ClassRestrictions
 from keyferry.providers.sources.numbering import MAX_SOURCES
 from tests.fakes.azure_mounts import entry

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from keyferry.errors import ClassInvalidError, IdentityError, excerpt, with_upstream_prefix
 from keyferry.formats.go_values import parse_boolean
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.azure.auth.identity import (
     ArcIdentity,
     CertificatePrincipal,
@@ -26,6 +25,12 @@ from keyferry.providers.azure.auth.identity import (
     WorkloadIdentity,
     parse_binding_token,
     parse_exchange_token,
+)
+from keyferry.providers.known_fields.attributes import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT_TOKENS,
 )
 from keyferry.providers.known_fields.azure import missing_parameter, missing_secret_key
 

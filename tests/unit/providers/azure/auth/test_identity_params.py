@@ -9,7 +9,6 @@ from itertools import combinations
 import pytest
 
 from keyferry.errors import ClassInvalidError, IdentityError, KeyferryError
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.azure.auth.identity import (
     BINDING_AUDIENCE,
     ArcIdentity,
@@ -23,6 +22,12 @@ from keyferry.providers.azure.auth.identity_params import (
     ModeSwitch,
     choose_identity,
     enabled_switch,
+)
+from keyferry.providers.known_fields.attributes import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT_TOKENS,
 )
 
 CANARY = "canary-55aa"
