@@ -46,7 +46,8 @@ from keyferry.providers.azure.auth.identity import (
     WorkloadIdentity,
 )
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
-from keyferry.providers.azure.clouds import CLOUDS, AzureCloud, parse_environment
+from keyferry.providers.azure.cloud_file import parse_environment
+from keyferry.providers.azure.clouds import CLOUDS, AzureCloud
 from tests.fakes.certificates import issue_certificate, new_rsa_key
 from tests.fakes.devvault import DevVault, running_devvault
 from tests.fakes.resilience import uncached_fetcher

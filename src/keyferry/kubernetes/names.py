@@ -7,7 +7,6 @@ Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 from keyferry.errors import StoreError
@@ -68,6 +67,8 @@ def shortened(name: str, *, limit: int = MAX_SUBDOMAIN) -> str:
     """
     if len(name) <= limit:
         return name
+    import hashlib  # loads OpenSSL, which takes 4 ms; `keyferry lint` needs no digest
+
     digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
     return f"{name[: limit - len(digest) - 1].rstrip('-.')}-{digest}"
 

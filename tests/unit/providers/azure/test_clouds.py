@@ -7,15 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.errors import ClassInvalidError, PlatformError
+from keyferry.providers.azure.cloud_file import (
+    UnreadableEnvironmentError,
+    misspelled_environment_keys,
+    parse_environment,
+)
 from keyferry.providers.azure.clouds import (
     CLOUDS,
     AzureCloud,
     EnvironmentFile,
-    UnreadableEnvironmentError,
     check_default_cloud,
     find_cloud,
-    misspelled_environment_keys,
-    parse_environment,
 )
 
 STACK = b"""{

@@ -14,7 +14,6 @@ from enum import Enum
 from typing import assert_never
 
 from keyferry.errors import IdentityError, excerpt, with_upstream_prefix
-from keyferry.providers.service_account_tokens import parse_tokens, read_claims, subject_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +337,9 @@ def parse_binding_token(attribute: str) -> ServiceAccountToken:
 
 
 def _token_for(audience: str, attribute: str, prefix: str) -> ServiceAccountToken:
+    # Imports msgspec, which takes 10 ms. Only a mount has tokens, not `keyferry lint`.
+    from keyferry.providers.service_account_tokens import parse_tokens, read_claims
+
     tokens = parse_tokens(attribute)
     if tokens is None:
         prefix = f"{prefix}: failed to unmarshal service account tokens, error"
@@ -377,6 +379,8 @@ def check_subject(token: ServiceAccountToken, *, namespace: str, service_account
     Raises:
         IdentityError: the subject is another service account.
     """
+    from keyferry.providers.service_account_tokens import subject_of
+
     expected = subject_of(namespace=namespace, service_account=service_account)
     if service_account and token.subject not in ("", expected):
         raise IdentityError(
