@@ -14,7 +14,8 @@ LOWEST_VENV := .venv-lowest
 TOOLS_VENV := .venv-tools
 # PyInstaller takes what is installed in its environment.
 PLUGIN_VENV := .venv-plugin
-export PYTHONDONTWRITEBYTECODE ?= 1
+# The tests start hundreds of processes. Each would compile all modules again, which takes as long as the rest of its start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-lowest test-pythons docs fuzz check fix proto lock image sbom audit workflows recording pictures dist plugin plugin-manifest release-check publish-image publish-chart publish-python publish-github lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios broken-setups cluster compat bench bench-publish bench-syncs soak clean
 .DEFAULT_GOAL := help
@@ -22,7 +23,6 @@ export PYTHONDONTWRITEBYTECODE ?= 1
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: export PYTHONDONTWRITEBYTECODE := # so that it starts faster the second time
 demo: $(VENV)/.runtime ## Run the complete flow on this machine: vault emulator, driver, volume, Secret, rotation.
 	@$(BIN)/keyferry demo $(DEMO_FLAGS)
 

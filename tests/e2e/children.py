@@ -128,7 +128,6 @@ class Children:
                     "HOME": str(self._folder),
                     "LANG": "C.UTF-8",
                     "PYTHONUNBUFFERED": "1",
-                    "PYTHONDONTWRITEBYTECODE": "1",
                     **(environment or {}),
                 },
                 stdin=subprocess.PIPE,
