@@ -174,7 +174,9 @@ def test_the_placeholder_addresses_have_one_place_each() -> None:
     (image,) = re.findall(r"^    repository: (\S+)$", values, re.MULTILINE)
     registry = image.rpartition("/")[0]
     pages = ("*.md", "mkdocs.yml", "docs/**/*.md", "deploy/*.yaml", "charts/**/*", "src/**/*.toml")
-    for path in (path for pattern in pages for path in ROOT.glob(pattern) if path.is_file()):
+    for path in (path for pattern in pages for path in ROOT.glob(pattern)):
+        if not path.is_file() or path.parent.name == "__pycache__":
+            continue
         text = path.read_text()
         assert set(re.findall(r"https://github\.com/[\w-]+/keyferry\b", text)) <= {REPOSITORY}, path
         assert set(re.findall(r"--repo (\S+)", text)) <= {REPOSITORY.split("/", 3)[3]}, path
