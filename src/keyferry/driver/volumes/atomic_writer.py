@@ -292,7 +292,8 @@ def _write_timestamped_dir(root: Path, files: Sequence[SecretFile], top_level: s
     folder = root / stamp
     folder_mode = 0o2755 if _inherits_group(root) else 0o755
     try:
-        for parent in sorted({Path()}.union(*(Path(file.path).parents for file in files))):
+        nested = (Path(file.path).parents for file in files if "/" in file.path)
+        for parent in sorted({Path()}.union(*nested)):
             (folder / parent).mkdir(exist_ok=True)
             (folder / parent).chmod(folder_mode)  # whatever the umask of the process
         for file in files:
