@@ -105,9 +105,11 @@ async def test_both_work_and_neither_touches_the_secrets_of_the_other(beside: In
 
 async def test_a_secret_of_the_driver_is_not_taken(beside: Installed) -> None:
     """Both objects say so; the Secret stays as the driver wrote it."""
-    await beside.kubectl(
-        "wait", "--for=create", "secret/from-driver", f"--namespace={SHOP}", "--timeout=60s"
-    )
+    # Upstream adds the owner later than the content.
+    for state in ("create", "jsonpath={.metadata.ownerReferences[0].uid}"):
+        await beside.kubectl(
+            "wait", f"--for={state}", "secret/from-driver", f"--namespace={SHOP}", "--timeout=60s"
+        )
     before = await beside.secret("from-driver")
     await beside.kubectl.apply(secret_sync("from-driver"), namespace=SHOP)
     await beside.condition("from-driver", SHOP, "belongs to SecretProviderClass shop/by-driver")

@@ -2,8 +2,8 @@
 
 Upstream reads the Secret in every mount. Here pods that start together read it once, a refresh uses
 a key that is up to a minute old, and a denied read is retried rarely. A mount never fails because
-of the key and waits at most `LOAD_TIMEOUT_SECONDS` for it: if the Secret cannot be read, the last
-key remains in use.
+of the key and waits at most `WAIT_SECONDS` for it: if the Secret cannot be read by then, the last
+key remains in use. A load that takes longer goes on, for the next mounts.
 
 Source: docs/reference/upstream-vault-provider.md#hmac-key
 """
@@ -80,8 +80,10 @@ def _key_file_error(path: Path, problem: str) -> PlatformError:
     )
 
 
-LOAD_TIMEOUT_SECONDS = 2.0
+WAIT_SECONDS = 2.0
 """Maximum time that a mount waits for the Secret."""
+LOAD_TIMEOUT_SECONDS = 10.0
+"""Maximum time until the Secret is read or created."""
 FIRST_MOUNT_MAX_AGE_SECONDS = 1.0
 """Maximum age of a key for the first mount of a pod."""
 REFRESH_MAX_AGE_SECONDS = 60.0
@@ -91,6 +93,7 @@ UNAVAILABLE_RETRY_SECONDS = 30.0
 DENIED_RETRY_SECONDS = 300.0
 """Delay before the Secret is read again after access was denied."""
 
+_TOO_SLOW = "the Kubernetes API did not respond in time"
 _log = get_logger("vault")
 
 
@@ -138,20 +141,26 @@ class HmacKey:
         self._node_key_lock = asyncio.Lock()
         self._next_load = dict.fromkeys(Purpose, float("-inf"))
         self._loading: asyncio.Task[None] | None = None
+        self._loading_since = float("-inf")
         self._logged_problem = ""
 
     def refresh_in_background(self, purpose: Purpose) -> None:
         """Start to load the shared key, unless it is recent enough for a mount of `purpose`."""
         if self._source is None or self._loading is not None:
             return
-        if self._clock.monotonic() >= self._next_load[purpose]:
+        now = self._clock.monotonic()
+        if now >= self._next_load[purpose]:
+            self._loading_since = now
             self._loading = asyncio.create_task(self._load(self._source), context=Context())
             self._loading.add_done_callback(self._load_done)
 
     async def get(self) -> bytes:
-        """Wait for a load in flight and return the key. Never raises."""
+        """Return the key, after waiting a moment for a load in flight. Never raises."""
         if self._loading is not None:
-            await asyncio.wait((self._loading,))
+            left = self._loading_since + WAIT_SECONDS - self._clock.monotonic()
+            _, pending = await asyncio.wait((self._loading,), timeout=max(0.0, left))
+            if pending:
+                self._log_problem(_TOO_SLOW, "")
         if self._shared_key is not None:
             return self._shared_key
         async with self._node_key_lock:
@@ -171,7 +180,7 @@ class HmacKey:
                 self._shared_key = await source.load()
         except TimeoutError:
             self._schedule_load(UNAVAILABLE_RETRY_SECONDS, UNAVAILABLE_RETRY_SECONDS)
-            self._log_problem("the Kubernetes API did not respond in time", "")
+            self._log_problem(_TOO_SLOW, "")
         except KeyferryError as error:
             seconds = (
                 DENIED_RETRY_SECONDS

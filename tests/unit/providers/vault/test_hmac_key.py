@@ -140,7 +140,30 @@ async def test_mount_does_not_wait_for_a_hanging_api() -> None:
         assert 2 == loop.time()
         assert own == await mounted(key)
         assert 2 == loop.time()
-    assert "did not respond in time" in log.getvalue()
+        await asyncio.sleep(8)
+        assert own == await mounted(key)
+        assert 1 == source.reads
+        await asyncio.sleep(30)
+        assert own == await mounted(key)
+        assert 2 == source.reads
+        await key.close()
+    assert 1 == log.getvalue().count("did not respond in time")
+
+
+@virtual_time
+async def test_a_slow_load_goes_on_for_the_next_mounts() -> None:
+    """A mount that has waited long enough uses the key of the node."""
+    source = FakeKeySource(b"k")
+    source.delay = 3
+    key, loop = cluster_key(source), asyncio.get_running_loop()
+    with captured_log() as log:
+        assert b"k" != await mounted(key)
+        assert 2 == loop.time()
+        await asyncio.sleep(1)
+        assert b"k" == await mounted(key)
+    assert 3 == loop.time()
+    assert 1 == source.reads
+    assert 1 == log.getvalue().count("did not respond in time")
 
 
 @virtual_time
