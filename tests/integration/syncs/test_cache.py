@@ -399,8 +399,10 @@ async def test_cache_survives_an_outage(server: KubeApiServer, api: KubeApi) -> 
         server.put("secretsyncs", sync_manifest("new"))
         await asyncio.sleep(0.1)
         await server.start()
-        assert (await running.next(SyncChanged)).after.ref.name == "new"
+        # Each watch reports that it is back, before or after what has changed.
         await until(lambda: any(isinstance(event, Reconnected) for event in running.events))
+        await until(lambda: any(isinstance(event, SyncChanged) for event in running.events))
+        assert (await running.next(SyncChanged)).after.ref.name == "new"
 
 
 async def test_expired_history_is_listed_again(server: KubeApiServer, api: KubeApi) -> None:
