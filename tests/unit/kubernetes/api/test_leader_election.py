@@ -311,6 +311,22 @@ async def test_slow_api_does_not_lose_the_lease() -> None:
 # --- the work -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("holder", ["one", "somebody"])
+@virtual_time
+async def test_a_lease_that_changed_is_released_if_it_is_still_held(holder: str) -> None:
+    """A renewal that the end of the work cancelled may have been written."""
+    leases = Leases()
+    one = Candidate(leases, "one")
+    one.start()
+    await until(lambda: one.works)
+    assert leases.manifest is not None
+    leases.store({**leases.manifest, "spec": {**leases.spec, "holderIdentity": holder}})
+    with captured_log() as log:
+        await one.stop()
+    assert leases.holder == ("" if holder == "one" else "somebody")
+    assert "failed" not in log.getvalue()
+
+
 @virtual_time
 async def test_work_that_ends_releases_the_lease() -> None:
     """And `run` returns."""

@@ -192,13 +192,27 @@ class LeaderElection:
         if self._renewed_at is None or self._manifest is None:
             return
         self._set_renewed(None)
-        record = released_record(self._observed, now=self._clock.wall())
         try:
-            await self._within(RELEASE_SECONDS, self._write(self._manifest, record))
+            await self._within(RELEASE_SECONDS, self._release_held(self._manifest))
         except StoreError as error:
             _log.warning("failed to release the lease", error=str(error))
         else:
             _log.info("lease released", lease=self._name)
+
+    async def _release_held(self, manifest: Manifest) -> None:
+        """Release the Lease; read it first if it has changed.
+
+        A renewal that was cancelled may have been written.
+        """
+        try:
+            await self._write_released(manifest)
+        except ApiConflictError:
+            found = await self._api.find(LeaseResource, self._namespace, self._name)
+            if found is not None and parse_lease(found).holder == self.identity:
+                await self._write_released(found)
+
+    async def _write_released(self, manifest: Manifest) -> None:
+        await self._write(manifest, released_record(parse_lease(manifest), now=self._clock.wall()))
 
     # --- acquiring -------------------------------------------------------------------------------
 
