@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -138,12 +138,16 @@ def secret_entry(name: str, **fields: object) -> Mapping[str, object]:
 
 @dataclass
 class _NodeClock:
-    """The clock of the requests: pauses before a retry are over at once, long ones never."""
+    """The clock of the requests: pauses before a retry are over at once, long ones never.
+
+    It starts with that of the driver, so that the slots of refreshes do not depend on the uptime.
+    """
 
     clock: ManualClock
+    start: float = field(default_factory=time.monotonic)
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.clock.now
+        return time.monotonic() - self.start + self.clock.now
 
     def wall(self) -> datetime:
         return datetime.fromtimestamp(time.time() + self.clock.now, UTC)
