@@ -325,6 +325,21 @@ async def test_a_lease_that_changed_is_released_if_it_is_still_held(holder: str)
         await one.stop()
     assert leases.holder == ("" if holder == "one" else "somebody")
     assert "failed" not in log.getvalue()
+    assert (holder == "one") == ("lease released" in log.getvalue())
+
+
+@virtual_time
+async def test_a_release_without_an_answer_is_reported() -> None:
+    """The next leader waits until the Lease expires."""
+    leases = Leases()
+    one = Candidate(leases, "one")
+    one.start()
+    await until(lambda: one.works)
+    one.network.hangs = True
+    with captured_log() as log:
+        await one.stop()
+    assert "failed to release the lease" in log.getvalue()
+    assert "lease released" not in log.getvalue()
 
 
 @virtual_time

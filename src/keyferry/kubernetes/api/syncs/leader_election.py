@@ -193,23 +193,32 @@ class LeaderElection:
             return
         self._set_renewed(None)
         try:
-            await self._within(RELEASE_SECONDS, self._release_held(self._manifest))
+            released = await self._within(RELEASE_SECONDS, self._release_held(self._manifest))
         except StoreError as error:
             _log.warning("failed to release the lease", error=str(error))
-        else:
+            return
+        if released is None:
+            problem = f"the Kubernetes API did not respond within {RELEASE_SECONDS:g} s"
+            _log.warning("failed to release the lease", error=problem)
+        elif released:
             _log.info("lease released", lease=self._name)
 
-    async def _release_held(self, manifest: Manifest) -> None:
+    async def _release_held(self, manifest: Manifest) -> bool:
         """Release the Lease; read it first if it has changed.
 
         A renewal that was cancelled may have been written.
+
+        Returns:
+            False if another process holds it.
         """
         try:
             await self._write_released(manifest)
         except ApiConflictError:
             found = await self._api.find(LeaseResource, self._namespace, self._name)
-            if found is not None and parse_lease(found).holder == self.identity:
-                await self._write_released(found)
+            if found is None or parse_lease(found).holder != self.identity:
+                return False
+            await self._write_released(found)
+        return True
 
     async def _write_released(self, manifest: Manifest) -> None:
         await self._write(manifest, released_record(parse_lease(manifest), now=self._clock.wall()))
