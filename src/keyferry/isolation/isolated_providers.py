@@ -67,9 +67,13 @@ PING_SECONDS = 0.5
 """Time between two pings while calls are in flight."""
 _TRIES = 3
 """A call that was in flight when the worker ended is repeated: another call may have ended it."""
+_START_TRIES = 2
+"""What ended one worker at its start, such as a signal, may not concern the next one."""
 _METRICS_SECONDS = 2.0
 _END_SECONDS = 2.0
 _LIMITS = WatchdogLimits(forgives_delays=True)
+_START_LIMITS = WatchdogLimits(cpu=10.0, silent=30.0, forgives_delays=True)
+"""For the first answer, before which the worker builds the providers and restores all leases."""
 
 
 class IsolatedProviders:
@@ -209,27 +213,52 @@ class IsolatedProviders:
 
     async def _start(self) -> Channel:
         restarted = self._restored is not None
-        process = await self._supervisor.start()
-        channel = Channel(self._handlers())
-        await channel.open(process.connection)
-        try:
-            self._restored = await channel.call(RESTORE, None)
-        except (ChannelClosedError, KeyferryError) as error:
+        for _ in range(_START_TRIES):
+            process = await self._supervisor.start()
+            channel = Channel(self._handlers())
+            await channel.open(process.connection)
+            try:
+                problem = await self._restore(process, channel)
+            except KeyferryError:  # the providers cannot be built
+                await channel.close()
+                process.close()
+                raise
+            if problem is None:
+                break
             await channel.close()
             process.close()
-            if isinstance(error, KeyferryError):
-                raise  # the providers cannot be built
-            self._supervisor.ended("ended at its start", at_start=True)
+            self._supervisor.ended(problem, at_start=True)
+        else:
             raise ProviderUnreachableError(
                 "the process of the built-in providers cannot start",
                 "See the log of the driver, and the memory limit of its container.",
-            ) from error
+            )
         self._supervisor.ready()
         self._process, self._channel = process, channel
         self._watching = spawn(self._watch(process, channel), name="watch providers")
         if restarted and self._on_restart is not None:
             spawn(self._run_on_restart(self._on_restart), name="restore leases")
         return channel
+
+    async def _restore(self, process: ChildProcess, channel: Channel) -> str | None:
+        """Let a new worker restore its leases.
+
+        Returns:
+            None when it has, otherwise why the worker must be replaced.
+
+        Raises:
+            KeyferryError: the providers cannot be built.
+        """
+        answer = start_quietly(channel.call(RESTORE, None))
+        verdict = await self._supervisor.answered(process, answer, _START_LIMITS)
+        if verdict is not Verdict.WAIT:
+            answer.cancel()
+            return str(verdict.value)
+        try:
+            self._restored = await answer
+        except ChannelClosedError:
+            return "ended at its start"
+        return None
 
     async def _run_on_restart(self, callback: Callable[[frozenset[str]], Awaitable[None]]) -> None:
         await callback(self._restored or frozenset())
