@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from keyferry.errors import MountLimitError
 from keyferry.providers.settings import VaultSettings
+from keyferry.providers.vault.http.client import VaultRequest
+from keyferry.providers.vault.http.server import Server
 from keyferry.providers.vault.leases import manager
 from keyferry.providers.vault.leases.lease import Lease
 from keyferry.providers.vault.leases.manager import MAX_LEASE_BYTES
+from keyferry.resilience.call_context import CallContext
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.clock import ManualClock
@@ -367,11 +371,37 @@ async def test_leases_are_renewed_in_the_background(vault: VaultApi) -> None:
     """No mount is necessary."""
     async with vault_mounts(vault) as mounts:
         first = await mounts.files(USER)
-        vault.now += 45
-        await until(lambda: vault.request_count("sys/leases/renew") > 0)
-        vault.now += 45
-        await until(lambda: vault.request_count("sys/leases/renew") > 1)
+        (lease,) = mounts.provider.leases
+        for expected in (105.0, 150.0):
+            vault.now += 45
+            await until(partial(_expires_at, lease, expected))
+        assert 2 == vault.request_count("sys/leases/renew")
         assert {first["user"].decode()} == vault.database_users
+
+
+def _expires_at(lease: Lease, expected: float) -> bool:
+    return expected == lease.lease_expires_at
+
+
+async def test_lease_whose_renewal_is_answered_late_is_renewed_again(vault: VaultApi) -> None:
+    """By then, most of the new time is over, but the vault has renewed the lease for all of it."""
+    async with vault_mounts(vault, settings=VaultSettings(renew_leases=False)) as mounts:
+        await mounts.files(USER)
+        (lease,) = mounts.provider.leases
+        transport = mounts.provider.leases._client._transport
+        send = transport.send
+
+        async def answer_late(server: Server, request: VaultRequest, context: CallContext) -> Any:
+            response = await send(server, request, context)
+            vault.now += 45
+            return response
+
+        transport.send = answer_late  # type: ignore[method-assign]
+        vault.now += 45
+        for expected in (105.0, 150.0, 195.0):
+            await renew_due(mounts)
+            assert expected == lease.lease_expires_at
+            assert lease.renewable
 
 
 async def test_dynamic_secret_is_not_cached(

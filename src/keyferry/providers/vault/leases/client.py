@@ -61,7 +61,8 @@ class LeaseClient:
             response = None
         if response is not None and response.lease_seconds:
             lease.lease_expires_at = requested_at + response.lease_seconds
-        if lease.next_action(self._now()) is not LeaseAction.KEEP:
+        # As of the request: a slow answer does not make the lease shorter.
+        if lease.next_action(requested_at) is not LeaseAction.KEEP:
             lease.renewable = False
             _log.warning(
                 "lease cannot be renewed further; the next refresh of the volume gets a new secret",
