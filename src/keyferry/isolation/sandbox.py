@@ -92,7 +92,16 @@ def enter(sandbox: Sandbox) -> None:
         _drop_privileges(libc, sandbox.uid)
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     protect_memory()
-    # A user change resets it.
+    end_with_parent()  # a user change resets it
+
+
+def end_with_parent() -> None:
+    """Let the kernel kill this process when the thread that forked it ends.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
 
 

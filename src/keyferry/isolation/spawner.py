@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
-from keyferry.isolation.sandbox import enter
+from keyferry.isolation.sandbox import end_with_parent, enter
 from keyferry.process import pausing_gc
 from keyferry.telemetry.logs import get_logger
 
@@ -97,6 +97,8 @@ class ChildProcess:
 class Spawner:
     """Starts child processes. Create it before any thread and any event loop exists.
 
+    Its process ends with the main thread, which forks it.
+
     Args:
         programs: what each role runs.
         preload: imports what only the children need; called in the spawner, before its first
@@ -111,10 +113,11 @@ class Spawner:
         sys.stderr.flush()
         # Frozen objects are not touched by the garbage collector, so that they stay shared.
         gc.freeze()
+        parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
             own.close()
-            _serve(other, programs, preload)
+            _serve(other, parent, programs, preload)
         other.close()
         self._commands = own
         self._lock = asyncio.Lock()
@@ -162,10 +165,11 @@ class Spawner:
 
 def _serve(
     commands: socket.socket,
+    parent: int,
     programs: Mapping[Role, ChildProgram],
     preload: Callable[[], None] | None,
 ) -> NoReturn:
-    """Fork a child for each command until the driver closes the connection."""
+    """Fork a child for each command until the driver, `parent`, closes the connection or ends."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     woken, wake = socket.socketpair()
@@ -174,6 +178,10 @@ def _serve(
     signal.set_wakeup_fd(wake.fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
+        # Without this, it would notice the end of a killed driver only after the imports.
+        end_with_parent()
+        if os.getppid() != parent:
+            os._exit(0)
         _import_for_children(preload)
         while True:
             ready, _, _ = select.select([commands, woken], [], [])

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     import grpc
 
 _START_SECONDS = 20.0
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 30.0
+"""Long enough for a driver that a busy machine has not started completely."""
 _CALL_SECONDS = 30.0
 _LONGEST_SOCKET_PATH = "/keyferry-demo-12345678/csi/csi.sock"
 _POD_UID = "d3a0d3a0-0000-4000-8000-000000000001"
