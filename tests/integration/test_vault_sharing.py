@@ -22,6 +22,7 @@ from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.certificates import IssuedCertificate, issue_certificate, new_ec_key
+from tests.fakes.clock import ManualClock
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_auth import FakeToken
 from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates
@@ -75,7 +76,8 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     made = VaultCertificates(tmp_path)
-    fetcher = Fetcher(ResilienceSettings(refresh_interval=120.0, tracks_volumes=True))
+    settings = ResilienceSettings(refresh_interval=120.0, tracks_volumes=True)
+    fetcher = Fetcher(settings, ManualClock())  # no refresh slot passes
     async with (
         running_vault(context=made.context(wants_client=True)) as vault,
         vault_mounts(vault, fetcher=fetcher) as mounts,
