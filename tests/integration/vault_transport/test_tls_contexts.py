@@ -87,16 +87,20 @@ async def test_requests_of_one_mount_check_the_files_once(
     monkeypatch.setattr(tls, "read_stamps", counted)
     layer = TlsLayer(ca_file=str(certificates.ca))
     server = replace(DEFAULT, tls=TlsSettings(cas=(layer,), system_cas=False))
+    assert FILE_CHECK_SECONDS <= 0.1
+    monkeypatch.setattr(tls, "FILE_CHECK_SECONDS", 3600.0)
     first = await _context(contexts, server)
     for _ in range(50):
         assert first is await _context(contexts, server)
     assert [] == checks
-    await asyncio.sleep(FILE_CHECK_SECONDS)
+    monkeypatch.setattr(tls, "FILE_CHECK_SECONDS", 0.0)
+    assert first is await _context(contexts, server)
+    monkeypatch.setattr(tls, "FILE_CHECK_SECONDS", 3600.0)
     for _ in range(50):
         assert first is await _context(contexts, server)
     assert 1 == len(checks)
     certificates.ca.write_bytes(certificates.ca.read_bytes() + b"\n")
-    await asyncio.sleep(FILE_CHECK_SECONDS)
+    monkeypatch.setattr(tls, "FILE_CHECK_SECONDS", 0.0)
     assert first is not await _context(contexts, server)
 
 
