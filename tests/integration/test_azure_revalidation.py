@@ -106,7 +106,7 @@ class NodeClock:
     node: Node
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.node.ahead
+        return self.node.ahead
 
     def wall(self) -> datetime:
         return datetime.fromtimestamp(self.node.wall(), UTC)
