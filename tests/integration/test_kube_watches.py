@@ -61,12 +61,21 @@ async def test_rollover_after_changes_of_others_and_compaction_does_not_list(
             name = f"e-{number}-{other}"
             api.put("serviceaccounts", {"metadata": {"namespace": "other", "name": name}})
         await asyncio.sleep(0.05)
-        watches = Counter(api.requests)["watch pods"]
+        watches = _watches(api)
+        assert len(watches) == 3
         api.end_streams()
         api.objects.compact()
-        await wait_until(lambda: Counter(api.requests)["watch pods"] > watches, "a new watch")  # noqa: B023
+        await wait_until(
+            lambda: all(number > watches[kind] for kind, number in _watches(api).items()),  # noqa: B023
+            "new watches",
+        )
         await asyncio.sleep(0.05)
     assert [] == api.list_versions
+
+
+def _watches(api: KubeApiServer) -> Counter[str]:
+    """Count the watches so far by kind."""
+    return Counter(request for request in api.requests if request.startswith("watch "))
 
 
 async def test_server_without_streaming_lists_is_asked_only_at_first(
