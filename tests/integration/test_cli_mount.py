@@ -422,10 +422,10 @@ async def test_timeout_names_what_was_awaited(
 ) -> None:
     """With the exit code of an outage; nothing is left."""
     vault.add_fault("/metadata", Hang(), times=None)
-    dev = ("--dev-vault", "devvault", "--timeout", "1s")
+    dev = ("--dev-vault", "devvault", "--timeout", "5s")
     done = await run_cli(words[0], _class(tmp_path), words[1], *dev, cwd=tmp_path)
     assert (4, "") == (done.exit_code, done.stdout)
-    assert "within 1 s (--timeout); it was waiting for a token from 169.254.169.254" in done.stderr
+    assert "within 5 s (--timeout); it was waiting for a token from 169.254.169.254" in done.stderr
     assert "keyferry devvault tune --clear --data devvault" in done.stderr
     assert not (tmp_path / "target").exists()
 
