@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
-COMMAND_TIMEOUT_SECONDS = 50
-"""The timeout of one command."""
+COMMAND_TIMEOUT_SECONDS = 200
+"""The timeout of a script of commands; shorter than that of a test."""
 
 _PROGRAMS = Path(sys.executable).parent
 """Where `keyferry` is in this environment."""
