@@ -219,7 +219,7 @@ async def test_pod_gets_a_warning_before_its_user_expires_without_rotation(
     events = databases.node.manifests / "events" / volume.namespace
 
     async def warned() -> str | None:
-        texts = [path.read_text() for path in events.glob("*")]
+        texts = [path.read_text() for path in events.glob("*.yaml")]
         return next((text for text in texts if "ObjectNearExpiry" in text), None)
 
     text = await eventually(warned, "the warning", seconds=100)

@@ -41,7 +41,9 @@ async def until(condition: Callable[[], bool], driver: Driver, *, step: float = 
 
 def warnings(driver: Driver) -> list[str]:
     """The messages of the warnings on pods."""
-    found = [yaml.safe_load(path.read_text()) for path in driver.manifests.glob("events/shop/*")]
+    found = [
+        yaml.safe_load(path.read_text()) for path in driver.manifests.glob("events/shop/*.yaml")
+    ]
     return [one["message"] for one in found if one["reason"] == "ObjectNearExpiry"]
 
 
