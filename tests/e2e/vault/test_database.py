@@ -85,7 +85,7 @@ async def engine(vault: VaultServer, postgres: Postgres) -> None:
     await database_role(vault, "short", ttl="4s", max_ttl="1h")
     await database_role(vault, "restarted", ttl="15s", max_ttl="1h")
     await database_role(vault, "once", ttl="30s", max_ttl="30s")
-    await database_role(vault, "ending", ttl="4s", max_ttl="6s")
+    await database_role(vault, "ending", ttl="12s", max_ttl="18s")
     await allow(vault, "database", "database/creds/+")
     await jwt_role(vault, "database", "database", RENEW_LEASES)
 
