@@ -70,6 +70,14 @@ class Databases:
 
         await eventually(removed, "the users to be deleted", seconds=100)
 
+    async def no_lease_is_left(self, role: str) -> None:
+        """Wait until the server has deleted the leases of a role, which follow their users."""
+
+        async def deleted() -> bool | None:
+            return None if await self.vault.leases(f"database/creds/{role}") else True
+
+        await eventually(deleted, "the leases to be deleted", seconds=100)
+
     def renewals(self, mark: int) -> int:
         """Return the number of successful renewals after a position of the audit log."""
         entries = self.vault.audit.entries(after=mark)
@@ -124,7 +132,7 @@ async def test_user_logs_in_and_is_deleted_with_the_volume(databases: Databases)
     await databases.no_user_is_left()
     with pytest.raises(AssertionError, match=f'"{name}"'):
         await databases.postgres.login(name, password)
-    assert 0 == await databases.vault.leases("database/creds/app")
+    await databases.no_lease_is_left("app")
     await driver.stop()
 
 
@@ -265,7 +273,13 @@ async def test_restarted_driver_keeps_and_renews_the_user(
     assert [] == databases.vault.audit.of_path("auth/kubernetes/login", after=mark)
     await driver.unpublish(volume)
     await databases.no_user_is_left()
-    assert ["identities.key"] == [file.name for file in (leases / "vault").iterdir()]
+
+    async def forgotten() -> bool | None:
+        # Each record is deleted after the response to its revocation.
+        names = [file.name for file in (leases / "vault").iterdir()]
+        return True if names == ["identities.key"] else None
+
+    await eventually(forgotten, "the record of the lease to be deleted", seconds=100)
     await driver.stop()
 
 
