@@ -210,7 +210,12 @@ class Arena(BareNode):
         return ""
 
     async def publish_repeatedly(
-        self, volumes: Sequence[Volume], *, seconds: float, growth: float = 1.0
+        self,
+        volumes: Sequence[Volume],
+        *,
+        seconds: float,
+        growth: float = 1.0,
+        answer: float = 0.0,
     ) -> list[str]:
         """Publish all volumes at once, each again and again until the time is over.
 
@@ -218,6 +223,7 @@ class Arena(BareNode):
             volumes: the volumes.
             seconds: the time.
             growth: factor between the pauses; kubelet doubles them, except for new Pods.
+            answer: seconds that each call may take; by default until the time is over.
 
         Returns:
             The distinct results: error texts, and "" for success.
@@ -227,8 +233,9 @@ class Arena(BareNode):
         async def retry(volume: Volume) -> None:
             end, pause = time.monotonic() + seconds, _RETRY_SECONDS
             while (left := end - time.monotonic()) > 0:
-                result = await self.publish(volume, seconds=left)
-                if result != UNANSWERED or left > seconds / 2:
+                patience = max(left, answer)
+                result = await self.publish(volume, seconds=patience)
+                if result != UNANSWERED or patience > seconds / 2:
                     results.add(result)
                 await asyncio.sleep(min(pause, max(0.0, end - time.monotonic())))
                 pause *= growth

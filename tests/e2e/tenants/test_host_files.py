@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.e2e.node import Volume
-from tests.e2e.tenants.arena import UNANSWERED, Arena
+from tests.e2e.tenants.arena import KUBELET_SECONDS, UNANSWERED, Arena
 from tests.e2e.vault.classes import entry
 
 VALUE = entry("a", "value/a", "value")
@@ -72,7 +72,7 @@ async def test_special_file_in_a_path_parameter_delays_nobody(arena: Arena) -> N
     kinds = ("fifo", "link", "socket", "endless", "huge")
     volumes = [one for kind in kinds for one in pods_that_name(arena, kind, retries=2)]
     async with arena.attack():
-        results = await arena.publish_repeatedly(volumes, seconds=4)
+        results = await arena.publish_repeatedly(volumes, seconds=4, answer=KUBELET_SECONDS)
     assert "" not in results
     assert UNANSWERED not in results
 
