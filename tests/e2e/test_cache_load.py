@@ -112,7 +112,7 @@ def refresh_slots_since(start: float) -> int:
 async def test_a_mount_of_cached_objects_sends_no_request(node: Node, show: Show) -> None:
     """The latency of the vault does not matter."""
     prepare(node, OBJECTS, 1)
-    driver = await node.start_driver()
+    driver = await node.start_driver("--cache-ttl=10m")
     await driver.publish(node.volume("class-0"))
     node.vault.tune(latency_seconds=60.0)
     seconds = []
