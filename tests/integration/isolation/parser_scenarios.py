@@ -177,7 +177,7 @@ async def slow(parser: Parser, folder: Path) -> Any:
         result = await parser.run(name, argument, tenant)
         done.append(f"{tenant}: {result}")
 
-    evil = [job("work", str(0.6 + number / 2), "evil") for number in range(3)]
+    evil = [job("work", str(0.4 * (number + 1)), "evil") for number in range(3)]
     await asyncio.gather(*evil, *(job("echo", f"{number}", "shop") for number in range(10)))
     return done
 
