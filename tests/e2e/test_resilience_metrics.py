@@ -67,7 +67,7 @@ async def test_cache_metrics_count_misses_hits_and_negative_hits(node: Node) -> 
     """Two pods at once, one later, one that fails; after the last unpublish the cache is empty."""
     prepare(node)
     node.write_class("bad", {NAMES[0]: "good", "missing": "bad"})
-    flags = ("--enable-secret-rotation", "--rotation-poll-interval=1h", "--cache-ttl=3s")
+    flags = ("--enable-secret-rotation", "--rotation-poll-interval=1h", "--cache-ttl=15s")
     page = Page(driver := await node.start_driver(*flags))
     assert (0.0, None) == (
         await page.get("keyferry_cache_bytes"),
@@ -101,10 +101,10 @@ async def test_rate_limit_metrics_show_throttling_and_recovery(node: Node) -> No
     page = Page(driver := await node.start_driver("--cache-ttl=0s"))
     await driver.publish(node.volume("app", pod="first"))
     assert 1400 < (await page.get("keyferry_vault_rate_limit_tokens", vault=VAULT) or 0.0) <= 1500
-    node.vault.tune(throttle_per_second=1, retry_after_seconds=2)
+    node.vault.tune(throttle_per_second=1, retry_after_seconds=10)
     waiting = asyncio.create_task(driver.publish(node.volume("app", pod="second")))
     await page.becomes(
-        lambda paused: 0 < (paused or 0) <= 2, "keyferry_vault_backoff_seconds", vault=VAULT
+        lambda paused: 0 < (paused or 0) <= 10, "keyferry_vault_backoff_seconds", vault=VAULT
     )
     name = "keyferry_vault_queue_depth"
     await page.becomes(lambda depth: (depth or 0) >= 1, name, vault=VAULT)
