@@ -69,7 +69,7 @@ def write_classes(node: Node, count: int) -> list[str]:
     return names
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_twenty_kills_during_publish_and_unpublish_are_repaired(
     node: Node, show: Callable[[str], None]
 ) -> None:
