@@ -7,9 +7,10 @@ a secret value, a token, or a digest of one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
+
+from msgspec import Struct
 
 
 class AccessSource(Enum):
@@ -80,8 +81,7 @@ IDENTITY_FIELDS = frozenset(
 """The names by which a vault or a token endpoint knows an identity."""
 
 
-@dataclass(frozen=True, slots=True)
-class VaultAccess:
+class VaultAccess(Struct, frozen=True):
     """What one mount read from one vault as one identity.
 
     Attributes:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from keyferry.errors import MountLimitError
 
 MAX_ID = 2**32 - 2
 """The largest user and group id; the one after it means "no change" to Linux."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileOwner:
+class FileOwner(Struct, frozen=True):
     """Owner of a file.
 
     Attributes:
@@ -40,8 +41,7 @@ class SecretFile:
     owner: FileOwner | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NamedFile:
+class NamedFile(Struct, frozen=True):
     """A file that a mount will produce, and the names by which `secretObjects` may refer to it.
 
     Attributes:
@@ -67,8 +67,7 @@ class NamedFile:
         return name == self.path or name in self.aliases
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectVersion:
+class ObjectVersion(Struct, frozen=True):
     """Version of a vault object in a volume, such as `secret/db-password` and `6f3a...`."""
 
     id: str
@@ -79,8 +78,7 @@ MISSING_VERSION = "missing"
 """The version of an optional object that the vault does not have."""
 
 
-@dataclass(frozen=True, slots=True)
-class MissingObject:
+class MissingObject(Struct, frozen=True):
     """An optional object that the vault does not have.
 
     Attributes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 import ssl
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp.abc import ResolveResult
+from msgspec import Struct
 
 from keyferry.errors import PlatformError, Stage
 from keyferry.net.connector import KEEP_IDLE_SECONDS
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 _PROBE_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class DevRedirect:
+class DevRedirect(Struct, frozen=True):
     """Sends every connection to an emulator on loopback, as `curl --connect-to` does.
 
     URLs, host names and SNI stay those of the cloud; only the TCP connection goes elsewhere, and

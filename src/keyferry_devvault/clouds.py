@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 IMDS_HOST = "169.254.169.254"
 API_SERVER_HOST = "kubernetes.default.svc.cluster.local"
@@ -13,8 +13,7 @@ TOKEN_PROXY_NAME = "aeaf29ip1hi5q38ebc3u4daum81u0unk52t5bg50j25234fmuj78g.ests.a
 """The TLS server name of the token proxy of this cluster."""
 
 
-@dataclass(frozen=True, slots=True)
-class EmulatedCloud:
+class EmulatedCloud(Struct, frozen=True):
     """One Azure cloud.
 
     Attributes:
@@ -60,8 +59,7 @@ CLOUDS: tuple[EmulatedCloud, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class VaultHost:
+class VaultHost(Struct, frozen=True):
     """A vault or a managed HSM, by its name in lower case.
 
     Attributes:
@@ -80,23 +78,20 @@ class VaultHost:
         return f"https://{self.suffix}"
 
 
-@dataclass(frozen=True, slots=True)
-class LoginHost:
+class LoginHost(Struct, frozen=True):
     """The token endpoint of a cloud, with the host of the request."""
 
     cloud: EmulatedCloud
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class TokenProxyHost:
+class TokenProxyHost(Struct, frozen=True):
     """The token proxy of AKS, with its TLS server name."""
 
     server_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownHost:
+class UnknownHost(Struct, frozen=True):
     """A host that is not emulated."""
 
     name: str

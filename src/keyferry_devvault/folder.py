@@ -6,11 +6,11 @@ import fcntl
 import os
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+from msgspec import Struct
 
 from keyferry.errors import PlatformError, Stage
 from keyferry.formats.private_files import write_private_file
@@ -25,8 +25,7 @@ _LOCK_FILE = "lock"
 _LOCK_SECONDS = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class BoundAddresses:
+class BoundAddresses(Struct, frozen=True):
     """The addresses on which an emulator listens, each as (address, port)."""
 
     https: tuple[str, int]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn, assert_never
 
 import msgspec
 from aiohttp import web
 
 from keyferry.errors import KeyferryError
+from keyferry.records import replace
 from keyferry_devvault.clouds import (
     LoginHost,
     TokenProxyHost,

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -78,8 +80,7 @@ class Identity:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class FederatedCredential:
+class FederatedCredential(Struct, frozen=True):
     """A federated credential: a token with these three claims authenticates the client."""
 
     client_id: str
@@ -114,8 +115,7 @@ class SecretVersion:
     of_certificate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SecretAttributes:
+class SecretAttributes(Struct, frozen=True):
     """Attributes to set; None leaves the current value or the default."""
 
     enabled: bool | None = None
@@ -125,8 +125,7 @@ class SecretAttributes:
     tags: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DeletedSecret:
+class DeletedSecret(Struct, frozen=True):
     """A secret that can still be recovered. Times are Unix times in whole seconds."""
 
     latest: SecretVersion
@@ -166,8 +165,7 @@ class VaultObjectVersion:
     updated: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeletedObject:
+class DeletedObject(Struct, frozen=True):
     """A key or certificate that can still be recovered. Times are Unix times in whole seconds."""
 
     latest: VaultObjectVersion
@@ -175,8 +173,7 @@ class DeletedObject:
     purge_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
+class Tuning(Struct, frozen=True):
     """Latency, throttling and token lifetime. Times are in seconds."""
 
     latency: float = 0.0
@@ -189,8 +186,7 @@ class Tuning:
     """How long access tokens are good for."""
 
 
-@dataclass(frozen=True, slots=True)
-class RespondStatus:
+class RespondStatus(Struct, frozen=True):
     """Respond with this status.
 
     Attributes:
@@ -204,21 +200,18 @@ class RespondStatus:
     code: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CloseMidResponse:
+class CloseMidResponse(Struct, frozen=True):
     """Close the connection in the middle of the body."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hang:
+class Hang(Struct, frozen=True):
     """Never respond."""
 
 
 FaultAction = RespondStatus | CloseMidResponse | Hang
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """An injected fault; the first one that matches a request applies.
 
     Attributes:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
 import yaml
 
+from keyferry.records import replace
 from tests.compat.cases import Case, Tokens
 from tests.compat.cloud import running_cloud
 from tests.compat.outcome import ClusterView, Outcome, Refusal, seen_in_volume

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from cryptography import x509
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from keyferry.records import replace
 from tests.compat.cases import Case, Difference, kubernetes_secret, secret
 from tests.compat.outcome import KEYFERRY_ANNOTATIONS, Outcome
 

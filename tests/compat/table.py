@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from keyferry.records import replace
 from tests.compat.cases import (
     Case,
     Change,

@@ -6,11 +6,11 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from urllib.request import urlopen
 
 import pytest
 
+from keyferry.records import replace
 from tests.compat.cases import Case, secret
 from tests.compat.comparison import ROTATION_SECONDS, Comparison
 from tests.compat.outcome import STATUS_FIELDS, STATUSES, ClusterView, seen_in_volume

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
+from keyferry.records import replace
 from tests.e2e.canaries import search, search_folder
 from tests.e2e.node import MACHINE, NAMESPACE, Driver, Node, Volume, running_node
 from tests.fakes.devvault import CloseMidResponse, RespondStatus

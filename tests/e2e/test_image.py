@@ -8,12 +8,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from keyferry import __version__
+from keyferry.records import replace
 from scripts.image.build import default_cache, native_architecture
 from scripts.image.debian import ROOT, Apt, Package, PackagesError, locked_packages
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from keyferry.records import replace
 from keyferry.status_page.facts import ClassFacts, ClusterFacts
 from keyferry.status_page.server import serving_page
 from tests.e2e.browser import Browser, ProtocolError, Tab, running_browser

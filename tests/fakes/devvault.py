@@ -13,11 +13,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 from keyferry.providers.emulator import Emulator
+from keyferry.records import replace
 from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.crypto.key_material import generate_key, key_pem
 from keyferry_devvault.entra.service_account_tokens import kubelet_tokens

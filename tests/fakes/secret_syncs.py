@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -31,6 +31,7 @@ from keyferry.kubernetes.syncs.objects import (
 )
 from keyferry.plugins.providers import Providers, ResolvedProvider
 from keyferry.providers.api import MountResult
+from keyferry.records import replace
 from keyferry.sync_controller.content import SyncContent
 from keyferry.sync_controller.reconciler import Result, SyncReconciler
 from keyferry.sync_controller.reporter import SyncReporter

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
 
 from keyferry.errors import SecretNotManagedError
 from keyferry.kubernetes.objects import ApplyOutcome, OwnerReference
+from keyferry.records import replace
 from tests.fakes.store_suite import (
     ADOPTING_SECRET,
     CLAIM,

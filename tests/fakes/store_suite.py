@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -34,6 +33,7 @@ from keyferry.kubernetes.objects import (
     SecretClaim,
 )
 from keyferry.kubernetes.store import ObjectStore
+from keyferry.records import replace
 from tests.fakes.kube_api import class_manifest
 
 POD = PodRef("shop", "web-0", "0b5c-uid")

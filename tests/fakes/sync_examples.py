@@ -6,7 +6,7 @@ data = await synced_data(read_example("azure"), deps, tokens=issue)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from keyferry.kubernetes.syncs.objects import SecretSync
 from keyferry.plugins.providers import Providers
 from keyferry.providers.host import ProviderHost
 from keyferry.providers.settings import ProviderDependencies
+from keyferry.records import replace
 from keyferry.secrets.builder import Definition, choose_files
 from keyferry.secrets.jobs import data_of
 from keyferry.sync_controller.content import SyncContent

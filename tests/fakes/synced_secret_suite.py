@@ -6,7 +6,6 @@ A subclass provides the fixture `cluster` and inherits the tests.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from keyferry.kubernetes.live_secret import CLASS_ANNOTATION
 from keyferry.kubernetes.markings import MANAGED_LABEL, SYNC_FIELD_MANAGER, SYNC_LABEL
 from keyferry.kubernetes.objects import ApplyOutcome
 from keyferry.kubernetes.syncs.groups import GKE_GROUP
+from keyferry.records import replace
 from tests.fakes.synced_secrets import (
     FORMER_MANAGER,
     OWNER,

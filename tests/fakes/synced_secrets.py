@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from keyferry.errors import StoreUnavailableError
@@ -16,6 +16,7 @@ from keyferry.kubernetes.api.watches.changes import Changed, Removed, Resume
 from keyferry.kubernetes.markings import SYNC_FIELD_MANAGER
 from keyferry.kubernetes.objects import ApplyResult, DesiredSecret, OwnerReference, SyncClaim
 from keyferry.kubernetes.syncs.groups import UPSTREAM_GROUP
+from keyferry.records import replace
 
 FORMER_MANAGER = f"v1-{SYNC_FIELD_MANAGER}"
 """The field manager of upstream's v0.0.4."""

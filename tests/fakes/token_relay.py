@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -18,6 +18,7 @@ from yarl import URL
 
 from keyferry.net.exchange import read_body
 from keyferry.net.http_client import HttpsClient
+from keyferry.records import replace
 from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.crypto.development_ca import write_server_certificate
 from tests.fakes.devvault import DevVault

@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +30,7 @@ from keyferry.providers.vault.http.server import Server
 from keyferry.providers.vault.params import parse_mount
 from keyferry.providers.vault.product import VAULT, Product
 from keyferry.providers.vault.provider import VaultProvider
+from keyferry.records import replace
 from keyferry.resilience.fetcher import Fetcher
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.resilience import uncached_fetcher

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Coroutine, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import StringIO
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from keyferry.providers.known_fields.attributes import (
 from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.product import OPENBAO, VAULT
 from keyferry.providers.vault.provider import VaultProvider
+from keyferry.records import replace
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.hostile_vault_api import HostileVaultApi, hostile_vault_api, http_response
 from tests.fakes.log import captured_log

@@ -6,7 +6,6 @@ Vaults are shared fairly between tenants, so a request without a caller would be
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.settings import VaultSettings
+from keyferry.records import replace
 from keyferry.resilience.call_context import CallContext, Caller, Purpose
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import MountCall, MountResult
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.vault.product import OPENBAO, VAULT, Product
+from keyferry.records import replace
 from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings

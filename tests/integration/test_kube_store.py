@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from keyferry.kubernetes.objects import (
     RefreshCondition,
     RefreshMarks,
 )
+from keyferry.records import replace
 from tests.fakes.kube_api import KubeApiServer, class_manifest, pod_manifest, running_api
 from tests.fakes.kube_objects import StatusError
 from tests.fakes.log import captured_log

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from keyferry.errors import VaultError
 from keyferry.providers.settings import VaultSettings
+from keyferry.records import replace
 from tests.fakes.log import captured_log
 from tests.fakes.memory_folder import tmpfs_directory
 from tests.fakes.vault_api import VaultApi, running_vault

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from keyferry.providers.vault.http.server import Server
 from keyferry.providers.vault.leases import manager
 from keyferry.providers.vault.leases.lease import Lease
 from keyferry.providers.vault.leases.manager import MAX_LEASE_BYTES
+from keyferry.records import replace
 from keyferry.resilience.call_context import CallContext
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings

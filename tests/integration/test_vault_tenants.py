@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ import pytest
 from keyferry.errors import ConnectionFailedError, KeyferryError
 from keyferry.providers.api import MountResult
 from keyferry.providers.vault.product import OPENBAO, VAULT, Product
+from keyferry.records import replace
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.clock import AutojumpClock, ManualClock

@@ -33,10 +33,11 @@ BEHIND_CSI_WITHOUT_CHILDREN = ("aiohttp", "prometheus_client")
 
 UNTIL_CSI_IS_SERVED = """
 import os, sys
-from dataclasses import replace
+
 from keyferry.cli.daemons.driver import DRIVER_FLAGS, _run, settings_from
 from keyferry.cli.flags.go_flags import parse_flags
 from keyferry.driver.settings import Isolation
+from keyferry.records import replace
 
 def stop_behind_csi(event, arguments):
     if event == "import" and arguments[0] == "keyferry.driver.node":
@@ -247,7 +248,7 @@ def test_lint_of_a_file_imports_no_engine(tmp_path: Path) -> None:
         "          objectType: secret\n"
     )
     imported = _modules(["lint", str(tmp_path / "class.yaml")])
-    unneeded = (*HEAVY, "msgspec", "_hashlib", "keyferry.providers.api")
+    unneeded = (*HEAVY, "_hashlib", "keyferry.providers.api")
     assert [] == [library for library in unneeded if library in imported]
 
 

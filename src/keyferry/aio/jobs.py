@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +21,7 @@ R = TypeVar("R")
 MAX_THREADS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class ParseJob(Generic[A, R]):
+class ParseJob(Struct, Generic[A, R], frozen=True):
     """A pure function that may run in another process.
 
     Attributes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from msgspec import Struct, field
 
 from keyferry.aio.backoff import exponential_backoff
 from keyferry.telemetry.logs import get_logger
@@ -33,8 +34,7 @@ MIN_DELAY_SECONDS = 0.1
 _log = get_logger("queue")
 
 
-@dataclass(frozen=True, slots=True)
-class After:
+class After(Struct, frozen=True):
     """A key is done for now, and must be processed again later.
 
     Attributes:
@@ -44,8 +44,7 @@ class After:
     seconds: float
 
 
-@dataclass(slots=True)
-class _KeyState:
+class _KeyState(Struct):
     failures: int = 0
     queued: bool = False
     running: bool = False

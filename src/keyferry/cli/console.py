@@ -7,10 +7,10 @@ command survives. `--quiet` suppresses everything but results of reads and error
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from keyferry.telemetry.logs import configure_logs
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 _DETAILS = 2
 
 
-@dataclass(slots=True)
-class Console:
+class Console(Struct):
     """The output of one command, as its options `-q`, `-v` and `--debug` request it.
 
     Attributes:

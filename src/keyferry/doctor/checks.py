@@ -6,9 +6,10 @@ No field contains the value of a secret or a token.
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - msgspec evaluates annotations
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from keyferry.errors import KeyferryError
@@ -59,8 +60,7 @@ class Status(StrEnum):
     SKIPPED = "skipped"
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """The result of one stage for one subject.
 
     Attributes:
@@ -125,8 +125,7 @@ def failed(
     return Check(stage, subject, Status.FAILED, facts or {}, problem, remedy, exit_code)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """The checks of one volume or one SecretSync.
 
     Attributes:

@@ -6,8 +6,9 @@ import base64
 import binascii
 import json
 import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.doctor.checks import Check, DoctorStage, failed, in_order, ok, skipped
 from keyferry.doctor.csi_drivers import unknown_driver, unsent_audience
@@ -50,6 +51,7 @@ from keyferry.providers.known_fields.attributes import (
 )
 from keyferry.providers.registry import check_without_pod, needs_credentials, token_audiences
 from keyferry.providers.service_account_tokens import subject_of
+from keyferry.records import replace
 from keyferry.secrets.builder import Definition
 
 if TYPE_CHECKING:
@@ -66,8 +68,7 @@ _TOKEN_SECONDS = 600
 _TARGET = "/keyferry-doctor"
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
+class _Subject(Struct, frozen=True):
     """What a mount is made for.
 
     Attributes:

@@ -6,8 +6,9 @@ cluster and in /proc.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.doctor.request import decode_checks, encode_request
 from keyferry.errors import PlatformError, Stage
@@ -15,6 +16,7 @@ from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.api.client import ListOptions
 from keyferry.kubernetes.api.resources import PodResource
 from keyferry.kubernetes.api.streams import ExecRequest
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from keyferry.doctor.checks import Check
@@ -28,8 +30,7 @@ DRIVER, SYNC_CONTROLLER = "driver", "sync-controller"
 _LABELS = {DRIVER: "secrets-store-csi-driver", SYNC_CONTROLLER: "keyferry-sync"}
 
 
-@dataclass(frozen=True, slots=True)
-class KeyferryPod:
+class KeyferryPod(Struct, frozen=True):
     """A running container of Keyferry.
 
     Attributes:

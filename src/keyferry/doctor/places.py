@@ -5,8 +5,9 @@ The type and the stage of an error decide, never its text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.doctor.checks import DoctorStage
 from keyferry.errors import (
@@ -49,8 +50,7 @@ class NotMountedError(KeyferryError):
     """An object was not mounted; the problem says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A stage and its subject.
 
     Attributes:

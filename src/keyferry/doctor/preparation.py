@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.doctor.checks import (
     Check,
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import SecretProviderClass
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A mount that can be probed, or the reason why not.
 
     Attributes:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
 
 from keyferry.doctor.checks import Check, DoctorStage, failed, in_order, ok, skipped
 from keyferry.doctor.outcomes import Diagnosis, ExitCodeOf, Observations
@@ -57,8 +58,7 @@ MAX_CONCURRENT_MOUNTS = 8
 _VOLUME = "volume"
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeTools:
+class ProbeTools(Struct, frozen=True):
     """What a probe works with.
 
     Attributes:

@@ -9,6 +9,7 @@ from collections.abc import Mapping  # noqa: TC003 - msgspec evaluates annotatio
 from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct
 
 from keyferry.doctor.checks import Check
 from keyferry.errors import RequestInvalidError
@@ -19,8 +20,7 @@ DEFAULT_SECONDS = 30.0
 """The default time limit of a diagnosis."""
 
 
-@dataclass(frozen=True, slots=True)
-class WantedSecret:
+class WantedSecret(Struct, frozen=True):
     """A Secret that is made from the files of a mount.
 
     Attributes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.driver.children import provider_resilience
@@ -16,6 +17,7 @@ from keyferry.plugins.children import all_jobs
 from keyferry.providers.host import ProviderHost, check_names
 from keyferry.providers.registry import PROVIDERS
 from keyferry.providers.settings import ProviderDependencies
+from keyferry.records import replace
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.metrics import ResilienceMetrics
 from keyferry.telemetry.metrics import ProviderMetrics
@@ -33,8 +35,7 @@ if TYPE_CHECKING:
     from keyferry.telemetry.metrics import Metrics
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltIn:
+class BuiltIn(Struct, frozen=True):
     """What the driver uses.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from keyferry.net.http_client import HttpsSettings
 from keyferry.net.sockets import parse_endpoint
 from keyferry.plugins.children import all_jobs, open_emulator, parser_program
 from keyferry.providers.registry import preload
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from keyferry.driver.settings import DriverSettings

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from keyferry.aio.backoff import exponential_backoff
 from keyferry.aio.foreground import Foreground
@@ -52,8 +53,7 @@ if TYPE_CHECKING:
 _log = get_logger("engine")
 
 
-@dataclass(frozen=True, slots=True)
-class Engine:
+class Engine(Struct, frozen=True):
     """The parts that a composition root or a test needs."""
 
     publisher: Publisher
@@ -64,8 +64,7 @@ class Engine:
     field_reporter: UnknownFieldReporter
 
 
-@dataclass(frozen=True, slots=True)
-class EngineDependencies:
+class EngineDependencies(Struct, frozen=True):
     """What a composition root supplies.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
+
+from msgspec import Struct
 
 from keyferry import __version__
 from keyferry.aio.clock import SystemClock
@@ -25,6 +26,7 @@ from keyferry.net.sockets import parse_endpoint
 from keyferry.net.status_server import serving_status
 from keyferry.plugins.providers import Providers
 from keyferry.process import can_mount
+from keyferry.records import replace
 from keyferry.telemetry.audit import open_audit_log
 from keyferry.telemetry.help_links import HelpLinks
 from keyferry.telemetry.logs import get_logger
@@ -49,8 +51,7 @@ TAINT_CHECK_SECONDS = 0.5
 _log = get_logger("daemon")
 
 
-@dataclass(frozen=True, slots=True)
-class RunningNode:
+class RunningNode(Struct, frozen=True):
     """What the daemon serves.
 
     Attributes:

@@ -10,6 +10,8 @@ import posixpath
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from keyferry.errors import (
     AuthorError,
     Code,
@@ -64,8 +66,7 @@ class PublishRequest:
     group: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UnpublishRequest:
+class UnpublishRequest(Struct, frozen=True):
     """A parsed NodeUnpublishVolume request."""
 
     target_path: str

@@ -5,9 +5,10 @@ Source: docs/reference/upstream-driver.md#flags
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from keyferry.content import DEFAULT_MAX_BYTES
 from keyferry.kubernetes.names import DRIVER_NAME
@@ -40,8 +41,7 @@ class Isolation(Enum):
     """In the driver."""
 
 
-@dataclass(frozen=True, slots=True)
-class DriverSettings:
+class DriverSettings(Struct, frozen=True):
     """The settings of one driver process. Durations in seconds."""
 
     endpoint: str = "unix://tmp/csi.sock"

@@ -15,6 +15,8 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
+from msgspec import Struct
+
 from keyferry.formats.private_files import UnusableFileError, read_regular_file
 
 _MAX_LINKS = 40
@@ -25,8 +27,7 @@ _MAX_DEPTH = 16
 _FOLDER_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-@dataclass(frozen=True, slots=True)
-class FileStamp:
+class FileStamp(Struct, frozen=True):
     """Identifies the content of a file without reading it: it changes with the content."""
 
     path: str

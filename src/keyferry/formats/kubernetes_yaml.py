@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import yaml
+from msgspec import Struct
 
 from keyferry.formats.go_values import YAML_NULLS, yaml_number
 from keyferry.formats.yaml_events import (
@@ -40,8 +41,7 @@ _AMBIGUOUS_WORDS = frozenset({"y", "yes", "n", "no", "true", "false", "on", "off
 """Words that some YAML parsers, such as that of kubectl, do not read as text."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnsupportedScalar:
+class UnsupportedScalar(Struct, frozen=True):
     """A scalar that no supported field can contain.
 
     Attributes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class MountPoint:
+
+class MountPoint(Struct, frozen=True):
     """One mount.
 
     Attributes:

@@ -6,10 +6,11 @@ error. It is reported, so that a misspelled field does not vanish without a mess
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import excerpt
 
@@ -30,8 +31,7 @@ _MAX_COMPARED = 200
 """Names that are compared with a required one."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownField:
+class UnknownField(Struct, frozen=True):
     """A field that has no effect.
 
     Attributes:

@@ -8,11 +8,11 @@ stack. The two builders are `yaml_text`, which keeps every scalar as text, and `
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import yaml
+from msgspec import Struct, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +46,7 @@ class YamlWalkError(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class YamlLimits:
+class YamlLimits(Struct, frozen=True):
     """How large a text may be.
 
     Attributes:
@@ -196,8 +195,7 @@ def _is_depth_problem(detail: str) -> bool:
     return any(word in detail.casefold() for word in ("nest", "depth", "recurs"))
 
 
-@dataclass(slots=True)
-class _CompleteNode(Generic[N]):
+class _CompleteNode(Struct, Generic[N]):
     """A node with the number of its nodes and its height, aliases expanded."""
 
     node: N
@@ -205,8 +203,7 @@ class _CompleteNode(Generic[N]):
     height: int
 
 
-@dataclass(slots=True)
-class _OpenNode(Generic[N]):
+class _OpenNode(Struct, Generic[N]):
     """A list or mapping whose end was not read yet; a scalar in it makes its height 2."""
 
     event: yaml.CollectionStartEvent

@@ -15,11 +15,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 import yaml
+from msgspec import Struct
 
 from keyferry.errors import ClassInvalidError
 from keyferry.formats.go_values import YAML_NULLS, yaml_boolean, yaml_number, yaml_timestamp
@@ -73,8 +73,7 @@ _STYLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class YamlScalar:
+class YamlScalar(Struct, frozen=True):
     """A text; a null is the empty plain text.
 
     Attributes:
@@ -93,8 +92,7 @@ class YamlScalar:
         return not self.text and self.style is ScalarStyle.PLAIN
 
 
-@dataclass(frozen=True, slots=True)
-class YamlList:
+class YamlList(Struct, frozen=True):
     """A sequence of nodes, beginning at `line`."""
 
     items: tuple[YamlNode, ...]
@@ -108,8 +106,7 @@ class YamlList:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class YamlMap:
+class YamlMap(Struct, frozen=True):
     """A mapping from texts to nodes, beginning at `line`."""
 
     entries: Mapping[str, YamlNode]

@@ -5,9 +5,10 @@ Invalid objects, which only somebody else can have written, are skipped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from keyferry.errors import ClassInvalidError
 from keyferry.formats.fields import Field, FieldTypeError, get, items, parse_time, text
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 _PENDING = "Pending"
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectRow:
+class ObjectRow(Struct, frozen=True):
     """One object of one volume.
 
     Attributes:
@@ -62,8 +62,7 @@ class ObjectRow:
     mounted_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterObjects:
+class ClusterObjects(Struct, frozen=True):
     """Objects of one or all namespaces, as the Kubernetes API returns them.
 
     Attributes:
@@ -79,8 +78,7 @@ class ClusterObjects:
     secrets: tuple[Manifest, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """What the rows of a volume need in addition to its pod status, by namespace and name.
 
     Attributes:

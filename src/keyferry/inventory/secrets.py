@@ -6,8 +6,9 @@ skipped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.formats.fields import get, items, parse_time, text
 from keyferry.inventory.users import (
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 UNUSED = "unused"
 
 
-@dataclass(frozen=True, slots=True)
-class ManagedSecret:
+class ManagedSecret(Struct, frozen=True):
     """A Secret that Keyferry writes.
 
     Attributes:
@@ -51,8 +51,7 @@ class ManagedSecret:
     changed_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SecretRow:
+class SecretRow(Struct, frozen=True):
     """One use of a Secret that Keyferry writes, or a Secret that nobody uses.
 
     Attributes:

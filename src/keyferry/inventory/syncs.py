@@ -5,8 +5,9 @@ Invalid objects, which only somebody else can have written, are skipped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.kubernetes.syncs.codec import parse_sync
 from keyferry.kubernetes.syncs.conditions import READY
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 NOT_YET_HANDLED = "the SecretSync changed, and no controller has handled the change yet"
 
 
-@dataclass(frozen=True, slots=True)
-class SyncRow:
+class SyncRow(Struct, frozen=True):
     """One object in the Secret of a SecretSync.
 
     Attributes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from keyferry.formats.fields import get, items, parse_time, text
 
@@ -23,8 +25,7 @@ NOT_MOUNTED = "not mounted yet; kubectl describe pod shows why"
 """The problem of a volume without a pod status."""
 
 
-@dataclass(frozen=True, slots=True)
-class SecretUser:
+class SecretUser(Struct, frozen=True):
     """One use of a Secret.
 
     Attributes:

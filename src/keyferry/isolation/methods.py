@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from keyferry.content import NamedFile
 from keyferry.formats.unknown_fields import UnknownField
 from keyferry.isolation.messages import Method
@@ -19,32 +21,28 @@ from keyferry.providers.expiry import ExpiringLease
 # --- Methods of the provider worker ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderMount:
+class ProviderMount(Struct, frozen=True):
     """The argument of `MOUNT`: the name of a provider, and the call."""
 
     provider: str
     call: MountCall
 
 
-@dataclass(frozen=True, slots=True)
-class NamedFilesCall:
+class NamedFilesCall(Struct, frozen=True):
     """The argument of `NAMED_FILES`: the name of a provider, and `spec.parameters`."""
 
     provider: str
     parameters: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownFieldsCall:
+class UnknownFieldsCall(Struct, frozen=True):
     """The argument of `UNKNOWN_FIELDS`: the name of a provider, and the mappings."""
 
     provider: str
     check: FieldCheck
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeRemoval:
+class VolumeRemoval(Struct, frozen=True):
     """The argument of `VOLUME_REMOVED`; see `BuiltInProviders.volume_removed`."""
 
     target_path: str
@@ -79,16 +77,14 @@ class JobCall:
     tenant: str
 
 
-@dataclass(frozen=True, slots=True)
-class PodTokenCall:
+class PodTokenCall(Struct, frozen=True):
     """The argument of `REQUEST_TOKEN`: the name of a provider, and the request."""
 
     provider: str
     request: PodTokenRequest
 
 
-@dataclass(frozen=True, slots=True)
-class ChallengeKeyCall:
+class ChallengeKeyCall(Struct, frozen=True):
     """The argument of `READ_CHALLENGE_KEY`: the name of a provider, and the path of the file."""
 
     provider: str

@@ -6,12 +6,12 @@ import asyncio
 import os
 from collections import OrderedDict, deque
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from keyferry.aio.tasks import spawn, start_quietly
 from keyferry.errors import InternalError, KeyferryError, ObjectUnusableError
@@ -49,8 +49,7 @@ _NICENESS = 5
 """Of the second parser, so that its work takes less CPU time from all others."""
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(Struct):
     """A job that waits for its turn.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from msgspec import Struct
 
 from keyferry.errors import KeyferryError
 from keyferry.isolation.channel import Channel
@@ -57,8 +58,7 @@ _THREAD_STACK_BYTES = 1024 * 1024
 """Enough for lookups of names and parsers; the default of 8 MiB counts against the memory limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
+class WorkerSettings(Struct, frozen=True):
     """What the provider worker is built from.
 
     Attributes:

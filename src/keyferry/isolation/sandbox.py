@@ -15,9 +15,10 @@ import signal
 import stat
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.formats.mountinfo import mount_points
 from keyferry.process import protect_memory
@@ -37,8 +38,7 @@ _OOM_SCORE = "900"
 """The kernel ends a child process before the driver when the container runs out of memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sandbox:
+class Sandbox(Struct, frozen=True):
     """What a child process is left with.
 
     Attributes:

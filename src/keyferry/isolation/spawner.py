@@ -16,9 +16,10 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
+
+from msgspec import Struct
 
 from keyferry.isolation.sandbox import end_with_parent, enter
 from keyferry.process import pausing_gc
@@ -42,8 +43,7 @@ class Role(Enum):
     """Parse jobs."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChildProgram:
+class ChildProgram(Struct, frozen=True):
     """A program of a child process.
 
     Attributes:
@@ -55,8 +55,7 @@ class ChildProgram:
     run: Callable[[socket.socket], None]
 
 
-@dataclass(slots=True)
-class ChildProcess:
+class ChildProcess(Struct):
     """A running child process.
 
     Attributes:

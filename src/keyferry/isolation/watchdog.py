@@ -7,8 +7,9 @@ stopped by a signal is in its state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 
 class Verdict(Enum):
@@ -20,8 +21,7 @@ class Verdict(Enum):
     SILENT = "did not answer in time"
 
 
-@dataclass(frozen=True, slots=True)
-class WatchdogLimits:
+class WatchdogLimits(Struct, frozen=True):
     """When a process that has not answered is replaced. Times in seconds."""
 
     cpu: float = 0.8
@@ -35,8 +35,7 @@ class WatchdogLimits:
     For a process that serves many requests, whose end is expensive."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(Struct, frozen=True):
     """What is known of a process at one moment.
 
     Attributes:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,8 +19,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import Pod, PodStatus, SecretProviderClass
 
 
-@dataclass(frozen=True, slots=True)
-class SpcChanged:
+class SpcChanged(Struct, frozen=True):
     """A SecretProviderClass was created, changed or deleted.
 
     Attributes:
@@ -30,8 +31,7 @@ class SpcChanged:
     after: SecretProviderClass | None
 
 
-@dataclass(frozen=True, slots=True)
-class PodChanged:
+class PodChanged(Struct, frozen=True):
     """A pod of this node was created, changed or deleted.
 
     Attributes:
@@ -43,8 +43,7 @@ class PodChanged:
     after: Pod | None
 
 
-@dataclass(frozen=True, slots=True)
-class PodStatusDeleted:
+class PodStatusDeleted(Struct, frozen=True):
     """A pod status of this node was deleted."""
 
     status: PodStatus
@@ -67,8 +66,7 @@ class SecretChanged:
     resource_version: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Reconnected:
+class Reconnected(Struct, frozen=True):
     """The Kubernetes API responds again, or for the first time."""
 
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.markings import DRIVER_MARKING, MANAGED_LABEL
 
@@ -34,8 +36,7 @@ KEYFERRY_ANNOTATIONS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class AppliedKeys:
+class AppliedKeys(Struct, frozen=True):
     """Keys of a Secret that Keyferry wrote.
 
     In `LiveSecret.applied_keys`, those whose values nobody has changed since then.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 FIELD_MANAGER = "keyferry"
 """The field manager of server-side apply."""
@@ -13,8 +13,7 @@ SYNC_FIELD_MANAGER = "secrets-store-sync-controller"
 """That of upstream's sync controller, so that a move in either direction has no conflict."""
 
 
-@dataclass(frozen=True, slots=True)
-class Marking:
+class Marking(Struct, frozen=True):
     """How a command marks the Secrets that it writes.
 
     Attributes:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import Struct
+
 from keyferry.kubernetes.markings import DRIVER_MARKING, SYNC_MARKING
 
 if TYPE_CHECKING:
@@ -25,23 +28,21 @@ def truncate_message(message: str, *, limit: int = MAX_MESSAGE) -> str:
     return message if len(message) <= limit else f"{message[: limit - 3]}..."
 
 
-@dataclass(frozen=True, slots=True)
-class SecretKeyMapping:
+class SecretKeyMapping(Struct, frozen=True):
     """One `data` entry of `secretObjects`: file `object_name` becomes `key` of the Secret."""
 
     object_name: str
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class SecretObject:
+class SecretObject(Struct, frozen=True):
     """One entry of `secretObjects`: a Secret that is synced from files of the volume."""
 
     name: str
     type: str
     data: tuple[SecretKeyMapping, ...]
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    annotations: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,7 @@ class SecretProviderClass:
         return frozenset(entry.name for entry in self.secret_objects)
 
 
-@dataclass(frozen=True, slots=True)
-class ClassRef:
+class ClassRef(Struct, frozen=True):
     """The SecretProviderClass that an event is about."""
 
     namespace: str
@@ -87,8 +87,7 @@ class ClassRef:
     uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectRef:
+class ObjectRef(Struct, frozen=True):
     """Another object that an event is about."""
 
     api_version: str
@@ -98,8 +97,7 @@ class ObjectRef:
     uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class PodRef:
+class PodRef(Struct, frozen=True):
     """The pod that a volume belongs to."""
 
     namespace: str
@@ -107,8 +105,7 @@ class PodRef:
     uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerReference:
+class OwnerReference(Struct, frozen=True):
     """An owner; Kubernetes deletes an object after its last owner."""
 
     api_version: str
@@ -117,8 +114,7 @@ class OwnerReference:
     uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshMarks:
+class RefreshMarks(Struct, frozen=True):
     """Annotations `keyferry.dev/refresh`. A new value asks for a refresh.
 
     Attributes:
@@ -159,8 +155,7 @@ class PodStatus:
     uid: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshCondition:
+class RefreshCondition(Struct, frozen=True):
     """The `Refreshed` condition of a pod status: the result of the last fetch.
 
     Attributes:
@@ -183,8 +178,7 @@ class RefreshCondition:
         return not self.message
 
 
-@dataclass(frozen=True, slots=True)
-class SecretClaim:
+class SecretClaim(Struct, frozen=True):
     """Claim of a SecretProviderClass on a Secret, which decides conflicts.
 
     Attributes:
@@ -202,8 +196,7 @@ class SecretClaim:
     adopt: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SyncClaim:
+class SyncClaim(Struct, frozen=True):
     """Claim of a SecretSync on the Secret of its name.
 
     Attributes:
@@ -280,8 +273,7 @@ class ApplyOutcome(Enum):
     """Deleted and recreated, because an immutable field had to change."""
 
 
-@dataclass(frozen=True, slots=True)
-class ApplyResult:
+class ApplyResult(Struct, frozen=True):
     """A Secret after a write.
 
     Attributes:
@@ -311,8 +303,7 @@ class EventType(Enum):
     WARNING = "Warning"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """A Kubernetes event, as `kubectl describe` shows it.
 
     Attributes:
@@ -335,8 +326,7 @@ class Event:
         return self.involved_object, self.type.value, self.reason, bool(self.subject), about
 
 
-@dataclass(frozen=True, slots=True)
-class CsiVolume:
+class CsiVolume(Struct, frozen=True):
     """A CSI volume of a pod.
 
     Attributes:
@@ -352,8 +342,7 @@ class CsiVolume:
     secret_ref: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Pod:
+class Pod(Struct, frozen=True):
     """The fields of a pod that Keyferry uses.
 
     Attributes:
@@ -371,7 +360,7 @@ class Pod:
     terminating: bool = False
     service_account: str = ""
     owners: tuple[OwnerReference, ...] = ()
-    volumes: tuple[CsiVolume, ...] = field(default=())
+    volumes: tuple[CsiVolume, ...] = msgspec.field(default=())
     refresh_mark: str = ""
 
     @property

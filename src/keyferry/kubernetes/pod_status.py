@@ -6,12 +6,14 @@ Source: docs/reference/upstream-driver.md#secretproviderclasspodstatus
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from keyferry.kubernetes.names import shortened
 from keyferry.kubernetes.objects import NO_MARKS, PodRef, PodStatus, RefreshMarks
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,8 +30,7 @@ MAX_EXPIRIES = 500
 """Expiries in a pod status: Kubernetes limits the annotations of an object to 256 KiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class VersionChange:
+class VersionChange(Struct, frozen=True):
     """A changed version of an object of a volume.
 
     Attributes:

@@ -10,8 +10,9 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/admission-contro
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from msgspec import Struct
 
 from keyferry.formats.go_json import NotJsonError, read_json
 
@@ -47,8 +48,7 @@ class OwnPolicy(Enum):
     TOKEN_OPT_IN = "token-opt-in"  # noqa: S105 - the name of a policy
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(Struct, frozen=True):
     """Why a request was rejected.
 
     Attributes:
@@ -81,8 +81,7 @@ class Rejection:
         return next((own for own in OwnPolicy if self.name.endswith(f"-sync-{own.value}")), None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(Struct, frozen=True):
     pattern: re.Pattern[str]
     problem: str
     remedy: str

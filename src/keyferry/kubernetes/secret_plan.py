@@ -8,7 +8,6 @@ reverts, from a newer write of another node, which it keeps.
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from keyferry.kubernetes.objects import SecretClaim, SyncClaim
 from keyferry.kubernetes.secret_change import Adopt, Create, Keep, Recreate, Update
 from keyferry.kubernetes.syncs.groups import SYNC_KIND
 from keyferry.kubernetes.syncs.synced_secret import plan_synced_secret
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

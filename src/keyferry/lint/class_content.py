@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.content import SecretFile
 from keyferry.errors import AuthorError
@@ -21,8 +22,7 @@ _SELECTION = "find"
 """The field of entries whose files are known only from the vault."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClassContent:
+class ClassContent(Struct, frozen=True):
     """The files that a mount may produce, all without content.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.fields import FieldTypeError, text
@@ -48,8 +49,7 @@ class Source(Protocol):
         """Return a scalar as it is written; "" if that is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """One object of a file or of a cluster.
 
     Attributes:
@@ -84,8 +84,7 @@ class Manifest:
         return self.document.text_of((*self.base, *path))
 
 
-@dataclass(frozen=True, slots=True)
-class LintedClass:
+class LintedClass(Struct, frozen=True):
     """A SecretProviderClass and where it is."""
 
     manifest: Manifest
@@ -111,16 +110,14 @@ class LintedClass:
         return self.manifest.place("spec", "parameters", *([named] if named else ()))
 
 
-@dataclass(frozen=True, slots=True)
-class LintedSync:
+class LintedSync(Struct, frozen=True):
     """A SecretSync and where it is."""
 
     manifest: Manifest
     sync: SecretSync
 
 
-@dataclass(frozen=True, slots=True)
-class LintedPod:
+class LintedPod(Struct, frozen=True):
     """A pod, or the template of pods, and where it is.
 
     Attributes:
@@ -134,8 +131,7 @@ class LintedPod:
     spec: dict[str, Value]
 
 
-@dataclass(frozen=True, slots=True)
-class Manifests:
+class Manifests(Struct, frozen=True):
     """What was read.
 
     Attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry.errors import AuthorError, excerpt
@@ -16,6 +15,7 @@ from keyferry.lint.field_places import field_place, parse_path
 from keyferry.lint.finding import finding
 from keyferry.lint.upstream_syncs import sync_differences
 from keyferry.providers.registry import check_without_pod, needs_credentials
+from keyferry.records import replace
 from keyferry.secrets.builder import Definition, choose_files
 from keyferry.secrets.secret_data import check_keys
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
-from dataclasses import dataclass, replace
 from enum import Enum
+
+from msgspec import Struct
 
 from keyferry.aio.http_library import aiohttp
 from keyferry.errors import ClassInvalidError, ConnectionFailedError, Stage, excerpt
 from keyferry.net.addresses import ForbiddenAddressError
+from keyferry.records import replace
 
 _PROXY_REMEDY = "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY of this process."
 _REFUSED_REMEDY = (
@@ -34,8 +36,7 @@ class CertificateFault(Enum):
     """The client sent no certificate."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionProblem:
+class ConnectionProblem(Struct, frozen=True):
     """Why a request got no usable response.
 
     Attributes:

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+from msgspec import Struct
 from yarl import URL
 
 from keyferry.aio.http_library import aiohttp
@@ -47,13 +49,12 @@ class NewConnector(Protocol):
         """Return a new connection pool; see `new_connector`."""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpsSettings:
+class HttpsSettings(Struct, frozen=True):
     """How connections to vaults are made. All times in seconds."""
 
-    connector: NewConnector = field(default_factory=lambda: new_connector)
+    connector: NewConnector = msgspec.field(default_factory=lambda: new_connector)
     """Makes the connection pools of a client."""
-    proxies: Proxies = field(default_factory=Proxies)
+    proxies: Proxies = msgspec.field(default_factory=Proxies)
     """The proxies of the environment."""
     connect_timeout: float = 5.0
     """For DNS, TCP and TLS together."""
@@ -80,8 +81,7 @@ class _HostKey:
     guarded: bool
 
 
-@dataclass(eq=False, slots=True)
-class _Host:
+class _Host(Struct, eq=False):
     """The connections to one host, of the tenant that connected to it first."""
 
     session: aiohttp.ClientSession

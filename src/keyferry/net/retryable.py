@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import VaultThrottledError
 
@@ -17,8 +18,7 @@ RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 """HTTP statuses that can be retried."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryableFailure:
+class RetryableFailure(Struct, frozen=True):
     """A failed attempt that can be retried.
 
     Attributes:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import PlatformError, SettingInvalidError, Stage
 
@@ -19,8 +20,7 @@ MAX_SOCKET_PATH_BYTES = 107
 """Limit of the path of a unix socket (unix(7), without the final zero byte)."""
 
 
-@dataclass(frozen=True, slots=True)
-class GrpcEndpoint:
+class GrpcEndpoint(Struct, frozen=True):
     """Address of a gRPC server: a unix socket, or host and port."""
 
     address: str
@@ -49,8 +49,7 @@ def parse_endpoint(text: str) -> GrpcEndpoint:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class BoundSocket:
+class BoundSocket(Struct, frozen=True):
     """A socket file of this process; another process may replace it."""
 
     path: Path

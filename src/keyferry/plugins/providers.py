@@ -6,9 +6,10 @@ Source: docs/reference/upstream-provider-protocol.md#provider-lookup
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
+
+from msgspec import Struct
 
 from keyferry.errors import (
     AuthorError,
@@ -42,8 +43,7 @@ NamedFilesKey = tuple[str, tuple[tuple[str, str], ...]]
 _log = get_logger("plugins")
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedProvider:
+class ResolvedProvider(Struct, frozen=True):
     """A provider that is ready to be called.
 
     Attributes:

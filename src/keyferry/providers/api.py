@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from keyferry.accesses import VaultAccess
 from keyferry.content import MissingObject, ObjectVersion, SecretFile
@@ -100,8 +101,7 @@ class MountCall:
         return Caller(self.tenant, self.attributes.get(SERVICE_ACCOUNT, ""))
 
 
-@dataclass(frozen=True, slots=True)
-class StaleContent:
+class StaleContent(Struct, frozen=True):
     """Content that a pod starts with because a vault is unavailable.
 
     Attributes:
@@ -144,8 +144,7 @@ class MountResult:
     is_leased: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderVersion:
+class ProviderVersion(Struct, frozen=True):
     """Protocol version, name and product version of a provider."""
 
     api_version: str
@@ -207,8 +206,7 @@ class FieldCheck:
     secret_keys: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PodTokenRequest:
+class PodTokenRequest(Struct, frozen=True):
     """A request for a service-account token that is bound to a pod.
 
     Attributes:

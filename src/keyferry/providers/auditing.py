@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.accesses import AccessOutcome, ObjectAccess, VaultAccess
 from keyferry.errors import KeyferryError
@@ -40,8 +41,7 @@ def subject_of(call: MountCall, provider: str, *, is_refresh: bool) -> AuditSubj
     )
 
 
-@dataclass(slots=True)
-class MountAudit:
+class MountAudit(Struct):
     """What a mount has read so far.
 
     Attributes:

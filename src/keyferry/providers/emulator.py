@@ -7,8 +7,9 @@ do not need.
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import ConnectionFailedError, PlatformError, Stage
 
@@ -24,8 +25,7 @@ EMULATORS = "keyferry.emulators"
 INSTALL_COMMAND = "pip install 'keyferry[devvault]'"
 
 
-@dataclass(frozen=True, slots=True)
-class EmulatorCommands:
+class EmulatorCommands(Struct, frozen=True):
     """Writes the commands of the development vault with the data directory `data_folder`."""
 
     data_folder: Path
@@ -49,8 +49,7 @@ class EmulatorCommands:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Emulator:
+class Emulator(Struct, frozen=True):
     """A running development vault that receives all requests to vaults and token endpoints.
 
     Attributes:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,8 +20,7 @@ class ExpiryState(Enum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
-class Expiry:
+class Expiry(Struct, frozen=True):
     """When a delivered object expires, and from when on users are warned, if they want to be.
 
     Attributes:
@@ -72,8 +72,7 @@ def near_expiry_states(expiries: Iterable[Expiry], now: float) -> tuple[str, ...
     return tuple(state.value for state in states if state in NEAR_EXPIRY_STATES)
 
 
-@dataclass(frozen=True, slots=True)
-class ExpiringLease:
+class ExpiringLease(Struct, frozen=True):
     """A secret of one volume that expires soon and that only a refresh of the volume can replace.
 
     Attributes:

@@ -6,7 +6,6 @@ or in a provider worker (`keyferry.isolation`).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -15,6 +14,7 @@ from keyferry.errors import SettingInvalidError, Stage
 from keyferry.providers.known_fields.attributes import POD_NAME
 from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.registry import PROVIDERS
+from keyferry.records import replace
 from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.waiting import SLOW_SECONDS, reporting_slow_wait
 from keyferry.telemetry.logs import ObjectName, get_logger

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
 
 from keyferry.content import DEFAULT_MAX_BYTES, SIZE_REMEDY, FileLimit
 from keyferry.errors import MountLimitError
@@ -75,8 +76,7 @@ class MountLimits:
         return frozenset(self._tenants)
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(Struct):
     """A response that mounts of one tenant hold; all of them hold the same object."""
 
     size: int

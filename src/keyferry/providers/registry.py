@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from keyferry.errors import ClassInvalidError, KeyferryError
 from keyferry.formats.unknown_fields import FieldTable
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from keyferry.providers.settings import ProviderDependencies
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderRow:
+class ProviderRow(Struct, frozen=True):
     """One built-in provider.
 
     Attributes:

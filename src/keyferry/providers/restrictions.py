@@ -6,8 +6,9 @@ Users who may create pods in one namespace choose these names, so the administra
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.net.addresses import is_listed
@@ -28,8 +29,7 @@ KUBELET_FOLDER = "/var/lib/kubelet"
 _TARGET_PATH = re.compile(r"(?P<root>/.*?)?/pods/[^/]+/volumes?/.*")
 
 
-@dataclass(frozen=True, slots=True)
-class ClassRestrictions:
+class ClassRestrictions(Struct, frozen=True):
     """What SecretProviderClasses and attributes of pods may name."""
 
     file_folders: tuple[str, ...] = CLASS_FILE_FOLDERS

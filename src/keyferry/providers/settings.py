@@ -12,6 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import Struct
+
 from keyferry.content import DEFAULT_MAX_BYTES
 from keyferry.providers.restrictions import ClassRestrictions
 from keyferry.resilience.settings import CallLimits
@@ -101,8 +104,7 @@ class VaultSettings:
     used."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderSettings:
+class ProviderSettings(Struct, frozen=True):
     """Settings of all built-in providers of one process."""
 
     max_mount_bytes: int = DEFAULT_MAX_BYTES
@@ -117,19 +119,18 @@ class ProviderSettings:
     """Token exchange endpoint of AKS identity bindings; "" for the cluster's API server."""
     sni_name: str = ""
     """TLS server name of the token proxy; "" to take it from the proxy's certificate."""
-    vault: VaultSettings = field(default_factory=VaultSettings)
+    vault: VaultSettings = msgspec.field(default_factory=VaultSettings)
     """HashiCorp Vault."""
-    openbao: VaultSettings = field(default_factory=VaultSettings)
+    openbao: VaultSettings = msgspec.field(default_factory=VaultSettings)
     """OpenBao."""
-    restrictions: ClassRestrictions = field(default_factory=ClassRestrictions)
+    restrictions: ClassRestrictions = msgspec.field(default_factory=ClassRestrictions)
     """What SecretProviderClasses may name."""
 
 
 # --- Dependencies of built-in providers -----------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderDependencies:
+class ProviderDependencies(Struct, frozen=True):
     """The objects from which a built-in provider is created.
 
     Attributes:

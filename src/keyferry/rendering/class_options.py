@@ -6,8 +6,9 @@ they also work with external providers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.content import FileOwner  # noqa: TC001 (msgspec)
 from keyferry.errors import ClassInvalidError, excerpt
@@ -35,8 +36,7 @@ MAX_TEMPLATES = 100
 """The maximum number of templates of one SecretProviderClass."""
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateOptions:
+class TemplateOptions(Struct, frozen=True):
     """One entry of `templates`.
 
     Attributes:
@@ -52,8 +52,7 @@ class TemplateOptions:
     owner: FileOwner | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EnvFileOptions:
+class EnvFileOptions(Struct, frozen=True):
     """The file with environment variables.
 
     Attributes:
@@ -66,8 +65,7 @@ class EnvFileOptions:
     names: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeOptions:
+class VolumeOptions(Struct, frozen=True):
     """The options of one volume.
 
     Attributes:

@@ -6,8 +6,9 @@ It reads content of a tenant, so it runs as a parse job.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.content import DEFAULT_MAX_BYTES, SecretFile
 from keyferry.errors import (
@@ -18,6 +19,7 @@ from keyferry.errors import (
     prefixed,
 )
 from keyferry.formats.volume_paths import path_conflict
+from keyferry.records import replace
 from keyferry.rendering.class_options import (  # noqa: TC001 (msgspec)
     EnvFileOptions,
     TemplateOptions,
@@ -36,8 +38,7 @@ if TYPE_CHECKING:
     from keyferry.rendering.class_options import VolumeOptions
 
 
-@dataclass(frozen=True, slots=True)
-class DerivedFilesRequest:
+class DerivedFilesRequest(Struct, frozen=True):
     """The argument of the job.
 
     Attributes:

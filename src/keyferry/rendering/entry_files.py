@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.content import MISSING_VERSION, MissingObject, ObjectVersion, SecretFile
 from keyferry.errors import ObjectMissingError
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from keyferry.content import DEFAULT_MAX_BYTES, SIZE_REMEDY
 from keyferry.errors import ObjectUnusableError, excerpt
 from keyferry.formats.go_json import NotJsonError, TooManyValuesError, text_bytes
@@ -68,8 +70,7 @@ class Extracted:
         return sum(map(len, self.values)) + sum(len(value) for _, value in self.keys)
 
 
-@dataclass(frozen=True, slots=True)
-class ExtractionBatch:
+class ExtractionBatch(Struct, frozen=True):
     """Several values, for one parse job.
 
     Attributes:
@@ -81,8 +82,7 @@ class ExtractionBatch:
     max_bytes: int = DEFAULT_MAX_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class ExtractedBatch:
+class ExtractedBatch(Struct, frozen=True):
     """What was found in several values, in their order."""
 
     items: tuple[Extracted, ...]

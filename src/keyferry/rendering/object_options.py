@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.unknown_fields import FieldTable, correct_missing
 from keyferry.formats.volume_paths import path_problem
@@ -22,8 +24,7 @@ MAX_JMES_PATHS = 100
 """The maximum number of values that one object is split into by `jmesPath`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectDefaults:
+class ObjectDefaults(Struct, frozen=True):
     """What a SecretProviderClass sets for all its objects.
 
     Attributes:
@@ -40,8 +41,7 @@ class ObjectDefaults:
 NO_DEFAULTS = ObjectDefaults()
 
 
-@dataclass(frozen=True, slots=True)
-class JmesPath:
+class JmesPath(Struct, frozen=True):
     """One value inside of an object, delivered as a file of its own.
 
     Attributes:

@@ -7,9 +7,10 @@ time, so that no pattern can block the process.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from keyferry.errors import ClassInvalidError, ObjectMissingError, excerpt
 from keyferry.formats.volume_paths import path_problem
@@ -36,16 +37,14 @@ _DOES_NOT_APPLY = ("objectVersion", "objectAlias", "default", "jmesPath")
 _SELECTION_FIELDS = ("rewrite", "maxObjects")
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrite:
+class Rewrite(Struct, frozen=True):
     """Replaces what matches `source` in the name of a file by `target`."""
 
     source: str
     target: str
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """Which objects of a vault an entry selects.
 
     Attributes:

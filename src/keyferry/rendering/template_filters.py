@@ -9,9 +9,10 @@ import base64
 import binascii
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from keyferry.errors import ClassInvalidError, ObjectUnusableError, SecretDataError, excerpt
 from keyferry.formats.certs.pem import CERTIFICATE, PRIVATE_KEY_SUFFIX, encode_block, pem_blocks
@@ -27,8 +28,7 @@ _NUMBER = re.compile("[0-9]{1,3}")
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """One filter.
 
     Attributes:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import ClassInvalidError, ObjectUnusableError, excerpt
 from keyferry.rendering.template_filters import FILTERS
@@ -31,16 +32,14 @@ _ARGUMENT = re.compile(r"\(([^()\n]*)\)")
 _FOREIGN = re.compile(r"\{\{(-\s|-?\s*([.$%]|(if|else|range|with|end|include|template)\b))")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """A filter with its argument, which is "" without one."""
 
     name: str
     argument: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
+class Expression(Struct, frozen=True):
     """A file, and the filters that its content passes.
 
     Attributes:
@@ -57,8 +56,7 @@ class Expression:
 Part = bytes | Expression
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(Struct, frozen=True):
     """A parsed template."""
 
     parts: tuple[Part, ...]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from keyferry.errors import Stage
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +60,7 @@ class CallPriority:
         self._on_promote.remove(on_promote)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """On whose behalf a vault is called. Vaults are shared fairly between callers.
 
     Attributes:
@@ -79,8 +80,7 @@ _CACHED_ENDPOINTS = 256
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """Where a request is sent.
 
     Attributes:
@@ -125,8 +125,7 @@ def _parse(url: str) -> tuple[str, str, str]:
     return f"{name}:{port}", parts.scheme, parts.path.rstrip("/")
 
 
-@dataclass(frozen=True, slots=True)
-class CallContext:
+class CallContext(Struct, frozen=True):
     """Passed unchanged from `Fetcher` to the transport.
 
     Attributes:

@@ -11,12 +11,12 @@ The layers, outermost first; a request goes down once and its result comes back 
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.single_flight import copy_without_traceback
 from keyferry.errors import KeyferryError, VaultError, VaultUnavailableError
+from keyferry.records import replace
 from keyferry.resilience.call_context import KEYFERRY, CallContext, Purpose, endpoint_of
 from keyferry.resilience.freshness import ANY, FreshnessPolicy, RefreshSlot, refresh_slots
 from keyferry.resilience.limits.host_limiters import HostLimiters

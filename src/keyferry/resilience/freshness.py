@@ -7,9 +7,10 @@ the content is current.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.resilience.call_context import Purpose
 
@@ -56,8 +57,7 @@ def next_slot(since: float, *, interval: float, phase: float) -> float:
     return (math.floor(since / interval - phase) + 1 + phase) * interval
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshSlot:
+class RefreshSlot(Struct, frozen=True):
     """When the content of one identity in a volume is to be refreshed.
 
     Attributes:
@@ -105,8 +105,7 @@ def is_refresh_due(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """How fresh content must be for one call.
 
     Attributes:

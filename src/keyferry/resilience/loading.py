@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from keyferry.aio.single_flight import SharedCall
 from keyferry.errors import KeyferryError
@@ -27,8 +28,7 @@ _SWEEP_SECONDS = 1.0
 """The time between two removals of expired cache entries, at least."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One fetch on its way down the layers.
 
     Attributes:

@@ -14,6 +14,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from collections.abc import Set as AbstractSet
@@ -25,8 +27,7 @@ _REVALIDATABLE_SECONDS = 3600.0
 this time the content is requested again, so that a revoked permission takes effect."""
 
 
-@dataclass(frozen=True, slots=True)
-class CacheLimits:
+class CacheLimits(Struct, frozen=True):
     """The limits of the response cache."""
 
     unretained_ttl: float

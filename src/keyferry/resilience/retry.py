@@ -6,11 +6,10 @@ that clients that failed together do not retry together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True):
     """The limits of retries."""
 
     tries: int = 4
@@ -26,8 +25,7 @@ class RetryPolicy:
         return min(self.cap, self.base * 2.0 ** min(failures - 1, 64))
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Retry after a delay.
 
     Attributes:
@@ -37,8 +35,7 @@ class Wait:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     """Do not retry: no attempt or no time is left."""
 
 

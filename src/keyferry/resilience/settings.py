@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from msgspec import Struct, field
 
+from keyferry.records import replace
 from keyferry.resilience.limits.circuit_breaker import CircuitBreakerLimits
 from keyferry.resilience.response_cache import CacheLimits
 from keyferry.resilience.retry import RetryPolicy
@@ -13,8 +14,7 @@ MAX_CONCURRENT_READS = 64
 """Reads of one mount that are started at the same time; a vault gets no more anyway."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResilienceSettings:
+class ResilienceSettings(Struct, frozen=True):
     """The settings of one process. All times in seconds."""
 
     cache_ttl: float = 15.0
@@ -69,8 +69,7 @@ class ResilienceSettings:
         return CacheLimits(self.cache_ttl, max(self.cache_ttl, retained), self.cache_max_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class CallLimits:
+class CallLimits(Struct, frozen=True):
     """The limits of one vault; None: as for all vaults."""
 
     qps: float | None = None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from keyferry.errors import VaultError
 from keyferry.net.retryable import RetryableFailure
+from keyferry.records import replace
 from keyferry.resilience.call_context import BEST_EFFORT_SECONDS
 from keyferry.resilience.retry import GiveUp, decide_retry
 from keyferry.resilience.retry import Wait as WaitForRetry

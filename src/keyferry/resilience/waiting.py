@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import Stage
 
@@ -17,8 +18,7 @@ SLOW_SECONDS = 3.0
 """After this time, a mount says what it waits for."""
 
 
-@dataclass(slots=True, eq=False)
-class Wait:
+class Wait(Struct, eq=False):
     """A request to a host, retries included.
 
     Attributes:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.content import SecretFile
 from keyferry.errors import (
@@ -198,8 +199,7 @@ ALL_FILES = "*"
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 
-@dataclass(frozen=True, slots=True)
-class ChosenFiles:
+class ChosenFiles(Struct, frozen=True):
     """The files of a Secret.
 
     Attributes:

@@ -9,11 +9,14 @@ Source: docs/reference/upstream-driver.md#tls-secrets
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
+from msgspec import Struct
+
 from keyferry.errors import SecretDataError
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from keyferry.secrets.pull_secrets import PullSecretMistake
@@ -44,8 +47,7 @@ class KeyedFile:
     part: FilePart = FilePart.WHOLE
 
 
-@dataclass(frozen=True, slots=True)
-class SecretDataRequest:
+class SecretDataRequest(Struct, frozen=True):
     """The files of one Secret.
 
     Attributes:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -16,8 +18,7 @@ if TYPE_CHECKING:
     from keyferry.telemetry.exposition import Sample
 
 
-@dataclass(frozen=True, slots=True)
-class ClassFacts:
+class ClassFacts(Struct, frozen=True):
     """A SecretProviderClass.
 
     Attributes:
@@ -35,8 +36,7 @@ class ClassFacts:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterFacts:
+class ClusterFacts(Struct, frozen=True):
     """The objects of the cluster at one time.
 
     Attributes:
@@ -73,8 +73,7 @@ class Process:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessFacts:
+class ProcessFacts(Struct, frozen=True):
     """The processes that call vaults, at one time.
 
     Attributes:

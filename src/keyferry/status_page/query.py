@@ -5,10 +5,12 @@ Source: docs/operations/status-page.md#filters
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
+from msgspec import Struct
+
+from keyferry.records import replace
 from keyferry.status_page.workloads import State
 
 if TYPE_CHECKING:
@@ -23,8 +25,7 @@ _MAX_PAGE = 1_000_000
 _MAX_FIELDS = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(Struct, frozen=True):
     """What a page is to show. Texts are "" for everything.
 
     Attributes:

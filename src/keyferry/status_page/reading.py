@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct, field
 
 from keyferry.errors import StorePermissionError
 from keyferry.inventory.objects import ObjectRow, Surroundings, volume_rows
@@ -33,8 +34,7 @@ _MAX_OBJECTS_TEXT = 64 * 1024
 """Longer `objects` are not searched for further vaults, which takes time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notes:
+class Notes(Struct, frozen=True):
     """Collects what is missing.
 
     Attributes:

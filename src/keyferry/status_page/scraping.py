@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from keyferry.errors import KeyferryError
 from keyferry.formats.fields import Field, FieldTypeError
@@ -29,8 +30,7 @@ MAX_PROCESSES = 1000
 """Of more than these, the state of vaults is incomplete, and a note says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """A process with metrics.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from keyferry.status_page.markup import h
 from keyferry.status_page.pages.groups import classes_page, namespaces_page
@@ -71,8 +72,7 @@ def headers(style: str) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """A response.
 
     Attributes:
@@ -88,8 +88,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(Struct, frozen=True):
     """Renders the pages.
 
     Attributes:

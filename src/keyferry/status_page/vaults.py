@@ -6,8 +6,9 @@ Counters are those since the start of each process.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,8 +35,7 @@ _ONCE = _HITS | {"miss"}
 """Results of which each object request has exactly one."""
 
 
-@dataclass(frozen=True, slots=True)
-class VaultUse:
+class VaultUse(Struct, frozen=True):
     """What one process knows of one vault.
 
     Attributes:
@@ -69,8 +69,7 @@ class VaultUse:
     unverified: bool
 
 
-@dataclass(frozen=True, slots=True)
-class VaultSummary:
+class VaultSummary(Struct, frozen=True):
     """What all processes know of one vault.
 
     Attributes:
@@ -148,8 +147,7 @@ def summarize_vaults(processes: Iterable[Process]) -> tuple[VaultSummary, ...]:
     return tuple(sorted(found, key=lambda each: (not each.needs_attention, each.vault)))
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessState:
+class ProcessState(Struct, frozen=True):
     """What a process reports of itself.
 
     Attributes:

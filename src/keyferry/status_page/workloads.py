@@ -14,10 +14,11 @@ depend on the HMAC key of the node, and dynamic secrets have no common version.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.inventory.syncs import NOT_YET_HANDLED, sync_problem
 from keyferry.inventory.users import NOT_MOUNTED, OLD
@@ -54,8 +55,7 @@ class Kind(StrEnum):
     SYNC = "SecretSync"
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """An object in a workload.
 
     Attributes:
@@ -71,8 +71,7 @@ class Item:
     expires_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
+class Workload(Struct, frozen=True):
     """A volume of a pod, or the Secret of a SecretSync.
 
     Attributes:
@@ -105,8 +104,7 @@ class Workload:
         return min((each.expires_at for each in self.items if each.expires_at), default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Inventory:
+class Inventory(Struct, frozen=True):
     """The facts of the cluster, with the state of each workload.
 
     Attributes:

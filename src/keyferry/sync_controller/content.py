@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from keyferry.errors import Code, KeyferryError, ProviderReportedError
 from keyferry.kubernetes.class_check import check_class
@@ -11,6 +12,7 @@ from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.plugins.derivation import with_derived_files
 from keyferry.providers.auditing import audited, subject_of
 from keyferry.providers.registry import check_without_pod, token_audiences
+from keyferry.records import replace
 from keyferry.rendering.class_options import parse_volume_options
 from keyferry.resilience.call_context import Purpose
 from keyferry.sync_controller.rules.refusals import with_credentials_remedy
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
     from keyferry.telemetry.audit import AuditLog
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedContent:
+class FetchedContent(Struct, frozen=True):
     """What a Secret is made of.
 
     Attributes:

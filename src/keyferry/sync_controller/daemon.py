@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from keyferry import __version__
 from keyferry.aio.clock import SystemClock
@@ -35,6 +36,7 @@ from keyferry.plugins.children import all_jobs, open_emulator
 from keyferry.plugins.providers import Providers
 from keyferry.providers.host import ProviderHost, check_names
 from keyferry.providers.settings import ProviderDependencies
+from keyferry.records import replace
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.metrics import ResilienceMetrics
 from keyferry.sync_controller.cluster import SyncCluster, WriteGuard
@@ -228,8 +230,7 @@ async def _serve_status_page(
     _log.info("status page", port=port)
 
 
-@dataclass(slots=True)
-class _Subscription:
+class _Subscription(Struct):
     """Passes the changes of the cluster to the controller while this process leads."""
 
     handler: Callable[[SyncEvent], None] | None = field(default=None)

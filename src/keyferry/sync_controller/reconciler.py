@@ -10,8 +10,9 @@ Source: https://github.com/kubernetes-sigs/secrets-store-sync-controller
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
+
+from msgspec import Struct
 
 from keyferry.errors import (
     ClassInvalidError,
@@ -25,6 +26,7 @@ from keyferry.kubernetes.objects import (
     SyncClaim,
 )
 from keyferry.providers.registry import uses_machine_identity
+from keyferry.records import replace
 from keyferry.secrets.builder import Definition, build_secret, choose_files
 from keyferry.secrets.jobs import data_of
 from keyferry.sync_controller.reporter import Answer, Written
@@ -67,8 +69,7 @@ _VERIFYING = {Trigger.REQUESTED, Trigger.CHANGED}
 _log = get_logger("sync")
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """What comes after an attempt.
 
     Attributes:
@@ -80,8 +81,7 @@ class Result:
     next_at: float | None = None
 
 
-@dataclass(slots=True)
-class _Record:
+class _Record(Struct):
     """What this process knows of a SecretSync.
 
     Attributes:

@@ -5,10 +5,11 @@ Nothing is written that has not changed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.content import MISSING_VERSION, ObjectVersion
 from keyferry.errors import (
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
 _log = get_logger("sync")
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """What became of the Secret.
 
     Attributes:
@@ -59,8 +59,7 @@ class Written:
         return "left_out" if self.result is None else self.result.outcome.name.lower()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What a success answers.
 
     Attributes:

@@ -5,8 +5,9 @@ Source: https://github.com/kubernetes-sigs/secrets-store-sync-controller
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from keyferry.content import DEFAULT_MAX_BYTES
 from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
@@ -25,8 +26,7 @@ LEASE_NAME = "keyferry-sync"
 DEFAULT_INTERVAL = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class ControllerPod:
+class ControllerPod(Struct, frozen=True):
     """The pod of this process, from the downward API; texts are "" if they are unknown."""
 
     name: str = ""
@@ -35,8 +35,7 @@ class ControllerPod:
     node: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """Which SecretSyncs this controller handles.
 
     Attributes:
@@ -60,8 +59,7 @@ class Scope:
         return self.namespaces is None or namespace in self.namespaces
 
 
-@dataclass(frozen=True, slots=True)
-class TokenSettings:
+class TokenSettings(Struct, frozen=True):
     """How tokens of service accounts are requested.
 
     Attributes:
@@ -75,8 +73,7 @@ class TokenSettings:
     requires_opt_in: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SyncControllerSettings:
+class SyncControllerSettings(Struct, frozen=True):
     """The settings of one controller process. Durations in seconds."""
 
     scope: Scope = field(default_factory=Scope)

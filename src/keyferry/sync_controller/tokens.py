@@ -5,8 +5,9 @@ A token is used for 80 % of its life. All SecretSyncs of a service account share
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from keyferry.aio.single_flight import SharedCall, copy_without_traceback
 from keyferry.errors import IdentityError
@@ -27,8 +28,7 @@ USED_FRACTION = 0.8
 """How much of its life a token is used."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenKey:
+class TokenKey(Struct, frozen=True):
     """What a token is for."""
 
     namespace: str
@@ -47,14 +47,12 @@ class TokenIssuer(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(Struct, frozen=True):
     token: Token | IdentityError
     use_until: float
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
+class _Request(Struct, eq=False):
     """A request in flight; `call` is set at once."""
 
     call: SharedCall[Token] | None = None

@@ -6,8 +6,9 @@ token, or a digest of one. docs/reference/audit-log.md describes its fields.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.accesses import IDENTITY_FIELDS, AccessOutcome
 from keyferry.errors import InternalError, KeyferryError
@@ -28,8 +29,7 @@ _MAX_TEXT = 1024
 """The longest text of a field that the author of a SecretProviderClass chooses."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditSubject:
+class AuditSubject(Struct, frozen=True):
     """Who reads, and why.
 
     Attributes:
@@ -51,8 +51,7 @@ class AuditSubject:
     provider: str
 
 
-@dataclass(frozen=True, slots=True)
-class AuditedMount:
+class AuditedMount(Struct, frozen=True):
     """The accesses of one mount or refresh.
 
     Attributes:
@@ -70,8 +69,7 @@ class AuditedMount:
     previous: Collection[ObjectVersion] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RecordGroup:
+class RecordGroup(Struct, frozen=True):
     """Records with common fields.
 
     Attributes:

@@ -8,8 +8,9 @@ Source: docs/adr/0021-events-link-to-their-symptom.md
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 DEFAULT_HELP_URL = (
     "https://github.com/keyferry/keyferry/blob/v{version}/docs/operations/troubleshooting.md"
@@ -54,8 +55,7 @@ SYMPTOM_OF_EVENT = {
 """By the reason of the event. Only warnings have a link."""
 
 
-@dataclass(frozen=True, slots=True)
-class HelpLinks:
+class HelpLinks(Struct, frozen=True):
     """Adds links to the messages of events.
 
     Args:

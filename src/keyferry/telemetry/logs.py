@@ -16,12 +16,13 @@ import os
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
 from json.encoder import encode_basestring_ascii as _quoted
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from msgspec import Struct, field
 
 from keyferry.formats.bounded_dict import BoundedDict
 
@@ -83,8 +84,7 @@ def configure_logs(
     _output.logged_once.clear()
 
 
-@dataclass(slots=True)
-class _Output:
+class _Output(Struct):
     """Destination, minimum level and format of the log of this process."""
 
     min_level: Level
@@ -97,8 +97,7 @@ class _Output:
     """What `Logger.warning_once` has logged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Logger:
+class Logger(Struct, frozen=True):
     """Logger of one Keyferry module, which each line names as `caller`.
 
     Each method takes a constant message and the variable parts as key-value pairs.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -241,8 +241,7 @@ _DURATION_BUCKETS = (
 )
 
 
-@dataclass(slots=True)
-class PublishLabels:
+class PublishLabels(Struct):
     """Metric labels that become known during a publish."""
 
     provider: str = ""

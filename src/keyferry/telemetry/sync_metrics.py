@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter as CountBy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -25,8 +25,7 @@ _FIRST_SYNC_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 120, 300, 600, 18
 _FAILED = "failed"
 
 
-@dataclass(slots=True)
-class _State:
+class _State(Struct):
     is_ready: bool
     synced_at: float | None
     """When it was last found right, in seconds since 1970; None for never."""

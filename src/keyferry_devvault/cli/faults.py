@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +9,7 @@ import msgspec
 
 from keyferry.cli.commands import command
 from keyferry.cli.output import OutputFormat, output_option, print_document
+from keyferry.records import replace
 from keyferry_devvault.cli.options import create_data, data_option
 from keyferry_devvault.model import Tuning
 from keyferry_devvault.parsing import (

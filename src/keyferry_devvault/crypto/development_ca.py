@@ -6,7 +6,6 @@ identifiers and critical basic constraints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
 
 from keyferry.formats.private_files import write_private_file
 from keyferry_devvault.clouds import server_certificate_names
@@ -32,8 +32,7 @@ _RENEW_BEFORE = timedelta(days=180)
 _BACKDATED = timedelta(minutes=5)
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateAuthority:
+class CertificateAuthority(Struct, frozen=True):
     """A CA: its certificate and its key."""
 
     certificate: x509.Certificate

@@ -19,6 +19,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.jws import JWSRegistry
+from msgspec import Struct
 
 from keyferry.formats.base64url import decode_base64url, encode_base64url
 
@@ -99,8 +100,7 @@ class UnverifiedJwt:
     thumbprints: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class AppCertificate:
+class AppCertificate(Struct, frozen=True):
     """A certificate that is registered for an app.
 
     Attributes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.formats.bounded_dict import BoundedDict
 from keyferry_devvault.crypto.jwt import JwtClaims, JwtError, parse_jwt, sign_jwt, verify_jwt
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 _MAX_CACHED_CLAIMS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRejection:
+class TokenRejection(Struct, frozen=True):
     """The reason why a vault rejects a token; never contains a part of it.
 
     Attributes:

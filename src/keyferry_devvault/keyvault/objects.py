@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.errors import KeyferryError, ObjectUnusableError, RequestInvalidError
+from keyferry.records import replace
 from keyferry_devvault.crypto.key_material import generate_key, key_pem, private_key_from_jwk
 from keyferry_devvault.http_types import HttpError, Request, Response, vault_error_response
 from keyferry_devvault.keyvault.object_bodies import (

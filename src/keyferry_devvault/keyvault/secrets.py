@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from keyferry.records import replace
 from keyferry_devvault.http_types import HttpError, Request, Response, vault_error_response
 from keyferry_devvault.keyvault.secret_bodies import (
     deleted_secret_body,

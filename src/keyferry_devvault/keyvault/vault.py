@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
+from keyferry.records import replace
 from keyferry_devvault.entra.access_tokens import AccessTokens, TokenRejection
 from keyferry_devvault.http_types import HttpError, Request, Response, vault_error_response
 from keyferry_devvault.model import Permission
@@ -21,8 +23,7 @@ API_VERSIONS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """An authenticated caller of one vault.
 
     Attributes:

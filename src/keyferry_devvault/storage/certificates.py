@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec import Struct
 
 from keyferry_devvault.crypto.certificate_material import (
     PKCS12_TYPE,
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from keyferry_devvault.storage.secrets import SecretTable
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateSpec:
+class CertificateSpec(Struct, frozen=True):
     """The properties of a new certificate.
 
     Attributes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import RequestInvalidError
 
@@ -30,8 +31,7 @@ _SCHEMA = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PodAssignment:
+class PodAssignment(Struct, frozen=True):
     """The pods that a managed identity is assigned to.
 
     Attributes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, assert_never
 
+from msgspec.structs import asdict
+
 from keyferry.errors import RequestInvalidError
+from keyferry.records import replace
 from keyferry_devvault.model import (
     CloseMidResponse,
     Fault,
@@ -46,7 +48,7 @@ class FaultInjectionTable:
         Raises:
             RequestInvalidError: a number is negative.
         """
-        values = [(field.name, getattr(tuning, field.name)) for field in fields(tuning)]
+        values = list(asdict(tuning).items())
         for name, value in values:
             if value is not None and value < 0:
                 raise RequestInvalidError(f"{name} cannot be negative ({value})", "Pass 0 or more.")

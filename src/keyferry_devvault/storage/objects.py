@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from keyferry.errors import ObjectNotFoundError, ObjectUnusableError, RequestInvalidError
+from keyferry.records import replace
 from keyferry_devvault.model import SECRET_NAME, DeletedObject, ObjectKind, VaultObjectVersion
 from keyferry_devvault.storage.secrets import RECOVERABLE_DAYS
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from keyferry.errors import ObjectNotFoundError, ObjectUnusableError, RequestInvalidError
+from keyferry.records import replace
 from keyferry_devvault.model import (
     MAX_VALUE_BYTES,
     SECRET_NAME,
@@ -243,8 +244,7 @@ def _check_secret(name: str, value: str) -> None:
 
 
 def _changed_fields(attributes: SecretAttributes) -> dict[str, Any]:
-    named = ((field.name, getattr(attributes, field.name)) for field in fields(attributes))
-    return {name: value for name, value in named if value is not None}
+    return {name: value for name, value in asdict(attributes).items() if value is not None}
 
 
 def _undelete(connection: sqlite3.Connection, vault: str, name: str) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 import pytest_asyncio
 
+from keyferry.records import replace
 from tests.e2e.canaries import search
 from tests.e2e.cluster.broken.page import PAGE, overview, section, sections
 from tests.e2e.cluster.broken.run import ROWS, Results, observe_all

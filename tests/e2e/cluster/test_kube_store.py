@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from keyferry.aio.clock import SystemClock
 from keyferry.content import ObjectVersion
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
 from keyferry.kubernetes.cluster import ClusterEvent, SecretChanged
+from keyferry.records import replace
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.waiting import eventually
 from tests.fakes.kube_api import class_manifest

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from keyferry.kubernetes.syncs.lease import LeaseTiming
 from keyferry.kubernetes.syncs.objects import SecretSync, SyncStatus
 from keyferry.kubernetes.syncs.outcomes import SyncChange, Synced
 from keyferry.kubernetes.syncs.sync_errors import TokenRequestError
+from keyferry.records import replace
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.sync_manifests import CONTROLLER, PERMISSIONS, crd, policy, role
 from tests.e2e.cluster.waiting import eventually

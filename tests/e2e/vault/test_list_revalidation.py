@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
@@ -18,6 +18,7 @@ from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.product import OPENBAO
 from keyferry.providers.vault.provider import VaultProvider
+from keyferry.records import replace
 from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from keyferry.providers.api import MountCall
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.known_fields.attributes import POD_UID
 from keyferry.providers.server import add_provider
+from keyferry.records import replace
 from tests.fakes.audit import RecordingAuditLog
 from tests.fakes.azure_mounts import call
 from tests.fakes.devvault import DevVault, running_devvault

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.providers.azure.clouds import CLOUDS
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.restrictions import UNRESTRICTED
+from keyferry.records import replace
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.clock import AutojumpClock

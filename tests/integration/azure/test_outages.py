@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from keyferry.errors import ConnectionFailedError, Stage, VaultError, VaultThrottledError
 from keyferry.net.http_client import HttpsSettings
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.records import replace
 from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, mount_error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from keyferry.net.address_guard import AddressGuard
 from keyferry.net.addresses import AddressPattern
 from keyferry.net.http_client import HttpsSettings
 from keyferry.providers.restrictions import UNRESTRICTED, ClassRestrictions
+from keyferry.records import replace
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from keyferry.providers.azure.auth.token_sources import TokenEndpoints
 from keyferry.providers.azure.clouds import CLOUDS
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.settings import ProviderSettings
+from keyferry.records import replace
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from keyferry.errors import ConnectionFailedError, IdentityError, Stage
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.settings import ProviderSettings
+from keyferry.records import replace
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import CloseMidResponse, DevVault, RespondStatus, running_devvault

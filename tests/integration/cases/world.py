@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from keyferry.providers.known_fields.attributes import (
 )
 from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import ProviderSettings
+from keyferry.records import replace
 from tests.fakes.devvault import CertificateSpec, DevVault, running_devvault
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_auth import service_account_token

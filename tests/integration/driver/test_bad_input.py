@@ -11,7 +11,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -19,6 +19,7 @@ import pytest
 
 from keyferry.net.http_client import HttpsSettings
 from keyferry.proto import csi_pb2 as csi
+from keyferry.records import replace
 from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.crypto.development_ca import CA_FILE, load_or_create_ca
 from tests.fakes.azure_mounts import trusting_provider

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from keyferry.kubernetes.api.event_budget import NAMESPACE_BURST, REPEAT_BURST, REPEAT_SECONDS
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
 from keyferry.kubernetes.objects import Event, EventType, PodRef
+from keyferry.records import replace
 from keyferry.telemetry.help_links import HelpLinks
 from tests.fakes.clock import ManualClock
 from tests.fakes.kube_api import KubeApiServer, running_api

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from keyferry.kubernetes.syncs.changes import (
 )
 from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
 from keyferry.kubernetes.syncs.objects import Condition, ConditionStatus, SyncStatus
+from keyferry.records import replace
 from tests.fakes.kube_api import KubeApiServer, class_manifest
 from tests.fakes.kube_objects import GKE_SYNCS
 from tests.fakes.log import captured_log

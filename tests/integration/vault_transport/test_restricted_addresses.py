@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from keyferry.net.http_client import HttpsSettings
 from keyferry.net.proxies import Proxies
 from keyferry.providers.restrictions import ClassRestrictions
 from keyferry.providers.settings import VaultSettings
+from keyferry.records import replace
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_mounts import VaultMounts, entry, vault_mounts
 from tests.integration.vault_transport.preparation import DB

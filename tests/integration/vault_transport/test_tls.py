@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import TlsLayer, VaultSettings
 from keyferry.providers.vault.http.tls import FILE_CHECK_SECONDS, TlsContexts
 from keyferry.providers.vault.product import OPENBAO
+from keyferry.records import replace
 from keyferry.telemetry.metrics import ProviderMetrics
 from tests.fakes.certificates import issue_certificate, new_ec_key
 from tests.fakes.der import pbe, shrouded_key

@@ -8,7 +8,6 @@ import ssl
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +30,7 @@ from keyferry.providers.vault.http.tls import (
     TlsContexts,
 )
 from keyferry.providers.vault.http.tls_files import read_stamps
+from keyferry.records import replace
 from tests.fakes.vault_api import running_vault
 from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates
 from tests.fakes.vault_mounts import vault_mounts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from bench.runs import KEYFERRY, NO_ISOLATION, Record, Run, Spread
 from bench.suite import LOADS, NAMES, order
 from bench.table import Table, number, ratio_cell, short_number, value_cell
 from bench.tables import all_figures_table, key_vault_table, missing_figures, summary_table
+from keyferry.records import replace
 from tests.fakes.bench_run import example_run
 
 

@@ -1,13 +1,12 @@
 """The checks of a SecretProviderClass."""
 
-from dataclasses import replace
-
 import pytest
 
 from keyferry.errors import ClassInvalidError, Code
 from keyferry.formats.unknown_fields import UnknownField
 from keyferry.kubernetes.class_check import check_class
 from keyferry.kubernetes.objects import SecretProviderClass
+from keyferry.records import replace
 
 GOOD = SecretProviderClass("shop", "web", "azure", {"keyvaultName": "kv"})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from keyferry.lint.cluster.installation import (
 from keyferry.lint.cluster.installation_checks import check_installation
 from keyferry.lint.cluster.rights import controller_rights, driver_rights
 from keyferry.lint.manifests import Manifests, read_manifests
+from keyferry.records import replace
 from tests.fakes.installation import DRIVER_ARGUMENTS, SYNC_ARGUMENTS, workload
 from tests.fakes.syncs import sync_manifest
 from tests.unit.lint.test_lint import GOOD, VAULT

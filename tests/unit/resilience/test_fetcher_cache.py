@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyferry.errors import AccessDeniedError
+from keyferry.records import replace
 from keyferry.resilience.call_context import CallContext, Purpose
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.resilience import HOST, ROTATING, now, number_vault, object_key

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import suppress
-from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
@@ -24,6 +23,7 @@ from keyferry.errors import (
 )
 from keyferry.net.connection_errors import connection_problem
 from keyferry.net.retryable import RetryableFailure
+from keyferry.records import replace
 from keyferry.resilience.call_context import Caller, Purpose
 from tests.fakes.resilience import (
     ROTATING,

@@ -1,7 +1,6 @@
 """One Kubernetes Secret from the files of a volume."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,6 +21,7 @@ from keyferry.kubernetes.objects import (
     SecretKeyMapping,
     SecretObject,
 )
+from keyferry.records import replace
 from keyferry.secrets.builder import (
     MAX_SECRET_BYTES,
     build_secret,

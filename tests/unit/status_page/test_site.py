@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from html import unescape
 
 import pytest
 
 from keyferry.errors import StoreError
+from keyferry.records import replace
 from keyferry.status_page.facts import ClassFacts, ClusterFacts, Process, ProcessFacts
 from keyferry.status_page.query import Query
 from keyferry.status_page.site import PATHS, Look, Site, headers, icon, refusal

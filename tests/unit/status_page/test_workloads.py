@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from keyferry.inventory.objects import ObjectRow
 from keyferry.inventory.users import NOT_MOUNTED
 from keyferry.kubernetes.syncs.objects import SecretSync
+from keyferry.records import replace
 from keyferry.status_page.facts import ClassFacts, ClusterFacts
 from keyferry.status_page.workloads import (
     Kind,

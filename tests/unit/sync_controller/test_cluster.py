@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ import pytest
 from keyferry.kubernetes.api.client import KubeApi
 from keyferry.kubernetes.api.syncs.cache import SyncCache
 from keyferry.kubernetes.syncs.objects import SecretSync, SyncStatus
+from keyferry.records import replace
 from keyferry.sync_controller import cluster as module
 from keyferry.sync_controller.cluster import NotLeadingError, SyncCluster, WriteGuard
 from keyferry.sync_controller.settings import TokenSettings

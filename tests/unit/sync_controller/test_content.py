@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from keyferry.content import SecretFile
 from keyferry.errors import ClassInvalidError, IdentityError, ProviderReportedError
 from keyferry.kubernetes.syncs.sync_errors import TokenRequestError
 from keyferry.providers.known_fields.attributes import SERVICE_ACCOUNT_TOKENS
+from keyferry.records import replace
 from keyferry.sync_controller.content import FetchedContent, SyncContent
 from keyferry.sync_controller.settings import TokenSettings
 from keyferry.sync_controller.tokens import ServiceAccountTokens, TokenKey

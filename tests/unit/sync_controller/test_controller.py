@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -19,6 +18,7 @@ from keyferry.kubernetes.syncs.changes import (
 from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
 from keyferry.kubernetes.syncs.objects import SecretSync, SyncKey
 from keyferry.providers.expiry import ExpiringLease, Expiry
+from keyferry.records import replace
 from keyferry.sync_controller.controller import (
     CHECK_SECONDS,
     LEASE_CHECK_SECONDS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from keyferry.kubernetes.objects import SecretObject
 from keyferry.kubernetes.syncs.groups import GKE_GROUP
 from keyferry.kubernetes.syncs.objects import ServiceAccountOptIn
 from keyferry.kubernetes.syncs.sync_errors import TokenRequestError
+from keyferry.records import replace
 from keyferry.sync_controller.settings import Scope, SyncControllerSettings, TokenSettings
 from tests.fakes.log import captured_log
 from tests.fakes.secret_syncs import POD, SyncWorld, content, secret_sync, sync_class

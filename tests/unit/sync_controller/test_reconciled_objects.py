@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from keyferry.content import MISSING_VERSION, MissingObject, NamedFile, ObjectVersion
 from keyferry.kubernetes.objects import SecretKeyMapping, SecretObject
 from keyferry.providers.expiry import Expiry
+from keyferry.records import replace
 from keyferry.sync_controller.settings import SyncControllerSettings
 from tests.fakes.secret_syncs import POD, SyncWorld, content, secret_sync, sync_class
 

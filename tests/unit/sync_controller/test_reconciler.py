@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from keyferry.content import ObjectVersion
 from keyferry.errors import AccessDeniedError
 from keyferry.kubernetes.markings import SYNC_LABEL
 from keyferry.kubernetes.syncs.groups import GKE_GROUP
+from keyferry.records import replace
 from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.freshness import RefreshSlot
 from keyferry.sync_controller.rules.request import target_path_of

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.cli.cluster.reader import ClusterReader
 from keyferry.cli.cluster.targets import Target, TargetKind
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.syncs.objects import SecretSync
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """One volume or one SecretSync.
 
     Attributes:

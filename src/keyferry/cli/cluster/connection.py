@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from msgspec import Struct
 
 from keyferry.cli.commands import option
 
@@ -26,8 +26,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 _SECTION = "Cluster"
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterOptions:
+class ClusterOptions(Struct, frozen=True):
     """Where a command works.
 
     Attributes:
@@ -41,8 +40,7 @@ class ClusterOptions:
     namespace: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
+class Cluster(Struct, frozen=True):
     """An open connection.
 
     Attributes:

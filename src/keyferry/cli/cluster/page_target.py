@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.formats.fields import get, items, text
 
@@ -18,8 +19,7 @@ APP_LABEL = "keyferry-sync"
 _FLAG = "--status-page-addr="
 
 
-@dataclass(frozen=True, slots=True)
-class PageTarget:
+class PageTarget(Struct, frozen=True):
     """A pod that serves the page.
 
     Attributes:
@@ -37,8 +37,7 @@ class PageTarget:
         return f"{self.namespace}/{self.pod}"
 
 
-@dataclass(frozen=True, slots=True)
-class Controller:
+class Controller(Struct, frozen=True):
     """The SecretSync controller as its pods describe it.
 
     Attributes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from keyferry.cli.output import format_table, table_cell
 from keyferry.inventory.ages import format_age
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 _NAMESPACE = "namespace"
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """Rows of one kind.
 
     Attributes:

@@ -12,7 +12,6 @@ import os
 import re
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +35,7 @@ from keyferry.net.http_client import HttpsSettings
 from keyferry.process import can_mount
 from keyferry.providers.host import ProviderHost
 from keyferry.providers.settings import ProviderDependencies
+from keyferry.records import replace
 from keyferry.resilience.fetcher import Fetcher
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 import click
+from msgspec import Struct
 
 from keyferry.cli.cluster.connection import open_cluster, pod_streams
 from keyferry.cli.cluster.targets import TargetKind
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 DEFAULT_SERVICE_ACCOUNT = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterJob:
+class ClusterJob(Struct, frozen=True):
     """What to diagnose, and where from.
 
     Attributes:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.cli.exit_codes import exit_code
@@ -29,8 +30,7 @@ _TRIES = 2
 """A lost packet is no diagnosis, and a dead host is found soon."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeSettings:
+class ProbeSettings(Struct, frozen=True):
     """How a probe reaches the vaults.
 
     Attributes:

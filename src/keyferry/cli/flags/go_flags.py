@@ -7,9 +7,10 @@ or `--name=false`, never two words. The last of repeated flags wins. Durations a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, assert_never
+
+from msgspec import Struct
 
 from keyferry.formats.go_values import parse_boolean, parse_duration
 from keyferry.formats.unknown_fields import FieldTable
@@ -36,8 +37,7 @@ class FlagKind(Enum):
     DURATION = "duration"
 
 
-@dataclass(frozen=True, slots=True)
-class GoFlag:
+class GoFlag(Struct, frozen=True):
     """One flag.
 
     Attributes:
@@ -58,8 +58,7 @@ class FlagError(ValueError):
     """The command line is invalid; the message names the flag and what it accepts."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedFlags:
+class ParsedFlags(Struct, frozen=True):
     """A parsed command line.
 
     Attributes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from keyferry import __version__
 from keyferry.cli.build import commit
@@ -35,6 +36,7 @@ from keyferry.errors import SettingInvalidError
 from keyferry.net.sockets import parse_endpoint
 from keyferry.providers.settings import ProviderSettings
 from keyferry.providers.vault.product import OPENBAO, VAULT
+from keyferry.records import replace
 from keyferry.telemetry.audit_settings import AuditSettings
 
 if TYPE_CHECKING:
@@ -49,8 +51,7 @@ _BOOL, _INT, _STRING, _DURATION = FlagKind.BOOL, FlagKind.INT, FlagKind.STRING, 
 _MIN_DRIVER_VERSION = "v0.0.21"
 
 
-@dataclass(frozen=True, slots=True)
-class ServeOptions:
+class ServeOptions(Struct, frozen=True):
     """How to serve one provider.
 
     Attributes:
@@ -82,8 +83,7 @@ class ServeOptions:
     audit: AuditSettings = field(default_factory=AuditSettings)
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderCommand:
+class ProviderCommand(Struct, frozen=True):
     """The command line of one provider.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,6 +19,7 @@ from keyferry.errors import SettingInvalidError
 from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import ProviderSettings
 from keyferry.providers.vault.product import OPENBAO, VAULT
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

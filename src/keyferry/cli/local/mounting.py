@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
 
 from keyferry.cli.console import console
 from keyferry.cli.exit_codes import ExitCode, exit_code
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 _MAX_LISTED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class MountJob:
+class MountJob(Struct, frozen=True):
     """The arguments of `keyferry mount`."""
 
     local: LocalOptions

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.cli.console import console
 from keyferry.cli.local.child import CommandError, find_program, replace_process, supervise
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from keyferry.cli.local.signals import StopSignal
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
+class _Choice(Struct, frozen=True):
     """Which objects become variables; without any, all files do.
 
     Attributes:

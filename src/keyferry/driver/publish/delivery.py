@@ -5,10 +5,11 @@ Shared by first mounts, resumed mounts, refreshes and adoptions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.driver.publish.plan import Adopt, Mount, Refresh
 from keyferry.driver.publish.volume_content import VolumeContent, check_written_by_provider
@@ -23,6 +24,7 @@ from keyferry.kubernetes.placeholders import with_placeholder_remedy
 from keyferry.kubernetes.pod_status import VersionChange, version_changes
 from keyferry.plugins.derivation import with_derived_files
 from keyferry.providers.auditing import audited, subject_of
+from keyferry.records import replace
 from keyferry.rendering.class_options import parse_volume_options, refresh_interval_of
 from keyferry.rendering.selection import selects_objects
 from keyferry.resilience.call_context import Purpose
@@ -53,8 +55,7 @@ if TYPE_CHECKING:
 _log = get_logger("deliver")
 
 
-@dataclass(frozen=True, slots=True)
-class PublishResult:
+class PublishResult(Struct, frozen=True):
     """The result of a publish.
 
     Attributes:

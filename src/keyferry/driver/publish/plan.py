@@ -9,9 +9,10 @@ publish completed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import assert_never
+
+from msgspec import Struct
 
 from keyferry.driver.volumes.state import HAS_CONTENT, VolumeState
 
@@ -32,31 +33,26 @@ class Completion(Enum):
     """Not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(Struct, frozen=True):
     """Do nothing: the volume is up to date."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """Mount and fill the volume. A failure is returned and leaves nothing behind."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resume:
+class Resume(Struct, frozen=True):
     """Fill the volume again: its content may be incomplete, or of another pod.
 
     A failure is returned; the content is retained.
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Refresh:
+class Refresh(Struct, frozen=True):
     """Refresh a published volume. A failure of the provider is masked and content retained."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adopt:
+class Adopt(Struct, frozen=True):
     """Take over a volume that an earlier process published, without a refresh.
 
     Its Secrets may be missing, because they are made after the pod status. They are made from the

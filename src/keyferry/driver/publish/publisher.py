@@ -10,9 +10,10 @@ Source: docs/reference/upstream-driver.md#nodeunpublishvolume
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
+
+from msgspec import Struct
 
 from keyferry.driver.publish.delivery import PublishResult
 from keyferry.driver.publish.plan import Adopt, Mount, Refresh, Resume, Skip
@@ -47,8 +48,7 @@ if TYPE_CHECKING:
 _log = get_logger("publish")
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(Struct, frozen=True):
     """A request for a refresh that does not wait until the volume is due.
 
     Attributes:

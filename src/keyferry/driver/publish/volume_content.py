@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry.content import MISSING_VERSION
 from keyferry.errors import ClassInvalidError
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

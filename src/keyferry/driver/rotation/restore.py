@@ -9,7 +9,6 @@ Source: docs/reference/upstream-driver.md#secret-sync
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from keyferry.errors import VolumeError
 from keyferry.kubernetes.object_codec import POD_STATUS_API_VERSION, POD_STATUS_KIND
 from keyferry.kubernetes.objects import OwnerReference, PodRef
 from keyferry.providers.known_fields.attributes import SPC_ATTRIBUTE
+from keyferry.records import replace
 from keyferry.rendering.class_options import refresh_interval_of
 from keyferry.telemetry.logs import ObjectName, get_logger
 

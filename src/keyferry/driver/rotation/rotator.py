@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry.driver.publish.publisher import Demand
@@ -19,6 +18,7 @@ from keyferry.driver.rotation.restore import csi_volume_at, volume_interval
 from keyferry.driver.volumes.volume_table import pod_of
 from keyferry.errors import KeyferryError, StoreError
 from keyferry.kubernetes.cluster import SpcChanged
+from keyferry.records import replace
 from keyferry.rendering.class_options import ROTATION_POLL_INTERVAL
 from keyferry.telemetry.logs import ObjectName, get_logger, log_context
 

@@ -11,9 +11,10 @@ Source: docs/reference/upstream-driver.md#events
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
+
+from msgspec import Struct
 
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.work_queue import After
@@ -36,6 +37,7 @@ from keyferry.errors import (
 )
 from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult, SecretClaim
 from keyferry.kubernetes.secret_plan import last_values
+from keyferry.records import replace
 from keyferry.secrets.builder import (
     build_secret,
     check_single_entry,
@@ -70,8 +72,7 @@ DELETED_WITH_PODS_SECONDS = 10.0
 _log = get_logger("sync")
 
 
-@dataclass(frozen=True, slots=True)
-class SecretProblem:
+class SecretProblem(Struct, frozen=True):
     """A Secret that could not be synced.
 
     Attributes:

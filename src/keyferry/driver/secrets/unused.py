@@ -14,9 +14,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.formats.private_files import read_private_file, write_private_file
@@ -36,8 +37,7 @@ OTHER_NODE_MARGIN_SECONDS = 60.0
 _log = get_logger("unused")
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(Struct, frozen=True):
     """One unused Secret.
 
     Attributes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.driver.volumes.volume_table import pod_of
 from keyferry.errors import ClassInvalidError, ClassNotFoundError
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import Pod, SecretObject, SecretProviderClass
 
 
-@dataclass(frozen=True, slots=True)
-class Consumer:
+class Consumer(Struct, frozen=True):
     """A volume whose SecretProviderClass names the Secret, and whose pod is running.
 
     Attributes:
@@ -32,8 +32,7 @@ class Consumer:
     entry: SecretObject
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """The use of a Secret on this node.
 
     Attributes:

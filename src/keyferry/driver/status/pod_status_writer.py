@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from keyferry.driver.volumes.volume_events import (
 from keyferry.errors import StoreError, StoreUnavailableError
 from keyferry.kubernetes.cluster import Reconnected
 from keyferry.kubernetes.pod_status import continued_condition, pod_status_name
+from keyferry.records import replace
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:

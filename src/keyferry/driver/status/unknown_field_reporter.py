@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.aio.tasks import spawn
 from keyferry.driver.request import volume_fields
@@ -112,8 +113,7 @@ class UnknownFieldReporter:
                 raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Check:
+class _Check(Struct, frozen=True):
     """A check of fields that is not repeated while they stay the same.
 
     Attributes:

@@ -21,10 +21,11 @@ import re
 import secrets
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.content import FileOwner, SecretFile
 from keyferry.driver.volumes.owners import as_owner_error, check_owner
@@ -45,8 +46,7 @@ _NEW_DATA_DIR_NAME = "..data_tmp"
 _TIMESTAMPED_DIR = re.compile(r"\.\.\d{4}(_\d\d){5}\.\d+")
 
 
-@dataclass(frozen=True, slots=True)
-class FileChanges:
+class FileChanges(Struct, frozen=True):
     """The sorted paths that a write changed; all empty when the volume was already up to date.
 
     Attributes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from keyferry.errors import VolumeUnpublishedError
 
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-@dataclass(slots=True)
-class _TargetLock:
+class _TargetLock(Struct):
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     references: int = 0
     publish_timeouts: set[asyncio.Timeout] = field(default_factory=set)

@@ -7,7 +7,6 @@ a SecretProviderClass names. So an unpublish never waits for another tenant.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -16,6 +15,7 @@ from keyferry.driver.volumes.atomic_writer import read_volume, write_volume, wri
 from keyferry.driver.volumes.owners import can_set_owners, without_foreign_owners
 from keyferry.driver.volumes.state import VolumeState
 from keyferry.formats.mountinfo import mount_points
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

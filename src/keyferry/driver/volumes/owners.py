@@ -8,12 +8,12 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry.content import MAX_ID
 from keyferry.errors import FilesInvalidError, VolumeError
 from keyferry.process import has_capability
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _KUBELET_TARGET = re.compile(
     r"/pods/(?P<uid>[^/]+)/volumes/kubernetes\.io~csi/(?P<volume>[^/]+)/mount$"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class VolumePath:
+class VolumePath(Struct, frozen=True):
     """A target path of kubelet.
 
     Attributes:

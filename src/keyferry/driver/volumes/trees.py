@@ -12,6 +12,8 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -121,8 +123,7 @@ def clear_folder(folder: Path) -> None:
         raise removal.first_error
 
 
-@dataclass(slots=True)
-class _Frame:
+class _Frame(Struct):
     """A folder on the way down.
 
     Attributes:

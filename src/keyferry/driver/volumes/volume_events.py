@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from keyferry.driver.request import PublishRequest
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from keyferry.providers.expiry import Expiry
 
 
-@dataclass(frozen=True, slots=True)
-class VolumePublished:
+class VolumePublished(Struct, frozen=True):
     """A volume has complete content: it was fetched, or an earlier process left it.
 
     Attributes:
@@ -40,8 +40,7 @@ class VolumePublished:
     stale: tuple[StaleContent, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeRefreshed:
+class VolumeRefreshed(Struct, frozen=True):
     """A refresh of a published volume succeeded; its content may be unchanged.
 
     Attributes:
@@ -57,8 +56,7 @@ class VolumeRefreshed:
     expiries: tuple[Expiry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeRefreshFailed:
+class VolumeRefreshFailed(Struct, frozen=True):
     """A refresh of a published volume failed; the volume retains its previous content.
 
     Attributes:
@@ -70,8 +68,7 @@ class VolumeRefreshFailed:
     error: KeyferryError
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeRemoved:
+class VolumeRemoved(Struct, frozen=True):
     """A volume was unmounted, and is no longer in the table.
 
     Attributes:
@@ -86,8 +83,7 @@ class VolumeRemoved:
     unpublished: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PodStatusWritten:
+class PodStatusWritten(Struct, frozen=True):
     """A pod status was written in the background, after the publish had continued."""
 
     status: PodStatus

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.kubernetes.objects import NO_MARKS, RefreshMarks
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,9 @@ Source: docs/reference/upstream-azure-provider.md#separate-certificate-and-key-f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import SecretDataError
 from keyferry.formats.certs.chain import has_public_key, order_chain
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 _REMEDY = "Import the certificate again, together with the private key that belongs to it."
 
 
-@dataclass(frozen=True, slots=True)
-class PemBundle:
+class PemBundle(Struct, frozen=True):
     """What a PKCS#12 file becomes.
 
     Attributes:

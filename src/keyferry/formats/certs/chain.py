@@ -8,8 +8,9 @@ Source: docs/reference/upstream-azure-provider.md#certificate-chain-order
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import SecretDataError
 from keyferry.formats.certs.limits import (
@@ -28,8 +29,7 @@ MAX_SIGNATURES = 1000
 """Signature checks for one chain. Unrelated certificates take none, related ones two or three."""
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateChain:
+class CertificateChain(Struct, frozen=True):
     """Certificates in the order in which a TLS server sends them.
 
     Attributes:

@@ -18,8 +18,9 @@ Source: https://www.rfc-editor.org/rfc/rfc7914
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import SecretDataError
 from keyferry.formats.certs.der import (
@@ -116,8 +117,7 @@ def check_certificate(der: bytes, source: str) -> None:
     check_sizes(_certificate_fields(der)[5], source)
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateNames:
+class CertificateNames(Struct, frozen=True):
     """The encoded names of the subject and of the issuer of a certificate."""
 
     subject: bytes

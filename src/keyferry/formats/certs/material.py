@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
 
+from msgspec import Struct
+
 from keyferry.errors import SecretDataError
 from keyferry.formats.certs.bundle import check_pem, check_pkcs12, pkcs12_to_pem, split_pem
 from keyferry.formats.certs.jwk import ec_public_key_pem, rsa_public_key_pem
@@ -76,15 +78,13 @@ class ParsedMaterial:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MaterialBatch:
+class MaterialBatch(Struct, frozen=True):
     """The argument of `parse_batch`."""
 
     items: tuple[KeyMaterial, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedBatch:
+class ParsedBatch(Struct, frozen=True):
     """The result of `parse_batch`, in the same order."""
 
     items: tuple[ParsedMaterial, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from keyferry.errors import SecretDataError, excerpt
 from keyferry.formats.certs.loading import load_certificate
@@ -11,8 +11,7 @@ _MAX_NAMES = 10
 _UNREADABLE = "(unreadable)"
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateSummary:
+class CertificateSummary(Struct, frozen=True):
     """The fields of a certificate that decide whether a client accepts it.
 
     Attributes:

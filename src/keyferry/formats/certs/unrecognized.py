@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from keyferry.errors import SecretDataError
 from keyferry.formats.certs.der import DerError
@@ -31,8 +32,7 @@ _ENCODING = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True):
     """What contents are.
 
     Attributes:

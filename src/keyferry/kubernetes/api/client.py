@@ -9,7 +9,6 @@ import asyncio
 import platform
 import ssl
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ from lightkube.config.client_adapter import verify_cluster
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 from lightkube.types import PatchType
+from msgspec import Struct, field
 
 from keyferry import __version__
 from keyferry.errors import StoreError
@@ -66,8 +66,7 @@ _METADATA_KIND = "PartialObjectMetadata"
 _METADATA_ACCEPT = "application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """A page of a list, or all of it.
 
     Attributes:
@@ -79,8 +78,7 @@ class Page:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class ListOptions:
+class ListOptions(Struct, frozen=True):
     """Selects objects of one kind.
 
     Attributes:

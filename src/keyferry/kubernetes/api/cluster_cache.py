@@ -11,8 +11,9 @@ import asyncio
 import base64
 import binascii
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from msgspec import Struct
 
 from keyferry.aio.tasks import spawn
 from keyferry.errors import ClassInvalidError, StoreError, StorePermissionError
@@ -54,8 +55,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _SecretVersion:
+class _SecretVersion(Struct, frozen=True):
     """What is cached of a Secret."""
 
     namespace: str

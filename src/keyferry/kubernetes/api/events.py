@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import StoreError, StoreUnavailableError
 from keyferry.formats.bounded_dict import BoundedDict
@@ -45,8 +46,7 @@ MAX_REMEMBERED_EVENTS = 1000
 _log = get_logger("events")
 
 
-@dataclass(slots=True, eq=False)
-class _EventObject:
+class _EventObject(Struct, eq=False):
     """One event object of the cluster.
 
     Attributes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from keyferry.aio.tasks import spawn
@@ -48,6 +47,7 @@ from keyferry.kubernetes.pod_status import (
     is_recorded,
     rewrite_interval,
 )
+from keyferry.records import replace
 from keyferry.telemetry.help_links import NO_LINKS
 from keyferry.telemetry.logs import get_logger
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import difflib
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import (
     ClassInvalidError,
@@ -39,8 +40,7 @@ _MAX_LISTED = 10
 """How many names or problems a message lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class _ClassEntry:
+class _ClassEntry(Struct, frozen=True):
     """A SecretProviderClass of a file: its name and location, and its value or error."""
 
     namespace: str
@@ -49,8 +49,7 @@ class _ClassEntry:
     result: SecretProviderClass | ClassInvalidError
 
 
-@dataclass(frozen=True, slots=True)
-class _ParsedFile:
+class _ParsedFile(Struct, frozen=True):
     """The SecretProviderClasses of a file, and its problems as a whole."""
 
     entries: tuple[_ClassEntry, ...] = ()
@@ -58,8 +57,7 @@ class _ParsedFile:
     other_kinds: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ClassListing:
+class ClassListing(Struct, frozen=True):
     """What files with SecretProviderClasses contain.
 
     Attributes:

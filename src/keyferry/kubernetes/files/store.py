@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from keyferry.errors import KeyferryError
@@ -45,6 +44,7 @@ from keyferry.kubernetes.pod_status import (
     is_recorded,
     rewrite_interval,
 )
+from keyferry.records import replace
 from keyferry.telemetry.help_links import NO_LINKS
 
 if TYPE_CHECKING:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from keyferry.kubernetes.objects import SecretProviderClass
     from keyferry.kubernetes.syncs.objects import SecretSync, ServiceAccountOptIn
 
 
-@dataclass(frozen=True, slots=True)
-class SyncChanged:
+class SyncChanged(Struct, frozen=True):
     """A SecretSync asks for something else, is new, or was deleted; never its status.
 
     Attributes:
@@ -31,8 +31,7 @@ class SyncChanged:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class ClassChanged:
+class ClassChanged(Struct, frozen=True):
     """A SecretProviderClass changed, is new, or was deleted.
 
     Attributes:
@@ -48,8 +47,7 @@ class ClassChanged:
     after: SecretProviderClass | None
 
 
-@dataclass(frozen=True, slots=True)
-class SyncSecretChanged:
+class SyncSecretChanged(Struct, frozen=True):
     """A Secret of a SecretSync was created, changed or deleted, also by the controller.
 
     A Secret that lost its label is reported as deleted.
@@ -74,8 +72,7 @@ class SyncSecretChanged:
         return f"{self.uid}/{self.resource_version}"
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceAccountChanged:
+class ServiceAccountChanged(Struct, frozen=True):
     """A service account permits SecretSyncs to use it, or no longer does.
 
     Attributes:
@@ -89,8 +86,7 @@ class ServiceAccountChanged:
     after: ServiceAccountOptIn | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reconnected:
+class Reconnected(Struct, frozen=True):
     """A list of the Kubernetes API succeeded after a failure: what failed may work now."""
 
 

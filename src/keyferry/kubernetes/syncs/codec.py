@@ -10,11 +10,12 @@ Thousands of SecretSyncs are cached, so equal texts, times and small objects are
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import excerpt
 from keyferry.formats.fields import Field, FieldTypeError, parse_time
@@ -120,8 +121,7 @@ def parse_sync(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Spec:
+class _Spec(Struct, frozen=True):
     """The spec of a SecretSync; fields that cannot be read are empty."""
 
     class_name: str

@@ -6,13 +6,13 @@ annotation, so a misspelled one is reported here.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry.formats.fields import format_path
 from keyferry.formats.unknown_fields import FieldTable, UnknownField, limited
 from keyferry.kubernetes.class_fields import ANNOTATION_PREFIX, REFRESH_ANNOTATION
 from keyferry.kubernetes.markings import SYNC_LABEL
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

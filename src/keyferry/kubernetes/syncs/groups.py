@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from keyferry.errors import SettingInvalidError, excerpt
 from keyferry.kubernetes.names import object_name_problem
@@ -13,8 +14,7 @@ SYNC_PLURAL = "secretsyncs"
 _VERSION = re.compile(r"v[1-9][0-9]{0,5}((alpha|beta)[1-9][0-9]{0,5})?")
 
 
-@dataclass(frozen=True, slots=True)
-class SyncGroup:
+class SyncGroup(Struct, frozen=True):
     """An API group and version that serves SecretSyncs."""
 
     group: str

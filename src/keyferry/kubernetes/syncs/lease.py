@@ -5,9 +5,10 @@ Source: https://github.com/kubernetes/client-go/blob/master/tools/leaderelection
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.formats.fields import Field, FieldTypeError
 
@@ -19,8 +20,7 @@ MAX_SECONDS = 3600
 """A longer duration in a Lease counts as this one, so that a wrong one does not lock it forever."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseTiming:
+class LeaseTiming(Struct, frozen=True):
     """The times of a leader election, in seconds.
 
     Attributes:
@@ -35,8 +35,7 @@ class LeaseTiming:
     retry: float = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseRecord:
+class LeaseRecord(Struct, frozen=True):
     """The spec of a Lease. Its times are of the holder's clock, so they are only compared.
 
     Attributes:

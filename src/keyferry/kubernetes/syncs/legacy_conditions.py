@@ -7,8 +7,9 @@ Source: https://github.com/kubernetes-sigs/secrets-store-sync-controller/tree/v0
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
+
+from msgspec import Struct
 
 from keyferry.errors import SecretTypeRefusedError, StorePolicyError
 from keyferry.kubernetes.syncs.objects import ConditionStatus
@@ -34,8 +35,7 @@ _FAILURES: dict[Reason, tuple[ConditionStatus, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class LegacyResult:
+class LegacyResult(Struct, frozen=True):
     """Type, status and reason of the condition that describes an attempt."""
 
     type: str

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from keyferry.kubernetes.objects import OwnerReference
 from keyferry.kubernetes.syncs.groups import SYNC_KIND, SyncGroup
 from keyferry.kubernetes.syncs.sync_errors import (
@@ -29,8 +31,7 @@ OPT_IN_NAMES = "secret-sync.x-k8s.io/secret-syncs"
 """Annotation on such a service account: the comma-separated names of the only SecretSyncs."""
 
 
-@dataclass(frozen=True, slots=True)
-class SyncRef:
+class SyncRef(Struct, frozen=True):
     """Identifies one SecretSync.
 
     Attributes:
@@ -56,8 +57,7 @@ SyncKey = tuple[SyncGroup, str, str]
 """Group, namespace and name."""
 
 
-@dataclass(frozen=True, slots=True)
-class SyncOptions:
+class SyncOptions(Struct, frozen=True):
     """The annotations `keyferry.dev/...` of a SecretSync.
 
     Attributes:
@@ -89,8 +89,7 @@ class ConditionStatus(Enum):
     UNKNOWN = "Unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """A condition of the status.
 
     Attributes:
@@ -106,8 +105,7 @@ class Condition:
     observed_generation: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SyncedObject:
+class SyncedObject(Struct, frozen=True):
     """An object of a vault in the Secret.
 
     Attributes:
@@ -121,8 +119,7 @@ class SyncedObject:
     expires: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SyncStatus:
+class SyncStatus(Struct, frozen=True):
     """The status of a SecretSync. Texts are "" and times None if they are unknown.
 
     Attributes:
@@ -172,8 +169,7 @@ _INVALID_ERRORS: dict[InvalidKind, type[SyncInvalidError]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidField:
+class InvalidField(Struct, frozen=True):
     """Why a SecretSync cannot be synced.
 
     Attributes:
@@ -231,8 +227,7 @@ class SecretSync:
         return OwnerReference(str(self.ref.group), SYNC_KIND, self.ref.name, self.ref.uid)
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceAccountOptIn:
+class ServiceAccountOptIn(Struct, frozen=True):
     """A service account whose tokens the SecretSync controller may request.
 
     Attributes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
+
+from msgspec import Struct
 
 from keyferry.kubernetes.objects import MAX_MESSAGE, truncate_message
 
@@ -20,8 +21,7 @@ class SyncChange(Enum):
     UNCHANGED = "unchanged"
 
 
-@dataclass(frozen=True, slots=True)
-class Synced:
+class Synced(Struct, frozen=True):
     """The Secret has the current content.
 
     Attributes:
@@ -35,8 +35,7 @@ class Synced:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SyncFailed:
+class SyncFailed(Struct, frozen=True):
     """The attempt failed; an existing Secret keeps its content.
 
     Attributes:
@@ -48,8 +47,7 @@ class SyncFailed:
     stalled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """There was no attempt yet.
 
     Attributes:

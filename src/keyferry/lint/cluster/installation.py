@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.formats.fields import get, items, text
 from keyferry.formats.go_values import parse_boolean
@@ -20,8 +21,7 @@ _PROGRAM = "keyferry"
 _DEFAULT_ACCOUNT = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
+class Workload(Struct, frozen=True):
     """A DaemonSet of the driver, or a Deployment of the SecretSync controller.
 
     Attributes:
@@ -76,8 +76,7 @@ class Workload:
         return frozenset(filter(None, map(str.strip, self.flag(name, default).split(","))))
 
 
-@dataclass(frozen=True, slots=True)
-class CsiDriver:
+class CsiDriver(Struct, frozen=True):
     """The CSIDriver object.
 
     Attributes:
@@ -91,8 +90,7 @@ class CsiDriver:
     is_ephemeral: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Right:
+class Right(Struct, frozen=True):
     """A permission of RBAC.
 
     Attributes:
@@ -106,16 +104,14 @@ class Right:
     namespace: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MissingRight:
+class MissingRight(Struct, frozen=True):
     """A right that the service account of a workload needs and does not have."""
 
     workload: Workload
     right: Right
 
 
-@dataclass(frozen=True, slots=True)
-class Installation:
+class Installation(Struct, frozen=True):
     """What is installed; None for what the caller may not read.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry.errors import StorePermissionError
@@ -31,6 +30,7 @@ from keyferry.lint.cluster.installation import (
     parse_workloads,
 )
 from keyferry.lint.cluster.rights import controller_rights, driver_rights
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.aio.http_library import aiohttp
@@ -16,6 +16,7 @@ from keyferry.net.connection_errors import (
     is_forbidden_address,
 )
 from keyferry.net.inspection.observed import Inspection
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver

@@ -8,15 +8,14 @@ Source: docs/reference/upstream-azure-provider.md#clouds
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from keyferry.errors import ClassInvalidError, SettingInvalidError, excerpt
 
 AZURE_STACK_CLOUD = "AzureStackCloud"
 
 
-@dataclass(frozen=True, slots=True)
-class AzureCloud:
+class AzureCloud(Struct, frozen=True):
     """An Azure cloud.
 
     Attributes:
@@ -57,8 +56,7 @@ class AzureCloud:
         return any(suffix and host.casefold().endswith(f".{suffix}") for suffix in suffixes)
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentFile:
+class EnvironmentFile(Struct, frozen=True):
     """A cloud that is described by the file `path`: AzureStackCloud."""
 
     path: str

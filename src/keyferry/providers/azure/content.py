@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, assert_never
+
+from msgspec import Struct
 
 from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import (
@@ -40,6 +42,7 @@ from keyferry.providers.azure.responses import Content, KeyVaultSecret, LeafCert
 from keyferry.providers.azure.versions import FetchOutcome, ObjectRequest, request_for
 from keyferry.providers.expiry import Expiry
 from keyferry.providers.sources.numbering import naming_object
+from keyferry.records import replace
 from keyferry.rendering.entry_files import EntryFiles, Extraction, is_missing
 
 if TYPE_CHECKING:
@@ -251,8 +254,7 @@ def _public_key_material(key: PublicKey) -> KeyMaterial:
 # --- The content of a volume: all objects, or an error --------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RenderedVolume:
+class RenderedVolume(Struct, frozen=True):
     """The content of a volume.
 
     Attributes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import (
     AccessDeniedError,
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     from keyferry.providers.emulator import EmulatorCommands
 
 
-@dataclass(frozen=True, slots=True)
-class RequestContext:
+class RequestContext(Struct, frozen=True):
     """The facts about a request to a vault that its error messages name.
 
     Attributes:

@@ -10,10 +10,11 @@ Source: docs/reference/upstream-azure-provider.md#objects
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.content import NamedFile
 from keyferry.errors import ClassInvalidError, excerpt, with_upstream_prefix
@@ -29,6 +30,7 @@ from keyferry.providers.azure.vault_address import (
     vault_labels,
 )
 from keyferry.providers.known_fields.azure import OBJECT, missing_parameter
+from keyferry.records import replace
 from keyferry.rendering.class_options import parse_object_defaults
 from keyferry.rendering.object_options import (
     NO_DEFAULTS,
@@ -78,8 +80,7 @@ class ObjectFormat(Enum):
     """PKCS#12 as bytes (Keyferry extension)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectRef:
+class ObjectRef(Struct, frozen=True):
     """A reference to an object in a vault.
 
     Attributes:
@@ -103,8 +104,7 @@ class ObjectRef:
         return f"{self.type.value} {self.name}{version}"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyVaultObject:
+class KeyVaultObject(Struct, frozen=True):
     """One entry of `objects`.
 
     Attributes:

@@ -9,8 +9,9 @@ Source: docs/reference/upstream-azure-provider.md#encoding-of-objects
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import ClassInvalidError, excerpt, with_upstream_prefix
 from keyferry.formats.go_values import parse_duration
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
 _INT32 = range(-(2**31), 2**31)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One item of `array`, with unchecked fields.
 
     Attributes:

@@ -8,8 +8,9 @@ Source: docs/reference/upstream-azure-provider.md#order-of-checks
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import ClassInvalidError, PlatformError, Stage, excerpt
 from keyferry.formats.go_values import parse_boolean
@@ -46,6 +47,7 @@ from keyferry.providers.sources.numbering import (
     naming_entry,
     number_sources,
 )
+from keyferry.records import replace
 from keyferry.rendering.class_options import parse_object_defaults
 from keyferry.resilience.call_context import endpoint_of
 
@@ -55,8 +57,7 @@ if TYPE_CHECKING:
     from keyferry.providers.restrictions import ClassRestrictions
 
 
-@dataclass(frozen=True, slots=True)
-class AzureSource:
+class AzureSource(Struct, frozen=True):
     """A vault and the identity that reads it.
 
     Attributes:
@@ -70,8 +71,7 @@ class AzureSource:
     identity: Identity
 
 
-@dataclass(frozen=True, slots=True)
-class AzureMount:
+class AzureMount(Struct, frozen=True):
     """The validated parameters of one mount.
 
     Attributes:
@@ -241,8 +241,7 @@ def _objects_or_error(
     return objects, None
 
 
-@dataclass(frozen=True, slots=True)
-class _SourceParser:
+class _SourceParser(Struct, frozen=True):
     """Parses one source: the parameters, overridden by what an entry of `objects` names."""
 
     parameters: Mapping[str, str]
@@ -298,8 +297,7 @@ class _SourceParser:
         return changed
 
 
-@dataclass(frozen=True, slots=True)
-class _Getter:
+class _Getter(Struct, frozen=True):
     """Returns a parameter, trimmed; "" if it is absent."""
 
     parameters: Mapping[str, str]
@@ -319,8 +317,7 @@ def _check_tenant(tenant: str, parameters: Mapping[str, str]) -> str:
 # --- The delivery of certificate-backed secrets: parameters override flags ------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class BundleOptions:
+class BundleOptions(Struct, frozen=True):
     """How a mount delivers certificates.
 
     Attributes:

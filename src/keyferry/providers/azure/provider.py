@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 from urllib.parse import SplitResult, urlsplit
@@ -40,6 +39,7 @@ from keyferry.providers.settings import ProviderSettings
 from keyferry.providers.sources.extracting import with_extracted_files
 from keyferry.providers.sources.opening import open_all
 from keyferry.providers.sources.selected import AbsentObjects
+from keyferry.records import replace
 from keyferry.resilience.cache_key import CacheKey
 from keyferry.resilience.revalidation import BulkRevalidator
 from keyferry.telemetry.logs import get_logger

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar, assert_never
 
@@ -13,6 +12,7 @@ from keyferry.providers.azure.responses import Content, KeyVaultSecret, LeafCert
 from keyferry.providers.azure.revalidation import READ_VERB, CollectionListing
 from keyferry.providers.azure.revalidation_rules import TimestampedContent
 from keyferry.providers.azure.versions import choose_versions
+from keyferry.records import replace
 from keyferry.resilience.cache_key import CacheKey
 from keyferry.resilience.settings import MAX_CONCURRENT_READS
 

@@ -8,13 +8,15 @@ Source: docs/reference/upstream-azure-provider.md#fetching-and-errors
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import Struct
 
 from keyferry.errors import VaultError
 from keyferry.formats.base64url import decode_base64url
+from keyferry.records import replace
 
 _MAX_TIME = 253_402_300_799
 """The last second of the year 9999."""
@@ -97,8 +99,7 @@ class PublicKey:
         return self.numbers[name]
 
 
-@dataclass(frozen=True, slots=True)
-class LeafCertificate:
+class LeafCertificate(Struct, frozen=True):
     """One version of a certificate, without its chain and its key.
 
     Attributes:
@@ -115,8 +116,7 @@ class LeafCertificate:
 Content = KeyVaultSecret | PublicKey | LeafCertificate
 
 
-@dataclass(frozen=True, slots=True)
-class ListedVersion:
+class ListedVersion(Struct, frozen=True):
     """One version in the list of an object's versions.
 
     Attributes:
@@ -239,8 +239,7 @@ class CertificateDocument(_Document, rename="camel"):
         return replace(super().properties(), content_type=(props and props.content_type) or "")
 
 
-@dataclass(frozen=True, slots=True)
-class ListedObject:
+class ListedObject(Struct, frozen=True):
     """An object in a list, without its value.
 
     Attributes:

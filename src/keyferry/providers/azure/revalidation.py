@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError
 from keyferry.providers.azure.keyvault import MAX_PAGES
@@ -26,8 +27,7 @@ READ_VERB = "read"
 """The first part of the cache key of a `TimestampedContent`."""
 
 
-@dataclass(frozen=True, slots=True)
-class CollectionListing:
+class CollectionListing(Struct, frozen=True):
     """Implements `RevalidationList` for the objects of one type in one vault, for one identity.
 
     Attributes:

@@ -15,6 +15,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from keyferry.errors import ClassInvalidError, excerpt, with_upstream_prefix
 
 if TYPE_CHECKING:
@@ -26,8 +28,7 @@ _VAULT_URL = re.compile(r"https://([0-9A-Za-z.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])
 _VAULT_URL_REMEDY = "Write it as https://NAME.managedhsm.azure.net, without path, user or query."
 
 
-@dataclass(frozen=True, slots=True)
-class VaultAddress:
+class VaultAddress(Struct, frozen=True):
     """The address of a vault.
 
     Attributes:

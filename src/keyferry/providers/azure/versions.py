@@ -8,8 +8,9 @@ Source: docs/reference/upstream-azure-provider.md#file-names-and-versions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import KeyferryError, ObjectMissingError
 from keyferry.providers.azure.responses import Content
@@ -81,8 +82,7 @@ def disabled_error(
 # --- Requests to the vault, and their outcomes ----------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectRequest:
+class ObjectRequest(Struct, frozen=True):
     """A request for versions of an object; equal for entries that deliver the same content.
 
     Attributes:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from keyferry.net.inspection.observed import Inspection
     from keyferry.providers.api import MountCall
@@ -52,8 +54,7 @@ class Endpoint:
     greet: Callable[[], Coroutine[None, None, Facts]] | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class DiagnosedSource:
+class DiagnosedSource(Struct, frozen=True):
     """A vault and the identity that reads it.
 
     Attributes:
@@ -88,8 +89,7 @@ class DiagnosedEntry:
     ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DiagnosisPlan:
+class DiagnosisPlan(Struct, frozen=True):
     """The parts of a mount that can fail independently."""
 
     sources: tuple[DiagnosedSource, ...]

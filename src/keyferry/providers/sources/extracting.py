@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry.aio.jobs import ParseJob
@@ -16,6 +15,7 @@ from keyferry.errors import (
     prefixed,
 )
 from keyferry.formats.volume_paths import count_problem, path_conflict
+from keyferry.records import replace
 from keyferry.rendering.extraction import (
     ExtractedBatch,
     ExtractionBatch,

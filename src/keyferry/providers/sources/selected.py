@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from keyferry.content import MISSING_VERSION, MissingObject, ObjectVersion
 from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.formats.volume_paths import count_problem, path_conflict
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,8 +37,7 @@ class DeliveredObject(Protocol):
 T = TypeVar("T", bound=DeliveredObject)
 
 
-@dataclass(frozen=True, slots=True)
-class Expansion(Generic[T]):
+class Expansion(Struct, Generic[T], frozen=True):
     """The objects of a mount, after `find` was evaluated.
 
     Attributes:

@@ -8,12 +8,12 @@ Source: docs/reference/upstream-vault-provider.md#api-path
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from urllib.parse import quote, unquote_plus, urlencode
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class ApiPath:
+
+class ApiPath(Struct, frozen=True):
     """A path of the Vault API with its query.
 
     Attributes:

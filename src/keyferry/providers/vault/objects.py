@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.content import NamedFile
 from keyferry.errors import ClassInvalidError, excerpt
@@ -32,6 +34,7 @@ from keyferry.formats.yaml_values import parse_integer, typed_value
 from keyferry.providers.vault.api_path import ApiPath, parse_api_path
 from keyferry.providers.vault.entry_vault import INHERITED, EntryVault, parse_entry_vault
 from keyferry.providers.vault.product import VAULT
+from keyferry.records import replace
 from keyferry.rendering.class_options import parse_object_defaults
 from keyferry.rendering.object_options import (
     NO_DEFAULTS,
@@ -216,8 +219,7 @@ def entry_nodes(text: str) -> tuple[YamlNode, ...]:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(Struct, frozen=True):
     """One item of the list, not yet validated."""
 
     node: YamlNode

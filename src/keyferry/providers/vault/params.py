@@ -10,8 +10,9 @@ Source: docs/reference/upstream-vault-provider.md#order-of-checks
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import ClassInvalidError, IdentityError, PlatformError, Stage, excerpt
 from keyferry.formats.go_values import parse_boolean
@@ -49,6 +50,7 @@ from keyferry.providers.vault.http.server import (
     parse_address,
 )
 from keyferry.providers.vault.objects import parse_objects
+from keyferry.records import replace
 from keyferry.rendering.class_options import parse_object_defaults
 from keyferry.resilience.call_context import endpoint_of
 
@@ -64,8 +66,7 @@ if TYPE_CHECKING:
 _AUTH_MOUNT_PATTERN = re.compile(r"[A-Za-z0-9._~@:+=-]+(/[A-Za-z0-9._~@:+=-]+)*")
 
 
-@dataclass(frozen=True, slots=True)
-class MountParams:
+class MountParams(Struct, frozen=True):
     """The validated parameters of one mount.
 
     Attributes:
@@ -237,8 +238,7 @@ def token_audiences(parameters: Mapping[str, str], product: Product) -> frozense
     return frozenset({params.get_exact("audience") or product.audience})
 
 
-@dataclass(frozen=True, slots=True)
-class _LoginParser:
+class _LoginParser(Struct, frozen=True):
     """Parses one login: the parameters, overridden by what an entry of `objects` names."""
 
     attributes: Mapping[str, str]

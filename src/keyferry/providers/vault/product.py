@@ -6,8 +6,9 @@ Source: docs/reference/upstream-vault-provider.md#openbao
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.providers.known_fields.vault import object_table, parameters_table
 
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from keyferry.formats.unknown_fields import FieldTable
 
 
-@dataclass(frozen=True, slots=True)
-class Product:
+class Product(Struct, frozen=True):
     """One product and its conventions.
 
     Prefixes and keys are in order of precedence.

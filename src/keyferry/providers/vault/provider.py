@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +45,7 @@ from keyferry.providers.vault.read.reader import (
     VaultReader,
     read_from_sources,
 )
+from keyferry.records import replace
 from keyferry.resilience.cache_key import CacheKey
 from keyferry.resilience.revalidation import BulkRevalidator
 

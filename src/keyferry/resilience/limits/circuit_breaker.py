@@ -13,8 +13,9 @@ Times are seconds of any monotonic clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from keyferry.errors import KeyferryError
@@ -24,8 +25,7 @@ _UNUSED_SECONDS = 300.0
 may be a typing error that was corrected."""
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitBreakerLimits:
+class CircuitBreakerLimits(Struct, frozen=True):
     """When the circuit breaker opens and for how long. Times in seconds."""
 
     min_failures: int = 5
@@ -39,8 +39,7 @@ class CircuitBreakerLimits:
     """The longest open period."""
 
 
-@dataclass(frozen=True, slots=True)
-class Allow:
+class Allow(Struct, frozen=True):
     """The request may be sent.
 
     Attributes:
@@ -50,13 +49,11 @@ class Allow:
     probe: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitProbe:
+class AwaitProbe(Struct, frozen=True):
     """A probe is in flight; its outcome decides."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(Struct, frozen=True):
     """The circuit breaker is open.
 
     Attributes:

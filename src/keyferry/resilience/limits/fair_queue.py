@@ -15,10 +15,11 @@ Times are seconds of any monotonic clock.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from msgspec import Struct, field
 
 from keyferry.resilience.call_context import Caller, Purpose
 
@@ -34,8 +35,7 @@ W = TypeVar("W")
 _Rank = tuple[float, int]
 
 
-@dataclass(slots=True)
-class QueueEntry(Generic[W]):
+class QueueEntry(Struct, Generic[W]):
     """A waiting item.
 
     Attributes:
@@ -103,8 +103,7 @@ class _Heap(Generic[W]):
         return iter(entries.values())
 
 
-@dataclass(slots=True)
-class _TenantQueue(Generic[W]):
+class _TenantQueue(Struct, Generic[W]):
     """The entries of one tenant, by identity in the order of their turns."""
 
     identities: OrderedDict[str, _Heap[W]] = field(default_factory=OrderedDict)

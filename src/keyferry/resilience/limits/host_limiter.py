@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar, assert_never
+
+from msgspec import Struct, field
 
 from keyferry.errors import (
     ConnectionFailedError,
@@ -58,8 +59,7 @@ _MAX_TENANTS = 1024
 _MAX_CONNECTIONS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(Struct, frozen=True):
     """Allows one attempt. Its holder must report the outcome or release it.
 
     Attributes:
@@ -78,8 +78,7 @@ class Permit:
         return self.circuit[1]
 
 
-@dataclass
-class WaitingRequests:
+class WaitingRequests(Struct):
     """The number of waiting requests of each tenant."""
 
     by_tenant: dict[str, int] = field(default_factory=dict)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import InternalError
 from keyferry.resilience.limits.fair_queue import FairQueue, QueueEntry
@@ -26,8 +27,7 @@ _MIN_SLEEP_SECONDS = 0.001
 """The resolution of the clock: a shorter sleep may not advance the time."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostBusy:
+class HostBusy(Struct, frozen=True):
     """No tenant gets a permit now.
 
     Attributes:
@@ -37,8 +37,7 @@ class HostBusy:
     retry_in: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class TenantBusy:
+class TenantBusy(Struct, frozen=True):
     """This tenant gets no permit now.
 
     Attributes:
@@ -51,8 +50,7 @@ class TenantBusy:
 Busy = HostBusy | TenantBusy
 
 
-@dataclass(frozen=True, slots=True)
-class Waiter:
+class Waiter(Struct, frozen=True):
     """A request that waits for a permit.
 
     Attributes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.status_page.markup import Markup, h, join
 from keyferry.status_page.pages.cells import link
@@ -52,8 +53,7 @@ ICON = h("svg", _SHAPES, xmlns="http://www.w3.org/2000/svg", viewBox="0 0 128 12
 """The logo as a file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """What all pages of a server have in common.
 
     Attributes:
@@ -67,8 +67,7 @@ class Look:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """What each page shows around its content.
 
     Attributes:
@@ -180,8 +179,7 @@ def _footer(frame: Frame) -> Markup:
 # --- filters --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Choices:
+class Choices(Struct, frozen=True):
     """What the filters suggest."""
 
     namespaces: Sequence[str]

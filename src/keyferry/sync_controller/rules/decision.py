@@ -5,9 +5,10 @@ Times are seconds of the monotonic clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import ClassInvalidError, KeyferryError
 from keyferry.kubernetes.class_codec import class_not_found_error
@@ -40,8 +41,7 @@ class Trigger(Enum):
     """The interval has passed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(Struct, frozen=True):
     """What a sync answers. Two equal ones with the same Secret need no sync.
 
     Attributes:
@@ -75,8 +75,7 @@ class Marks:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LastSync:
+class LastSync(Struct, frozen=True):
     """The last successful sync, of this process or of an earlier one.
 
     Attributes:
@@ -94,8 +93,7 @@ class LastSync:
     next_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What the decision depends on.
 
     Attributes:
@@ -122,20 +120,17 @@ class Facts:
     requested_at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ignore:
+class Ignore(Struct, frozen=True):
     """Another controller handles it, or it is being deleted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True):
     """It cannot be synced until somebody changes something."""
 
     error: KeyferryError
 
 
-@dataclass(frozen=True, slots=True)
-class UpToDate:
+class UpToDate(Struct, frozen=True):
     """Its Secret is right.
 
     Attributes:
@@ -145,8 +140,7 @@ class UpToDate:
     next_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Sync:
+class Sync(Struct, frozen=True):
     """Fetch and write."""
 
     spc: SecretProviderClass

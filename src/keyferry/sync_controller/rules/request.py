@@ -5,7 +5,7 @@ Source: docs/reference/upstream-provider-protocol.md#messages
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.content import ObjectVersion
@@ -21,6 +21,7 @@ from keyferry.providers.known_fields.attributes import (
     SPC_ATTRIBUTE,
 )
 from keyferry.providers.known_fields.names import KUBELET_PREFIX
+from keyferry.records import replace
 from keyferry.resilience.call_context import Purpose
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ None means that the status is as it is to be: a refresh that changes nothing wri
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keyferry.kubernetes.syncs.conditions import next_conditions
 from keyferry.kubernetes.syncs.objects import SyncedObject, SyncStatus
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from keyferry.driver.publish.schedule import RefreshSchedule
 from keyferry.driver.volumes.volume_table import Volume
 from keyferry.kubernetes.objects import PodRef
+from keyferry.records import replace
 from keyferry.resilience.freshness import RefreshSlot, phase_of
 from tests.fakes.clock import START, ManualClock
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
@@ -15,6 +14,7 @@ from keyferry.driver.volumes.volume_table import Volume, VolumeTable
 from keyferry.kubernetes.files.null_cluster import NullCluster
 from keyferry.kubernetes.objects import PodRef
 from keyferry.plugins.providers import Providers
+from keyferry.records import replace
 from keyferry.resilience.freshness import RefreshSlot
 from tests.fakes.clock import ManualClock
 

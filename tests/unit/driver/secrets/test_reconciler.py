@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from keyferry.kubernetes.objects import PodRef
 from keyferry.kubernetes.pod_status import pod_status
 from keyferry.plugins.providers import Providers
 from keyferry.providers.host import ProviderHost
+from keyferry.records import replace
 from keyferry.telemetry.metrics import Metrics
 from tests.fakes.clock import START, ManualClock
 from tests.fakes.jobs import RecordingJobRunner

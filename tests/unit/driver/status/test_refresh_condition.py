@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from keyferry.errors import (
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import OwnerReference, PodRef, PodStatus, SecretProviderClass
 from keyferry.kubernetes.pod_status import REWRITE_INTERVAL, pod_status, rewrite_interval
+from keyferry.records import replace
 from keyferry.telemetry.metrics import Metrics
 from tests.fakes.clock import START, ManualClock
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from keyferry.driver.volumes.volume_table import Volume, VolumeTable
 from keyferry.kubernetes.objects import OwnerReference, PodRef
+from keyferry.records import replace
 
 TARGET = "/pods/uid-0/mount"
 VOLUME = Volume(TARGET, PodRef("shop", "web-0", "uid-0"), "web", datetime.now(UTC))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from keyferry.kubernetes.api.secret_patch import (
@@ -21,6 +20,7 @@ from keyferry.kubernetes.live_secret import (
 )
 from keyferry.kubernetes.markings import MANAGED_LABEL, SYNC_LABEL, SYNC_MARKING
 from keyferry.kubernetes.objects import DesiredSecret, OwnerReference, SyncClaim
+from keyferry.records import replace
 
 OWNER = OwnerReference("secret-sync.x-k8s.io/v1alpha1", "SecretSync", "db", "sync-uid")
 PODS = tuple(OwnerReference("v1", "Pod", f"web-{n}", f"pod-{n}") for n in range(2))

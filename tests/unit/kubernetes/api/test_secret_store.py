@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -14,6 +13,7 @@ from keyferry.kubernetes.api.secret_store import SecretStore
 from keyferry.kubernetes.markings import SYNC_LABEL, SYNC_MARKING
 from keyferry.kubernetes.object_codec import secret_manifest
 from keyferry.kubernetes.objects import ApplyOutcome, DesiredSecret, OwnerReference, SyncClaim
+from keyferry.records import replace
 from tests.fakes.kube_memory import MemoryApi
 
 KEY = "secrets", "shop", "db"

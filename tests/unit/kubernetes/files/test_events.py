@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from keyferry.kubernetes.files.store import ManifestsStore
+from keyferry.records import replace
 from keyferry.telemetry.help_links import HelpLinks
 from tests.fakes.clock import ManualClock
 from tests.unit.kubernetes.files.folder import POD, event, everything, read

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from keyferry.content import ObjectVersion
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import OwnerReference
+from keyferry.records import replace
 from tests.unit.kubernetes.files.folder import POD, STATUS, SteppingClock, read
 from tests.unit.kubernetes.files.test_secrets import TEXTS
 

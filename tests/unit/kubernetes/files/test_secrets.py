@@ -6,7 +6,6 @@ import asyncio
 import base64
 import os
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from keyferry.errors import StoreError
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import DesiredSecret
+from keyferry.records import replace
 from tests.unit.kubernetes.files.folder import DEPLOYMENT, SECRET, SteppingClock, everything, read
 
 
@@ -130,7 +130,10 @@ class TestSecrets:
         self, store: ManifestsStore, tmp_path: Path, name: str
     ) -> None:
         """Names and namespaces that Kubernetes would refuse write nothing at all."""
-        for secret in (replace(SECRET, name=name), replace(SECRET, namespace=name)):
+        for secret in (
+            replace(SECRET, name=name),
+            replace(SECRET, namespace=name),
+        ):
             with pytest.raises(StoreError):
                 await store.apply_secret(secret)
 

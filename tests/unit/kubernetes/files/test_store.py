@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from keyferry.errors import ClassNotFoundError
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.store import ObjectStore
+from keyferry.records import replace
 from tests.unit.kubernetes.files.folder import (
     DEPLOYMENT,
     SECRET,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from keyferry.kubernetes.syncs.sync_errors import (
     ReservedLabelError,
     SyncInvalidError,
 )
+from keyferry.records import replace
 from tests.fakes.syncs import UID, served, sync_manifest
 
 CRD = Path(__file__).parents[4] / "deploy" / "crds" / "secretsyncs.yaml"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -56,6 +55,7 @@ from keyferry.kubernetes.syncs.sync_errors import (
     SyncInvalidError,
     TokenRequestError,
 )
+from keyferry.records import replace
 from tests.fakes.syncs import served, sync_manifest
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

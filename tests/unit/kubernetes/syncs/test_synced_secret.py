@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +16,7 @@ from keyferry.kubernetes.objects import DesiredSecret, OwnerReference, SecretCla
 from keyferry.kubernetes.secret_change import Adopt, Create, Keep, Recreate, SecretChange, Update
 from keyferry.kubernetes.secret_plan import for_live_secret, plan_secret
 from keyferry.kubernetes.syncs.groups import GKE_GROUP, UPSTREAM_GROUP
+from keyferry.records import replace
 
 OWNER = OwnerReference(str(UPSTREAM_GROUP), "SecretSync", "db", "sync-uid")
 POD = OwnerReference("v1", "Pod", "web-0", "pod-uid")

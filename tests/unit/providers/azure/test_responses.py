@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import msgspec
 import pytest
@@ -20,6 +19,7 @@ from keyferry.providers.azure.responses import (
     PublicKey,
     SecretDocument,
 )
+from keyferry.records import replace
 
 Document = SecretDocument | KeyDocument | CertificateDocument | PageDocument
 

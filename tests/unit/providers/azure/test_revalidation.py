@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from keyferry.providers.azure.objects import ObjectType
 from keyferry.providers.azure.revalidation import READ_VERB, CollectionListing
 from keyferry.providers.azure.revalidation_rules import TimestampedContent
+from keyferry.records import replace
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
 
 WEB = IdentityKey("Mode", ("web",))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -15,6 +14,7 @@ from keyferry.providers.vault.auth.login import AppRoleLogin, CertLogin, JwtLogi
 from keyferry.providers.vault.http.server import TlsSettings
 from keyferry.providers.vault.params import MountParams, parse_mount
 from keyferry.providers.vault.product import OPENBAO, VAULT, Product
+from keyferry.records import replace
 from tests.fakes.vault_auth import service_account_token
 from tests.fakes.vault_mounts import tokens_json
 

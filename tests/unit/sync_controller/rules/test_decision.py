@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from keyferry.kubernetes.syncs.objects import (
     SyncStatus,
 )
 from keyferry.kubernetes.syncs.sync_errors import SyncInvalidError, TokenRequestError
+from keyferry.records import replace
 from keyferry.sync_controller.rules.decision import (
     Decision,
     Facts,
@@ -368,6 +368,15 @@ def test_secret_sync_without_a_record_is_new(empty: SyncStatus) -> None:
 
 # --- invariants -----------------------------------------------------------------------------------
 
+
+def _facts(**known: Any) -> Facts:  # Hypothesis cannot resolve the annotations of the struct
+    return Facts(**known)
+
+
+def _scope(*parts: Any) -> Scope:
+    return Scope(*parts)
+
+
 namespaces = st.sampled_from(["shop", "bank", "kube-system"])
 lasts = st.none() | st.builds(
     LastSync,
@@ -387,7 +396,7 @@ syncs = st.builds(
     forceSynchronization=st.sampled_from(["", "x"]),
 )
 all_facts = st.builds(
-    Facts,
+    _facts,
     sync=syncs,
     spc=st.sampled_from([SPC, None, CLASS_ERROR]),
     secret=st.sampled_from([SECRET, "", None]),
@@ -398,7 +407,7 @@ all_facts = st.builds(
     now=st.floats(0, 10),
 )
 scopes = st.builds(
-    Scope,
+    _scope,
     st.sampled_from(["keyferry", "blue"]),
     st.booleans(),
     st.none() | st.frozensets(namespaces),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +20,7 @@ from keyferry.kubernetes.syncs.objects import (
 )
 from keyferry.kubernetes.syncs.outcomes import SyncChange, Synced, SyncFailed
 from keyferry.providers.expiry import Expiry
+from keyferry.records import replace
 from keyferry.sync_controller.rules.decision import Marks
 from keyferry.sync_controller.rules.status import (
     content_digest,

@@ -7,8 +7,9 @@ accounts only metadata is requested, and only in the namespaces of the controlle
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import Struct
 
 from keyferry.aio.tasks import spawn
 from keyferry.errors import ClassInvalidError
@@ -34,6 +35,7 @@ from keyferry.kubernetes.syncs.changes import (
 from keyferry.kubernetes.syncs.codec import parse_sync
 from keyferry.kubernetes.syncs.objects import OPT_IN_LABEL, OPT_IN_NAMES, ServiceAccountOptIn
 from keyferry.kubernetes.syncs.sync_errors import SyncInvalidError
+from keyferry.records import replace
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -54,8 +56,7 @@ ABSENT_SECONDS = 30.0
 _log = get_logger("syncs")
 
 
-@dataclass(frozen=True, slots=True)
-class CachedClass:
+class CachedClass(Struct, frozen=True):
     """A SecretProviderClass, or why it is invalid."""
 
     namespace: str
@@ -65,8 +66,7 @@ class CachedClass:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _SecretVersion:
+class _SecretVersion(Struct, frozen=True):
     """What is cached of a Secret."""
 
     namespace: str

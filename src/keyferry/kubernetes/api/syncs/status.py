@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry.kubernetes.api.api_errors import ApiConflictError, ApiNotFoundError
 from keyferry.kubernetes.api.syncs.resources import sync_resource, sync_status_resource
 from keyferry.kubernetes.syncs.codec import parse_sync, status_patch
 from keyferry.kubernetes.syncs.conditions import with_conditions_of_others
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from keyferry.kubernetes.api.client import KubeApi

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from keyferry.errors import StoreError, StoreUnavailableError, excerpt
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.api.api_errors import (
@@ -28,8 +30,7 @@ TOKEN_SECONDS = 600
 policies of the chart and of upstream permit."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRequest:
+class TokenRequest(Struct, frozen=True):
     """A request for a token of a service account.
 
     Attributes:

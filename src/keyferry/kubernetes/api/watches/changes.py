@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from keyferry.kubernetes.object_codec import Manifest
@@ -14,8 +15,7 @@ LATEST_VERSION = ""
 """The latest state, which a server before 1.31 reads from etcd."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resume:
+class Resume(Struct, frozen=True):
     """Continues a watch.
 
     Attributes:
@@ -25,8 +25,7 @@ class Resume:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class ListFirst:
+class ListFirst(Struct, frozen=True):
     """Reports all objects, then changes.
 
     Attributes:
@@ -40,30 +39,26 @@ class ListFirst:
 WatchStart = Resume | ListFirst
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
+class Began(Struct, frozen=True):
     """The API server has accepted the request.
 
     If a list failed halfway, another one begins; what was reported of the first does not count.
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Struct, frozen=True):
     """An object exists, was created or changed; it is now `manifest`."""
 
     manifest: Manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(Struct, frozen=True):
     """An object was deleted, or is no longer selected; `manifest` is its last state."""
 
     manifest: Manifest
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """All changes up to a resourceVersion have been reported.
 
     Attributes:
@@ -75,8 +70,7 @@ class Progress:
     ends_list: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Expired:
+class Expired(Struct, frozen=True):
     """The API server no longer has the changes after the resourceVersion; list again."""
 
 

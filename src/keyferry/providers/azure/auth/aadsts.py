@@ -6,8 +6,9 @@ sends along: it may contain an assertion, and tenant, client and subject are kno
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import excerpt
 from keyferry.providers.azure.auth.identity import profile
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from keyferry.providers.azure.auth.identity import Identity
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """The meaning of one error code and its remedy, as templates for `str.format_map`.
 
     The fields are client, tenant, issuer, subject, audience and credential (the key of the

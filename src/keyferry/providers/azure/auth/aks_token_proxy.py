@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from yarl import URL
 
 from keyferry.errors import IdentityError, PlatformError, SettingInvalidError
@@ -31,8 +31,7 @@ API_SERVER = "kubernetes.default.svc.cluster.local"
 _DISCOVERY_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class TokenProxyEndpoint:
+class TokenProxyEndpoint(Struct, frozen=True):
     """The location of the token proxy.
 
     Attributes:

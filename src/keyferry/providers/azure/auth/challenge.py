@@ -12,8 +12,9 @@ Source: docs/reference/upstream-azure-provider.md#vault-challenge
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
+
+from msgspec import Struct
 
 from keyferry.errors import AccessDeniedError, Denial, excerpt
 
@@ -26,8 +27,7 @@ _AUTHORITY_ALIASES = {
 """Alternative host names of token endpoints that vaults send."""
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(Struct, frozen=True):
     """A parsed `WWW-Authenticate: Bearer` header; "" for each part that is missing.
 
     Attributes:
@@ -41,8 +41,7 @@ class Challenge:
     resource: str
 
 
-@dataclass(frozen=True, slots=True)
-class TokenTarget:
+class TokenTarget(Struct, frozen=True):
     """The token that a vault requires.
 
     Attributes:

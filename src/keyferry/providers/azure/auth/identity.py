@@ -1,6 +1,6 @@
 """The identities with which a SecretProviderClass can authenticate, as a union of modes. [pure]
 
-To add a mode, add a dataclass to `Identity`. The type checker then reports the two places that must
+To add a mode, add a record to `Identity`. The type checker then reports the two places that must
 handle it: `profile` in this module describes the mode, and
 `keyferry.providers.azure.auth.token_sources` creates the source of its tokens.
 
@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
+
+from msgspec import Struct
 
 from keyferry.errors import IdentityError, excerpt, with_upstream_prefix
 
@@ -39,8 +41,7 @@ class CertificatePrincipal:
     password: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class VmManagedIdentity:
+class VmManagedIdentity(Struct, frozen=True):
     """A managed identity of the machine: user-assigned if one ID is set, else system-assigned.
 
     At most one of the three IDs is not "".
@@ -51,29 +52,25 @@ class VmManagedIdentity:
     resource_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ArcIdentity:
+class ArcIdentity(Struct, frozen=True):
     """The system-assigned identity of a machine connected to Azure Arc."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadIdentity:
+class WorkloadIdentity(Struct, frozen=True):
     """An application or managed identity that trusts the pod's service account (federation)."""
 
     client_id: str
     service_account_token: ServiceAccountToken
 
 
-@dataclass(frozen=True, slots=True)
-class IdentityBinding:
+class IdentityBinding(Struct, frozen=True):
     """A managed identity that AKS has bound to the pod's service account."""
 
     client_id: str
     service_account_token: ServiceAccountToken
 
 
-@dataclass(frozen=True, slots=True)
-class PodIdentity:
+class PodIdentity(Struct, frozen=True):
     """The identity that AAD Pod Identity assigned to the pod.
 
     Attributes:

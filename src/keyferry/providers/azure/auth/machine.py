@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from yarl import URL
 
 from keyferry.errors import IdentityError, PlatformError, Stage
@@ -127,8 +127,7 @@ _MAX_KEY_BYTES = 4096
 _MAX_CA_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class ArcAgent:
+class ArcAgent(Struct, frozen=True):
     """The location of the Azure Arc agent on this machine.
 
     Attributes:

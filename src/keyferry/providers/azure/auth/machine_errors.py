@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
+
+from msgspec import Struct
 
 from keyferry.net.retryable import RETRY_STATUSES
 from keyferry.providers.azure.auth.identity import TokenService, VmManagedIdentity, identity_name
@@ -15,8 +16,7 @@ _STARTING_STATUSES = frozenset({404, 410})
 """What IMDS returns while it starts or is being updated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True):
     """The explanation of a refusal.
 
     Attributes:

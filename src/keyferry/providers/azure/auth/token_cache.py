@@ -8,10 +8,11 @@ identity, keyed by a random key of this process.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
 from functools import partial
 from secrets import token_bytes
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.tasks import shielded
@@ -27,6 +28,7 @@ from keyferry.providers.azure.auth.token_sources import (
     TokenSourceFactory,
 )
 from keyferry.providers.settings import ProviderSettings
+from keyferry.records import replace
 from keyferry.resilience.cache_key import IdentityHasher
 from keyferry.resilience.call_context import KEYFERRY, CallContext
 
@@ -55,8 +57,7 @@ _RENEW_RETRY_SECONDS = 30.0
 """A failed renewal is retried after this."""
 
 
-@dataclass(frozen=True, slots=True)
-class _InFlightRequest:
+class _InFlightRequest(Struct, frozen=True):
     """A token request in flight.
 
     Attributes:

@@ -6,10 +6,10 @@ A response may contain a token or an assertion, so only its status and error cod
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
+from msgspec import Struct
 
 from keyferry.aio.http_library import aiohttp
 from keyferry.errors import ClassInvalidError, ConnectionFailedError, IdentityError, excerpt
@@ -57,8 +57,7 @@ TOKEN_EXCEPTIONS = (
 """The foreign exceptions of token sources; an invalid host name raises `ValueError`."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenFailure:
+class TokenFailure(Struct, frozen=True):
     """A failed attempt to get a token.
 
     Attributes:

@@ -5,8 +5,9 @@ It does not retry; `keyferry.resilience` does, for every endpoint.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.aio.http_library import aiohttp
 from keyferry.net.exchange import BodyTooLargeError, read_body
@@ -26,8 +27,7 @@ MACHINE_CONNECT_SECONDS = 2.0
 _MAX_RESPONSE_BYTES = 1 << 18
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointTls:
+class EndpointTls(Struct, frozen=True):
     """How to verify an endpoint whose TLS server name differs from the host of its URL.
 
     Attributes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.jobs import ThreadJobRunner
@@ -50,8 +51,7 @@ if TYPE_CHECKING:
     from keyferry.resilience.call_context import Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class AccessTokenRequest:
+class AccessTokenRequest(Struct, frozen=True):
     """A request for an access token.
 
     Attributes:
@@ -82,8 +82,7 @@ class AccessTokenRequest:
         return (*place, about.mode.value, *about.fingerprint)
 
 
-@dataclass(frozen=True, slots=True)
-class TokenEndpoints:
+class TokenEndpoints(Struct, frozen=True):
     """The token endpoints of this machine and this cluster.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,7 @@ from keyferry.providers.sources.diagnosis import (
     EndpointKind,
     Facts,
 )
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from keyferry.content import MISSING_VERSION, MissingObject
@@ -10,6 +9,7 @@ from keyferry.errors import KeyferryError, ObjectMissingError
 from keyferry.providers.azure.objects import CERTIFICATE_SUFFIX, KEY_SUFFIX, ObjectType
 from keyferry.providers.azure.versions import request_for
 from keyferry.providers.sources.selected import Expansion, check_paths, not_selected
+from keyferry.records import replace
 from keyferry.rendering.selection import choose
 
 if TYPE_CHECKING:

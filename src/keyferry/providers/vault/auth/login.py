@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, assert_never
 
+from msgspec import Struct
+
 from keyferry.errors import IdentityError
 from keyferry.formats.go_json import write_json
 from keyferry.formats.unknown_fields import correct_missing
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.http.server import Server
 
 
-@dataclass(frozen=True, slots=True)
-class PodInfo:
+class PodInfo(Struct, frozen=True):
     """The pod of a mount, as kubelet describes it; fields that kubelet did not send are ""."""
 
     namespace: str = ""
@@ -65,8 +66,7 @@ class AppRoleLogin:
     secret_id: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class CertLogin:
+class CertLogin(Struct, frozen=True):
     """Login with a TLS client certificate from the pod's Secret.
 
     Attributes:
@@ -86,8 +86,7 @@ class TokenLogin:
 LoginMethod = JwtLogin | AppRoleLogin | CertLogin | TokenLogin
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(Struct, frozen=True):
     """The login of one pod to one vault.
 
     Attributes:
@@ -229,8 +228,7 @@ class Login:
 # --- Auth methods with credentials in the pod's `nodePublishSecretRef`: Keyferry extensions -------
 
 
-@dataclass(frozen=True, slots=True)
-class MethodProfile:
+class MethodProfile(Struct, frozen=True):
     """The requirements of one value of `vaultAuthMethod`.
 
     Attributes:

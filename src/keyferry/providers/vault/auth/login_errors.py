@@ -5,8 +5,9 @@ Each message quotes the vault's error, because users search for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import IdentityError, excerpt
 from keyferry.providers.vault.auth.login import CertLogin, JwtLogin, Login
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@dataclass(frozen=True, slots=True)
-class _KnownRefusal:
+class _KnownRefusal(Struct, frozen=True):
     """A known reason for a rejected login.
 
     Attributes:

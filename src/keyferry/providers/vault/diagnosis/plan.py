@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from keyferry.providers.sources.diagnosis import (
 from keyferry.providers.vault.auth.login import JwtLogin
 from keyferry.providers.vault.http.client import VaultRequest
 from keyferry.providers.vault.objects import entry_nodes
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

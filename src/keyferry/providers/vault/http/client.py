@@ -9,7 +9,7 @@ Source: docs/reference/upstream-vault-provider.md#vault-agent
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -34,6 +34,7 @@ from keyferry.providers.vault.http.http_errors import (
     vault_connection_problem,
 )
 from keyferry.providers.vault.http.response import parse_errors
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from keyferry.errors import Stage, VaultError, VaultThrottledError
 from keyferry.net.connection_errors import CertificateFault, ConnectionProblem, connection_problem
 from keyferry.providers.vault.http.server import DEFAULT_ADDRESS
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from yarl import URL

@@ -9,7 +9,7 @@ Source: docs/reference/upstream-vault-provider.md#responses
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.formats.go_json import (
@@ -19,6 +19,7 @@ from keyferry.formats.go_json import (
     TooManyValuesError,
     read_json,
 )
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from keyferry.formats.go_json import Json

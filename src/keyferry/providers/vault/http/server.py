@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from keyferry.errors import KeyferryError, PlatformError, excerpt
 from keyferry.providers.settings import TlsLayer
+from keyferry.records import replace
 from keyferry.resilience.call_context import Endpoint, endpoint_of
 
 
@@ -119,8 +122,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]")
 _NAMESPACE = re.compile(r"[^\s\x00-\x1f\x7f]{1,500}")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """Where a vault listens.
 
     Attributes:

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from keyferry.errors import ClassInvalidError, KeyferryError, PlatformError, Stage, excerpt
 from keyferry.formats.confined_files import ConfinedFiles
 from keyferry.telemetry.logs import get_logger
@@ -65,8 +67,7 @@ class TlsFileError(Exception):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class CaFile:
+class CaFile(Struct, frozen=True):
     """The CA certificates of one file.
 
     Attributes:

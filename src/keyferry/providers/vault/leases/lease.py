@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from keyferry.providers.expiry import Expiry
 from keyferry.providers.vault.auth.login import TokenLogin
 from keyferry.providers.vault.http.response import MAX_TTL_SECONDS, memory_size, number_or_zero
@@ -36,8 +38,7 @@ class LeaseAction(Enum):
     REPLACE = "replace"
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseOrigin:
+class LeaseOrigin(Struct, frozen=True):
     """The vault and login that a secret came from, which renewing and revoking it requires.
 
     Attributes:
@@ -67,8 +68,7 @@ def origin_of(login: Login) -> LeaseOrigin:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ReadResult:
+class ReadResult(Struct, frozen=True):
     """The response to a read, and the token that it was read with.
 
     Attributes:

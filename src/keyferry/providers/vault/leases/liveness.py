@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.formats.bounded_dict import BoundedDict
 
@@ -15,8 +16,7 @@ GAP_FACTOR = 3
 MAX_VOLUMES = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class _LastRequest:
+class _LastRequest(Struct, frozen=True):
     at: float
     longest_gap: float
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_bytes
@@ -22,6 +21,7 @@ from keyferry.formats.private_files import (
     write_private_file,
 )
 from keyferry.providers.vault.leases.record import UnusableRecordError, decode_record, encode_record
+from keyferry.records import replace
 from keyferry.resilience.cache_key import IdentityHasher
 from keyferry.telemetry.logs import get_logger
 

@@ -6,7 +6,6 @@ Source: docs/reference/upstream-vault-provider.md#renewed-login
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -21,6 +20,7 @@ from keyferry.providers.vault.http.response import (
     parse_response,
 )
 from keyferry.providers.vault.read.read_errors import Deletion, SecretsEngine, read_error
+from keyferry.records import replace
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ import binascii
 import hmac
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, assert_never
+
+from msgspec import Struct
 
 from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import (
@@ -31,6 +32,7 @@ from keyferry.formats.go_json import JsonNumber, NotJsonError, text_bytes, write
 from keyferry.providers.api import MountResult
 from keyferry.providers.sources.numbering import naming_object
 from keyferry.providers.vault.objects import ValueEncoding
+from keyferry.records import replace
 from keyferry.rendering.entry_files import EntryFiles, Extraction, is_missing
 
 if TYPE_CHECKING:
@@ -195,8 +197,7 @@ def _decode_value(vault_object: VaultObject, raw: bytes) -> bytes:
 # --- The content of a volume ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RenderedVolume:
+class RenderedVolume(Struct, frozen=True):
     """The content of a volume.
 
     Attributes:

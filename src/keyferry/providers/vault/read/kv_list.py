@@ -8,8 +8,9 @@ HashiCorp Vault lists only names, and metadata of one secret costs one request, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.formats.go_json import JsonNumber
 from keyferry.providers.vault.api_path import ApiPath
@@ -26,8 +27,7 @@ _METADATA_KEYS = {"created_time", "deletion_time", "destroyed", "version"}
 """The metadata of a version, in every release of Vault and OpenBao."""
 
 
-@dataclass(frozen=True, slots=True)
-class KvSecret:
+class KvSecret(Struct, frozen=True):
     """The path of a secret in an engine that may be KV version 2.
 
     Attributes:

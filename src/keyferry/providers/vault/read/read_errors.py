@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.errors import (
     AccessDeniedError,
@@ -15,14 +16,14 @@ from keyferry.errors import (
 )
 from keyferry.providers.vault.auth.login import TokenLogin
 from keyferry.providers.vault.http.http_errors import safe_to_quote
+from keyferry.records import replace
 
 if TYPE_CHECKING:
     from keyferry.providers.vault.auth.login import Login
     from keyferry.providers.vault.objects import ReadRequest
 
 
-@dataclass(frozen=True, slots=True)
-class SecretsEngine:
+class SecretsEngine(Struct, frozen=True):
     """The secrets engine of a path, as the vault reports it.
 
     Attributes:
@@ -36,8 +37,7 @@ class SecretsEngine:
     version: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Deletion:
+class Deletion(Struct, frozen=True):
     """A version of KV version 2 that was deleted.
 
     Attributes:
@@ -120,8 +120,7 @@ def _read_error(
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _KvCorrection:
+class _KvCorrection(Struct, frozen=True):
     version: str
     mount: str
     path: str

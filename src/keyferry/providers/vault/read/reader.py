@@ -7,9 +7,10 @@ can be revoked when the pod is removed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from keyferry.aio.tasks import map_concurrently
 from keyferry.errors import KeyferryError, MountLimitError
@@ -58,8 +59,7 @@ class LeasedPathSet:
         return (endpoint, path) in self._paths
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderServices:
+class ProviderServices(Struct, frozen=True):
     """The services that all mounts of one provider share.
 
     Attributes:

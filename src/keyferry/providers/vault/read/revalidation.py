@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from keyferry.providers.vault.leases.lease import ReadResult
 from keyferry.providers.vault.read.kv_list import (
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from keyferry.resilience.call_context import CallContext
 
 
-@dataclass(frozen=True, slots=True)
-class KvListing:
+class KvListing(Struct, frozen=True):
     """Implements `Collection` for the secrets of one folder that one identity may list.
 
     Attributes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from keyferry.driver.volumes.atomic_writer import (
     write_volume,
 )
 from keyferry.errors import FilesInvalidError
+from keyferry.records import replace
 from tests.unit.driver.volumes.atomic.sets import check, file
 
 GROUP = 4242

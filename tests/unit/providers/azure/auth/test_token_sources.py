@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from keyferry.net.http_client import HttpsClient, HttpsSettings
@@ -11,6 +9,7 @@ from keyferry.providers.azure.auth.identity import TokenService
 from keyferry.providers.azure.auth.token_sources import TokenEndpoints, TokenSourceFactory
 from keyferry.providers.azure.clouds import CLOUDS
 from keyferry.providers.settings import ProviderSettings
+from keyferry.records import replace
 
 SOURCES = TokenSourceFactory(
     HttpsClient(HttpsSettings()), TokenEndpoints.from_settings(ProviderSettings(), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from keyferry.providers.vault.http.response import VaultResponse
 from keyferry.providers.vault.http.server import Address, Server, TlsSettings
 from keyferry.providers.vault.leases.lease import Lease, LeaseOrigin, ReadResult
 from keyferry.providers.vault.leases.record import UnusableRecordError, decode_record, encode_record
+from keyferry.records import replace
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
 from keyferry.resilience.call_context import Caller
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from keyferry.providers.vault.read.kv_list import (
     max_list_entries,
     parse_kv_path,
 )
+from keyferry.records import replace
 
 
 @dataclass

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import cast
 
 import pytest
 
+from keyferry.providers.vault.auth.token import VaultToken
 from keyferry.providers.vault.http.response import VaultResponse, parse_response
-from keyferry.providers.vault.leases.lease import ReadResult
+from keyferry.providers.vault.leases.lease import LeaseOrigin, ReadResult
 from keyferry.providers.vault.read.client import VaultClient
 from keyferry.providers.vault.read.kv_list import KvSecret
 from keyferry.providers.vault.read.revalidation import KvListing
+from keyferry.records import replace
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
 from keyferry.resilience.call_context import CallContext
 
@@ -28,10 +30,9 @@ FOLDER = KvListing(client, DB, KvSecret("secret", "app/", "db"))
 
 
 def read_result(response: VaultResponse) -> ReadResult:
-    """Return a cached response; the token does not matter."""
-    found = object.__new__(ReadResult)
-    object.__setattr__(found, "response", response)
-    return found
+    """Return a cached response; token and origin do not matter."""
+    token = VaultToken("t", 0, 0.0, renewable=False)
+    return ReadResult(response, token, cast("LeaseOrigin", None), None, session_shared=False)
 
 
 @pytest.mark.parametrize(
