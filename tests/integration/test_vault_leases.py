@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from keyferry.errors import MountLimitError
+from keyferry.errors import KeyferryError, MountLimitError
 from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.http.client import VaultRequest
 from keyferry.providers.vault.http.server import Server
@@ -335,6 +335,7 @@ class TestVolumeLiveness:
         assert not vault.database_users
         assert 0 == len(mounts.provider.leases)
         assert 0 == vault.request_count("auth/token/revoke-self")
+        assert () == mounts.provider.expiring_leases()
 
     async def test_idle_time_adapts_to_rare_polls(
         self, vault: VaultApi, mounts: VaultMounts
@@ -365,6 +366,46 @@ async def test_lease_that_cannot_be_renewed_is_reported_until_it_is_replaced(
     assert vault.wall < ending.expiry.expires_at <= vault.wall + 60
     await mounts.files(USER)
     assert () == mounts.provider.expiring_leases()
+
+
+async def test_lease_that_has_expired_is_reported_until_a_mount_replaces_it(
+    vault: VaultApi, mounts: VaultMounts
+) -> None:
+    """Its volume was not refreshed in time; each volume needs its own refresh."""
+    own = mounts.call(USER)
+    other = replace(mounts.call(PASSWORD), target_path="/another/volume")
+    await mounts.provider.mount(own)
+    await mounts.provider.mount(other)
+    vault.fault = (503, ["Vault is sealed"])
+    vault.now += 61
+    await renew_due(mounts)
+    assert 0 == len(mounts.provider.leases)
+    assert {WEB0.target, "/another/volume"} == expiring_volumes(mounts)
+    assert vault.wall > mounts.provider.expiring_leases()[0].expiry.expires_at
+    with pytest.raises(KeyferryError, match="sealed"):
+        await mounts.provider.mount(own)
+    assert {WEB0.target, "/another/volume"} == expiring_volumes(mounts)
+    vault.fault = None
+    await mounts.provider.mount(own)
+    assert {"/another/volume"} == expiring_volumes(mounts)
+    mounts.provider.volume_removed("/another/volume")
+    assert () == mounts.provider.expiring_leases()
+
+
+async def test_expired_lease_of_a_removed_object_is_not_reported(
+    vault: VaultApi, mounts: VaultMounts
+) -> None:
+    """The volume does not use it any more, so no refresh would replace it."""
+    await mounts.files(USER)
+    vault.now += 61
+    await renew_due(mounts)
+    assert {WEB0.target} == expiring_volumes(mounts)
+    await mounts.files(STORED)
+    assert () == mounts.provider.expiring_leases()
+
+
+def expiring_volumes(mounts: VaultMounts) -> set[str]:
+    return {lease.target_path for lease in mounts.provider.expiring_leases()}
 
 
 async def test_leases_are_renewed_in_the_background(vault: VaultApi) -> None:

@@ -42,8 +42,8 @@ MAX_RETRY_SECONDS = 900.0
 """The longest delay before a failed SecretSync is retried."""
 CHECK_SECONDS = 1.0
 """How often due SecretSyncs are looked for."""
-LEASE_CHECK_SECONDS = 5.0
-"""How often leases that cannot be renewed are looked for."""
+LEASE_CHECK_SECONDS = 1.0
+"""How often leases that cannot be renewed are looked for: in the last third of their lifetime."""
 LEASE_RETRY_SECONDS = 30.0
 
 _log = get_logger("sync")

@@ -339,6 +339,19 @@ async def test_expiring_lease_is_replaced(
     assert ["web"] == reconciler.take()
 
 
+async def test_short_lease_is_replaced_before_it_expires(
+    controller: SyncController,
+    reconciler: ScriptedReconciler,
+    leases: MemoryLeases,
+    clock: ManualClock,
+) -> None:
+    """One of ten seconds is reported for the last three; the replacement takes a moment."""
+    await clock.advance(LEASE_CHECK_SECONDS / 2)
+    leases.expiring = (lease(UID),)
+    await clock.advance(1.0)
+    assert ["web"] == reconciler.take() == reconciler.lost
+
+
 async def test_leases_are_looked_for_again_after_a_failure(
     controller: SyncController,
     reconciler: ScriptedReconciler,

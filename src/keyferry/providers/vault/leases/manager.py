@@ -8,7 +8,8 @@ The life of a dynamic secret:
 4. Replacement: if the vault does not renew it any more, the next refresh of the volume creates
    another one. `expiring_leases` reports it, so that the driver refreshes the volume in time.
 5. Revocation: when the last volume that uses it is removed, it is revoked in the background.
-6. Expiry: a secret that has expired is no longer tracked.
+6. Expiry: a secret that has expired is no longer tracked, but `expiring_leases` still reports it:
+   its volume has to be refreshed.
 
 With a lease directory (`LeaseStore`), leases survive a restart of the process.
 """
@@ -21,17 +22,19 @@ from typing import TYPE_CHECKING
 from keyferry.aio.single_flight import SharedCall
 from keyferry.aio.tasks import spawn
 from keyferry.errors import KeyferryError, MountLimitError
+from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.providers.expiry import ExpiringLease
 from keyferry.providers.vault.auth.token import NEVER
 from keyferry.providers.vault.leases.client import LeaseClient
 from keyferry.providers.vault.leases.lease import Lease, LeaseAction, ttl_of
-from keyferry.providers.vault.leases.liveness import VolumeLiveness
+from keyferry.providers.vault.leases.liveness import MAX_VOLUMES, VolumeLiveness
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
     from keyferry.aio.clock import Clock
+    from keyferry.providers.expiry import Expiry
     from keyferry.providers.vault.auth.session import VaultTransport
     from keyferry.providers.vault.auth.token import VaultToken
     from keyferry.providers.vault.http.response import VaultResponse
@@ -81,6 +84,8 @@ class LeaseManager:
         self._renew_in_background = renew_in_background
         self._liveness = VolumeLiveness(idle_seconds)
         self._leases: dict[CacheKey, Lease] = {}
+        self._expired: BoundedDict[str, dict[CacheKey, Expiry]] = BoundedDict(MAX_VOLUMES)
+        """By volume: what has expired since its last successful mount."""
         self._creations: dict[CacheKey, SharedCall[ReadResult]] = {}
         self._renewals: dict[CacheKey, SharedCall[None]] = {}
         self._revocations: set[asyncio.Task[None]] = set()
@@ -209,14 +214,23 @@ class LeaseManager:
         self._release_unused(volume, keep=frozenset())
 
     def expiring_leases(self) -> tuple[ExpiringLease, ...]:
-        """Return the leases that cannot be renewed any more, once for each of their volumes."""
+        """Return the leases that cannot be renewed any more, once for each of their volumes.
+
+        Also those that have expired, until a mount of the volume succeeds.
+        """
         now, wall = self._clock.monotonic(), self._clock.wall().timestamp()
-        return tuple(
+        expiring = [
             ExpiringLease(volume, lease.expiry(now=now, wall_time=wall))
             for lease in self._leases.values()
             if lease.next_action(now) is LeaseAction.REPLACE
             for volume in sorted(lease.volumes)
-        )
+        ]
+        expired = [
+            ExpiringLease(volume, expiry)
+            for volume, expiries in self._expired.items()
+            for expiry in expiries.values()
+        ]
+        return (*expiring, *expired)
 
     async def renew_due(self) -> None:
         """Renew all leases that are due, and wait for the outcome."""
@@ -309,13 +323,18 @@ class LeaseManager:
 
     def _remove_expired(self) -> None:
         """Stop tracking secrets that have expired."""
-        now = self._clock.monotonic()
+        now, wall = self._clock.monotonic(), self._clock.wall().timestamp()
         for lease in [lease for lease in self._leases.values() if lease.lease_expires_at <= now]:
+            for volume in lease.volumes:
+                if self._liveness.any_alive((volume,), now):
+                    expiries = self._expired.setdefault(volume, {})
+                    expiries[lease.key] = lease.expiry(now=now, wall_time=wall)
             del self._leases[lease.key]
             self._store.delete(lease)
             _unref_token(lease)
 
     def _release_unused(self, volume: str, *, keep: frozenset[CacheKey]) -> None:
+        self._expired.pop(volume, None)
         unused = []
         for lease in list(self._leases.values()):
             if volume in lease.volumes and lease.key not in keep:
