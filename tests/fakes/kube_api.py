@@ -210,7 +210,9 @@ class KubeApiServer:
                 return web.Response(status=404, text="404 page not found\n")
             return await self._respond(request, plural, match)
         except StatusError as refusal:
-            return json_response(refusal.status, refusal.code)
+            response = json_response(refusal.status, refusal.code)
+            response.headers.update(refusal.headers)
+            return response
 
     async def _connect_to_pod(
         self, request: web.Request, match: re.Match[str]

@@ -86,6 +86,7 @@ class StatusError(Exception):
         message: the text of the server.
         fields: invalid fields.
         causes: further causes.
+        retry_after: seconds after which the client shall try again; 0 to leave them out.
     """
 
     def __init__(
@@ -95,10 +96,12 @@ class StatusError(Exception):
         message: str = "",
         fields: tuple[str, ...] = (),
         causes: tuple[Mapping[str, str], ...] = (),
+        retry_after: int = 0,
     ):
         super().__init__(code, reason)
         listed = [{"reason": "FieldValueInvalid", "field": name} for name in fields] + [*causes]
         self.code = code
+        self.headers = {"Retry-After": str(retry_after)} if retry_after else {}
         self.status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",

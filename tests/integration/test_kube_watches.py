@@ -209,6 +209,28 @@ async def test_request_to_wait_before_a_watch_is_no_warning(api: KubeApiServer) 
         assert "watch failed" not in log.getvalue()
 
 
+async def test_api_server_is_not_asked_again_before_the_time_that_it_names(
+    api: KubeApiServer,
+) -> None:
+    """Otherwise it would ask to wait again, which is a warning."""
+    for verb in ("watch", "list"):
+        refusal = StatusError(429, "TooManyRequests", retry_after=1)
+        api.refusals[f"{verb} secretproviderclasses"] = refusal
+    with captured_log() as log:
+        async with open_kube_store(
+            api.kubeconfig, node="n", clock=SystemClock(), backoff=lambda _: 0.01
+        ) as store:
+            await wait_until(lambda: "asks to wait" in log.getvalue(), "the refusal")
+            asked = Counter(api.requests)
+            await asyncio.sleep(0.5)
+            for verb in ("watch", "list"):
+                action = f"{verb} secretproviderclasses"
+                assert asked[action] == Counter(api.requests)[action]
+            api.refusals.clear()
+            await store.wait_synced()
+        assert "watch failed" not in log.getvalue()
+
+
 async def test_api_server_that_asks_to_wait_again_is_a_warning(
     api: KubeApiServer, store: KubeStore
 ) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _REASON_PATTERN = re.compile(r"[A-Za-z]{1,60}")
+_SECONDS_PATTERN = re.compile(r"[0-9]{1,6}")
 _FIELD_PATTERN = re.compile(r"[-A-Za-z0-9_.\[\]/]{1,120}")
 
 
@@ -35,10 +36,12 @@ class ApiStatusError(StoreError):
     Attributes:
         http_status: the status of the response.
         rejection: why, if the message of the server says so in known words.
+        retry_after: the seconds after which the server asks to try again; 0 if it does not.
     """
 
     http_status: int = 0
     rejection: Rejection | None = None
+    retry_after: float = 0.0
 
 
 class ApiNotFoundError(ApiStatusError):
@@ -120,6 +123,7 @@ def translate_errors(
             resource=resource,
             name=name,
             rejection=parse_rejection(error.status.message or ""),
+            retry_after=_retry_after(error.response),
             rbac_remedy=rbac_remedy,
         ) from None
     except httpx2.HTTPStatusError as error:
@@ -129,6 +133,7 @@ def translate_errors(
             verb=verb,
             resource=resource,
             name=name,
+            retry_after=_retry_after(error.response),
             rbac_remedy=rbac_remedy,
         ) from None
     except (msgspec.MsgspecError, KeyError):
@@ -153,6 +158,7 @@ def error_for_status(
     resource: str,
     name: str,
     rejection: Rejection | None = None,
+    retry_after: float = 0.0,
     rbac_remedy: RbacRemedy = driver_rbac_remedy,
 ) -> ApiStatusError:
     """Return the error for a rejected request.
@@ -164,6 +170,7 @@ def error_for_status(
         resource: the plural with its group.
         name: the object.
         rejection: what the message of the API says; None if it says nothing known.
+        retry_after: the seconds after which the server asks to try again; 0 if it does not.
         rbac_remedy: returns how to grant a missing permission.
     """
     status = f"HTTP {code}{': ' if reason else ''}{reason}"
@@ -183,7 +190,13 @@ def error_for_status(
     error = kind(problem, remedy)
     error.http_status = code
     error.rejection = rejection
+    error.retry_after = retry_after
     return error
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    seconds = response.headers.get("Retry-After", "")
+    return float(seconds) if _SECONDS_PATTERN.fullmatch(seconds) else 0.0
 
 
 def _namespace(name: str) -> str:

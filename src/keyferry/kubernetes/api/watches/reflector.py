@@ -207,7 +207,7 @@ class Reflector(Generic[T]):
         self.failure = error
         self.in_sync.clear()
         self.has_tried.set()
-        await asyncio.sleep(self._backoff(self._failures))
+        await asyncio.sleep(_requested_wait(error) + self._backoff(self._failures))
         self._failures += 1
 
     def _set_absent(self) -> None:
@@ -296,6 +296,12 @@ def _version_of(start: WatchStart) -> str:
 
 def _asks_to_wait(error: StoreError) -> bool:
     return isinstance(error, ApiBusyError) and error.http_status == _TOO_MANY_REQUESTS
+
+
+def _requested_wait(error: StoreError) -> float:
+    """Return the seconds that the API server asks to wait, at most 30."""
+    asked = error.retry_after if isinstance(error, ApiStatusError) else 0.0
+    return min(asked, MAX_BACKOFF_SECONDS)
 
 
 def _start_after(error: StoreError, start: WatchStart) -> WatchStart:
