@@ -60,6 +60,7 @@ class LeaseClient:
         reachable: whether requests arrive.
         hangs: whether requests get no answer, neither a good one nor a bad one.
         loses_answers: whether the server executes writes, and the answers get lost.
+        keeps_answers: whether the server executes writes, and the answers never arrive.
         delay: seconds that a request takes.
         requests: verbs of the requests.
     """
@@ -69,6 +70,7 @@ class LeaseClient:
         self.reachable = True
         self.hangs = False
         self.loses_answers = False
+        self.keeps_answers = False
         self.delay = 0.01
         self.requests: list[str] = []
 
@@ -108,6 +110,8 @@ class LeaseClient:
 
     async def _answered(self, manifest: dict[str, Any]) -> dict[str, Any]:
         stored = self._leases.store(manifest)
+        if self.keeps_answers:
+            await asyncio.Event().wait()
         if self.loses_answers:
             raise ApiUnreachableError("the connection was closed")
         return stored

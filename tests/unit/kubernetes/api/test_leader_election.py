@@ -328,6 +328,31 @@ async def test_a_lease_that_changed_is_released_if_it_is_still_held(holder: str)
     assert (holder == "one") == ("lease released" in log.getvalue())
 
 
+@pytest.mark.parametrize("holder", ["one", "somebody"])
+@pytest.mark.parametrize("exists", [False, True])
+@virtual_time
+async def test_an_acquisition_that_was_cancelled_is_released(holder: str, exists: bool) -> None:
+    """The API server may have executed it; if it did not, another process may hold the Lease."""
+    leases = Leases()
+    if exists:
+        before = Candidate(leases, "before")
+        await before.election.run(lambda: asyncio.sleep(1))
+    one = Candidate(leases, "one")
+    one.network.keeps_answers = True
+    one.start()
+    await until(lambda: leases.holder == "one")
+    one.network.keeps_answers = False
+    assert not one.election.is_leader
+    assert leases.manifest is not None
+    leases.store({**leases.manifest, "spec": {**leases.spec, "holderIdentity": holder}})
+    with captured_log() as log:
+        await one.stop()
+    assert leases.holder == ("" if holder == "one" else "somebody")
+    assert "failed" not in log.getvalue()
+    assert (holder == "one") == ("lease released" in log.getvalue())
+    assert one.changes == []
+
+
 @virtual_time
 async def test_a_release_without_an_answer_is_reported() -> None:
     """The next leader waits until the Lease expires."""
@@ -406,6 +431,7 @@ async def test_candidate_that_never_led_releases_nothing() -> None:
     await two.stop()
     assert leases.holder == "one"
     assert two.changes == []
+    assert set(two.network.requests) == {"get"}
     await one.stop()
 
 

@@ -17,11 +17,12 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from keyferry.errors import StoreError
-from keyferry.kubernetes.api.api_errors import ApiConflictError, ApiNotFoundError
+from keyferry.errors import StoreError, StoreUnavailableError
+from keyferry.kubernetes.api.api_errors import ApiConflictError, ApiNotFoundError, ApiStatusError
 from keyferry.kubernetes.api.syncs.resources import LeaseResource
 from keyferry.kubernetes.syncs.lease import (
     NO_RECORD,
@@ -35,7 +36,7 @@ from keyferry.kubernetes.syncs.lease import (
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from keyferry.aio.clock import Clock
     from keyferry.kubernetes.api.resources import Resource
@@ -159,6 +160,8 @@ class LeaderElection:
         """When the last successful write was started; None if this process does not lead."""
         self._written_at = self._observed_at
         """When the last successful write was started."""
+        self._is_unanswered = False
+        """Whether the last write got no answer, so that the API server may have executed it."""
         self._is_working = False
         self._has_failed = False
         self.on_change: list[Callable[[bool], None]] = []
@@ -189,11 +192,12 @@ class LeaderElection:
 
     async def release(self) -> None:
         """Release the Lease if this process holds it, so that another one takes over at once."""
-        if self._renewed_at is None or self._manifest is None:
+        manifest = None if self._renewed_at is None else self._manifest
+        if manifest is None and not self._is_unanswered:
             return
         self._set_renewed(None)
         try:
-            released = await self._within(RELEASE_SECONDS, self._release_held(self._manifest))
+            released = await self._within(RELEASE_SECONDS, self._release_held(manifest))
         except StoreError as error:
             _log.warning("failed to release the lease", error=str(error))
             return
@@ -203,21 +207,25 @@ class LeaderElection:
         elif released:
             _log.info("lease released", lease=self._name)
 
-    async def _release_held(self, manifest: Manifest) -> bool:
+    async def _release_held(self, manifest: Manifest | None) -> bool:
         """Release the Lease; read it first if it has changed.
 
-        A renewal that was cancelled may have been written.
+        An acquisition or a renewal that was cancelled may have been written.
+
+        Args:
+            manifest: the Lease that this process holds; None if it only may hold it.
 
         Returns:
-            False if another process holds it.
+            False if it does not hold it.
         """
-        try:
-            await self._write_released(manifest)
-        except ApiConflictError:
-            found = await self._api.find(LeaseResource, self._namespace, self._name)
-            if found is None or parse_lease(found).holder != self.identity:
-                return False
-            await self._write_released(found)
+        if manifest is not None:
+            with suppress(ApiConflictError):
+                await self._write_released(manifest)
+                return True
+        found = await self._api.find(LeaseResource, self._namespace, self._name)
+        if found is None or parse_lease(found).holder != self.identity:
+            return False
+        await self._write_released(found)
         return True
 
     async def _write_released(self, manifest: Manifest) -> None:
@@ -349,17 +357,30 @@ class LeaderElection:
         )
         manifest = with_record({"metadata": metadata}, record)
         started = self._clock.monotonic()
-        self._observe(await self._api.create(LeaseResource, self._namespace, manifest))
+        with self._writing():
+            self._observe(await self._api.create(LeaseResource, self._namespace, manifest))
         self._written_at = started
 
     async def _write(self, manifest: Manifest, record: LeaseRecord) -> None:
         started = self._clock.monotonic()
-        self._observe(
-            await self._api.replace(
-                LeaseResource, self._namespace, self._name, with_record(manifest, record)
+        with self._writing():
+            self._observe(
+                await self._api.replace(
+                    LeaseResource, self._namespace, self._name, with_record(manifest, record)
+                )
             )
-        )
         self._written_at = started
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Record whether the API server answered the write in the block."""
+        self._is_unanswered = True
+        try:
+            yield
+        except ApiStatusError as error:
+            self._is_unanswered = isinstance(error, StoreUnavailableError)
+            raise
+        self._is_unanswered = False
 
     def _observe(self, manifest: Manifest) -> None:
         """Remember the Lease, and when its record changed."""
