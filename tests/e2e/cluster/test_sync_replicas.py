@@ -182,15 +182,21 @@ async def test_replicas_take_over_from_each_other(sync_world: SyncWorld, show: S
     await all_have(shop, value)
     await eventually(lambda: _follows(third), "the resumed process to follow")
     _check_one_writer(world, third, fourth)
-    await asyncio.gather(third.terminate(), fourth.terminate())
+    await third.terminate()
+    await fourth.terminate()
     uids = {
         seen.object["metadata"]["uid"] for name in NAMES for seen in shop.versions("Secret", name)
     }
     assert COUNT == len(uids), "no Secret was created twice"
-    (lease,) = [
-        each for each in world.recorder.existing("Lease") if PAIR in each["metadata"]["name"]
-    ]
-    assert "" == lease["spec"].get("holderIdentity", ""), "the last leader released the Lease"
+
+    def released() -> bool:
+        (lease,) = [
+            each for each in world.recorder.existing("Lease") if PAIR in each["metadata"]["name"]
+        ]
+        assert "" == lease["spec"].get("holderIdentity", "")
+        return True
+
+    await world.recorder.until(released, "the last leader to release the Lease")
     for line in shop.figures:
         show(line)
 
