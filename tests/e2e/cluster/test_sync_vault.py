@@ -218,7 +218,12 @@ async def test_a_dynamic_secret_lives_as_long_as_its_secret_sync(
     assert controller.pod == _status(shop, "short")["leaseHolder"]
     await shop.delete("SecretSync", "short")
     await bao.users()
-    assert 0 == await bao.openbao.leases("database/creds/app")
+
+    async def revoked() -> bool:
+        assert 0 == await bao.openbao.leases("database/creds/app")
+        return True
+
+    await eventually(revoked, "no lease to remain")
 
 
 async def test_a_dynamic_secret_is_replaced_before_it_expires(
