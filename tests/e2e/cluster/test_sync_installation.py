@@ -136,13 +136,16 @@ async def test_the_next_replica_takes_over(installed: Installed) -> None:
     Both make the versions of objects with the same HMAC key, so nothing looks rotated.
     """
     before = await installed.kubectl.get("secretsync", "orphan", f"--namespace={SHOP}")
-    lease = await installed.kubectl.get("lease", "keyferry-sync", f"--namespace={NAMESPACE}")
-    leader = lease["spec"]["holderIdentity"].partition("_")[0]
+    leader = await _leader(installed)
     await installed.kubectl("delete", "pod", leader, f"--namespace={NAMESPACE}", "--wait=false")
+
+    async def taken_over() -> bool | None:
+        return await _leader(installed) not in {"", leader} or None
+
+    await eventually(taken_over, "another replica to hold the Lease")
     await installed.kubectl.apply(secret_sync("after-takeover"), namespace=SHOP)
     await installed.ready("after-takeover")
-    lease = await installed.kubectl.get("lease", "keyferry-sync", f"--namespace={NAMESPACE}")
-    assert leader != lease["spec"]["holderIdentity"].partition("_")[0]
+    assert leader != await _leader(installed)
     await installed.kubectl(
         *("annotate", "secretsync", "orphan", f"--namespace={SHOP}", "keyferry.dev/refresh=1")
     )
@@ -154,6 +157,12 @@ async def test_the_next_replica_takes_over(installed: Installed) -> None:
     after = await eventually(refreshed, "the refresh by the next leader")
     for field in ("syncHash", "objects", "observedSecret"):
         assert before["status"][field] == after["status"][field]
+
+
+async def _leader(installed: Installed) -> str:
+    """Return the name of the pod that holds the Lease; "" if none does."""
+    lease = await installed.kubectl.get("lease", "keyferry-sync", f"--namespace={NAMESPACE}")
+    return str(lease["spec"].get("holderIdentity", "")).partition("_")[0]
 
 
 async def test_service_accounts_must_opt_in(installed: Installed, tmp_path: Path) -> None:
