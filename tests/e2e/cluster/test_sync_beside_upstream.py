@@ -28,6 +28,7 @@ from tests.e2e.cluster.sync_installation import (
     running_sync_installation,
     secret_sync,
 )
+from tests.e2e.cluster.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
@@ -114,10 +115,15 @@ async def test_a_secret_of_the_driver_is_not_taken(beside: Installed) -> None:
     await beside.kubectl.apply(secret_sync("from-driver"), namespace=SHOP)
     await beside.condition("from-driver", SHOP, "belongs to SecretProviderClass shop/by-driver")
     assert before == await beside.secret("from-driver")
-    events = await beside.kubectl.get("events", f"--namespace={SHOP}")
-    about = {
-        each["involvedObject"]["kind"]
-        for each in events["items"]
-        if each["reason"] == "SecretClaimed"
-    }
-    assert {"SecretSync", "SecretProviderClass"} == about
+
+    async def both_say_so() -> bool:
+        events = await beside.kubectl.get("events", f"--namespace={SHOP}")
+        about = {
+            each["involvedObject"]["kind"]
+            for each in events["items"]
+            if each["reason"] == "SecretClaimed"
+        }
+        assert {"SecretSync", "SecretProviderClass"} == about
+        return True
+
+    await eventually(both_say_so, "events about both objects")
