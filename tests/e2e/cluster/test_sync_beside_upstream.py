@@ -86,11 +86,20 @@ async def beside() -> AsyncIterator[Installed]:
         yield installed
 
 
+async def _secret_of_driver(beside: Installed) -> Document:
+    """Wait for the Secret and its owner, which upstream adds after the pod is ready."""
+    for state in ("create", "jsonpath={.metadata.ownerReferences[0].uid}"):
+        await beside.kubectl(
+            "wait", f"--for={state}", "secret/from-driver", f"--namespace={SHOP}", "--timeout=60s"
+        )
+    return await beside.secret("from-driver")
+
+
 async def test_both_work_and_neither_touches_the_secrets_of_the_other(beside: Installed) -> None:
     """Their Secrets have other labels, owners and field managers."""
     await beside.kubectl.apply(secret_sync("web"), namespace=SHOP)
     await beside.ready("web")
-    of_driver, synced = await beside.secret("from-driver"), await beside.secret("web")
+    of_driver, synced = await _secret_of_driver(beside), await beside.secret("web")
     assert {"secrets-store.csi.k8s.io/managed": "true"} == of_driver["metadata"]["labels"]
     assert {"secrets-store.sync.x-k8s.io": ""} == synced["metadata"]["labels"]
     await beside.kubectl("delete", "pod", "app", f"--namespace={SHOP}")
@@ -106,12 +115,7 @@ async def test_both_work_and_neither_touches_the_secrets_of_the_other(beside: In
 
 async def test_a_secret_of_the_driver_is_not_taken(beside: Installed) -> None:
     """Both objects say so; the Secret stays as the driver wrote it."""
-    # Upstream adds the owner later than the content.
-    for state in ("create", "jsonpath={.metadata.ownerReferences[0].uid}"):
-        await beside.kubectl(
-            "wait", f"--for={state}", "secret/from-driver", f"--namespace={SHOP}", "--timeout=60s"
-        )
-    before = await beside.secret("from-driver")
+    before = await _secret_of_driver(beside)
     await beside.kubectl.apply(secret_sync("from-driver"), namespace=SHOP)
     await beside.condition("from-driver", SHOP, "belongs to SecretProviderClass shop/by-driver")
     assert before == await beside.secret("from-driver")
