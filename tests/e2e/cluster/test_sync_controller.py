@@ -409,11 +409,8 @@ async def test_a_secret_of_nobody_is_adopted_on_request(shop: SyncNamespace) -> 
     """Which its owner and the author of the SecretSync give; it keeps uid and keys of others."""
     value = shop.world.set_secret("adopted")
     theirs = {"password": "of the team", "other": "kept"}
-    await shop.apply(
-        azure_class("web", {"adopted": "db"}),
-        _secret("web", theirs),
-        secret_sync("web", {"password": "db"}),
-    )
+    await shop.apply(azure_class("web", {"adopted": "db"}), _secret("web", theirs))
+    await shop.apply(secret_sync("web", {"password": "db"}))
     await shop.failed("web", "keyferry.dev/adopt", reason="ControllerPatchError")
     before = await shop.secret_has("web", theirs)
     await shop.annotate("SecretSync", "web", adopt="true")
@@ -444,7 +441,8 @@ async def test_a_secret_of_the_driver_is_adopted_once_no_class_names_it(
     made["metadata"]["ownerReferences"] = [
         {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "1-2-3"}
     ]
-    await shop.apply(made, secret_sync("web", {"password": "db"}, annotations=_ADOPT))
+    await shop.apply(made)
+    await shop.apply(secret_sync("web", {"password": "db"}, annotations=_ADOPT))
     await shop.failed("web", "pods", "secretObjects", reason="ControllerPatchError")
     await shop.says("SecretClaimed", "pods", about="web")
     await shop.says("SecretClaimed", "SecretSync", about="pods")
