@@ -53,7 +53,12 @@ async def test_a_pod_on_the_network_of_the_host_runs(cluster: Cluster) -> None:
     """The locally built image runs, and kubelet serves its logs."""
     await cluster.kubectl.apply(_pod("host", "echo from the pod; sleep 3600", hostNetwork=True))
     await _wait_for_ready(cluster, "host")
-    assert "from the pod\n" == await cluster.kubectl("logs", "host")
+
+    async def logged() -> bool:
+        assert "from the pod\n" == await cluster.kubectl("logs", "host")
+        return True
+
+    await eventually(logged, "the log of the pod")
 
 
 async def test_a_pod_on_the_pod_network_reaches_the_api_server(cluster: Cluster) -> None:
@@ -192,7 +197,12 @@ async def _fail_with_a_pod_running(folder: Path) -> None:
     async with running_cluster(folder) as cluster:
         await cluster.kubectl.apply(_pod("orphan", "sleep 3600"))
         await _wait_for_ready(cluster, "orphan")
-        assert {"kubelet", "containerd", "etcd", "sleep"} <= _processes(cluster)
+
+        async def all_run() -> bool:
+            assert {"kubelet", "containerd", "etcd", "sleep"} <= _processes(cluster)
+            return True
+
+        await eventually(all_run, "the processes of the cluster and the pod")
         assert _control_groups(cluster)
         assert kept_networks(folder)
         assert 3 == len(_addresses(cluster)), (
