@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cluster.api_server import running_api_server
+from tests.e2e.cluster.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -35,7 +36,11 @@ async def test_a_user_has_no_permissions_without_rbac_rules(tmp_path: Path) -> N
         await server.kubectl(
             "create", "clusterrolebinding", "reader", "--clusterrole=reader", "--user=driver"
         )
-        assert "" == await server.kubectl(*arguments)
+
+        async def permitted() -> str:
+            return await server.kubectl(*arguments)
+
+        assert "" == await eventually(permitted, "the API server to read the rules")
 
 
 async def test_a_service_account_gets_a_token_for_an_audience(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.cluster.manifests import azure_class
 from tests.e2e.cluster.sync_namespace import SyncNamespace, secret_sync
 from tests.e2e.cluster.sync_scenarios import sync_scenario
+from tests.e2e.cluster.waiting import eventually
 from tests.fakes.cli import CommandResult, run_cli
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
@@ -113,7 +114,12 @@ async def test_a_missing_permission_is_named(shop: SyncNamespace) -> None:
         *("create", "rolebinding", "reader", f"--namespace={shop.name}"),
         *("--role=reader", "--user=nobody"),
     )
-    done = await keyferry(shop, "status", user="nobody")
-    assert 0 == done.exit_code
+
+    async def permitted() -> CommandResult:
+        done = await keyferry(shop, "status", user="nobody")
+        assert 0 == done.exit_code, done.stderr
+        return done
+
+    done = await eventually(permitted, "the API server to read the rules")
     assert "no pod has a volume of the driver" in done.stderr
     assert "warning: secretsyncs.secret-sync.x-k8s.io cannot be listed" in done.stderr
