@@ -329,11 +329,10 @@ async def test_11_object_versions_use_the_hmac_key_in_a_secret(bao: VaultCluster
     async with versioned_pods(bao, "versions") as pods:
         key = await bao.hmac_key()
         assert 32 == len(key)
-        first = await pods.version()
-        assert version_by(key, pods.wanted, CONTENT) == first
+        first = await pods.version_with(key)
         assert first == await pods.version_of_a_new_pod()
         await bao.installed.restart_driver()
-        assert first == await pods.version_of_a_new_pod()
+        assert first == await pods.version_with(key)
         await put_kv(bao.openbao, "secret/data/versions", bar="second")
         await pods.shop.reads("web", "/mnt/web/file", "second")
         second = version_by(key, pods.wanted, "second")
@@ -349,17 +348,20 @@ async def test_11_a_deleted_hmac_secret_is_created_again(bao: VaultCluster) -> N
     await bao.install(versionHmac={"create": True}, **NO_OTHER_SECRETS)
     try:
         async with versioned_pods(bao, "new-key") as pods:
-            first, old = await pods.version(), await bao.hmac_key()
+            await bao.hmac_key_exists()
+            old = await bao.hmac_key()
+            first = await pods.version_with(old)
             await bao.installed.kubectl(
                 "delete", f"secret/{VAULT.default_hmac_secret}", IN_NAMESPACE
             )
-            second = await pods.version_of_a_new_pod()
+            await pods.version_of_a_new_pod()
+            await bao.hmac_key_exists()
             new = await bao.hmac_key()
             assert old != new
+            second = await pods.version_with(new)
             assert first != second
-            assert version_by(new, pods.wanted, CONTENT) == second
             await bao.installed.restart_driver()
-            assert second == await pods.version_of_a_new_pod()
+            assert second == await pods.version_with(new)
     finally:
         await bao.install()
 
@@ -450,17 +452,15 @@ async def test_upstream_manifests_run_the_keyferry_provider(bao: VaultCluster) -
         async with versioned_pods(bao, "original-manifests") as pods:
             assert CONTENT == await pods.shop.read("web", "/mnt/web/file")
             # The first mount uses the key of the node if the Secret takes more than two seconds.
-            secret = ("--for=create", f"secret/{theirs.KEY}", f"--namespace={theirs.NAMESPACE}")
-            await kubectl("wait", *secret, "--timeout=30s")
+            await bao.hmac_key_exists(theirs.KEY, namespace=theirs.NAMESPACE)
             key = await bao.hmac_key(theirs.KEY, namespace=theirs.NAMESPACE)
-            first = await pods.version_of_a_new_pod()
-            assert version_by(key, pods.wanted, CONTENT) == first
+            first = await pods.version_with(key)
             assert first == await pods.version_of_a_new_pod()
             await kubectl("delete", f"secret/{theirs.KEY}", "--namespace=csi")
-            second = await pods.version_of_a_new_pod()
-            assert first != second
+            await pods.version_of_a_new_pod()
+            await bao.hmac_key_exists(theirs.KEY, namespace=theirs.NAMESPACE)
             new = await bao.hmac_key(theirs.KEY, namespace=theirs.NAMESPACE)
-            assert version_by(new, pods.wanted, CONTENT) == second
+            assert first != await pods.version_with(new)
     finally:
         await kubectl("delete", "namespace", theirs.NAMESPACE, "--timeout=110s")
         (folder / "vault.sock").unlink(missing_ok=True)

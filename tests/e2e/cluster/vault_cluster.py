@@ -62,6 +62,15 @@ class VaultCluster:
         assert ["key"] == list(secret["data"])
         return base64.b64decode(secret["data"]["key"])
 
+    async def hmac_key_exists(
+        self, name: str = VAULT.default_hmac_secret, *, namespace: str = NAMESPACE
+    ) -> None:
+        """Wait until the Secret with the HMAC key exists."""
+        await self.installed.kubectl(
+            *("wait", "--for=create", f"secret/{name}", f"--namespace={namespace}"),
+            "--timeout=90s",
+        )
+
     async def role(self, name: str, *paths: str, namespace: str, **options: str) -> None:
         """Create a role of auth/kubernetes with access to `paths`; see `kubernetes_role`."""
         await kubernetes_role(self.openbao, name, *paths, namespace=namespace, **options)

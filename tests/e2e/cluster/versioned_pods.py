@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from tests.e2e.cluster.manifests import pod
 from tests.e2e.cluster.namespace import Namespace, new_namespace
 from tests.e2e.cluster.vault_cluster import VaultCluster
+from tests.e2e.cluster.waiting import eventually
 from tests.e2e.vault.classes import Entry, entry
 from tests.e2e.vault.engines import put_kv
 
@@ -48,6 +49,19 @@ class VersionedPods:
         await self.shop.apply(pod("web", "web"))
         await self.shop.ready("web")
         return await self.version()
+
+    async def version_with(self, key: bytes) -> str:
+        """Recreate the pod until its version uses an HMAC key; return the version.
+
+        A mount waits only two seconds for the key; later ones use it.
+        """
+        expected = version_by(key, self.wanted, CONTENT)
+
+        async def look() -> str:
+            assert expected == await self.version_of_a_new_pod()
+            return expected
+
+        return await eventually(look, "the version to use the key")
 
 
 @asynccontextmanager
