@@ -45,6 +45,9 @@ CHECK_SECONDS = 1.0
 LEASE_CHECK_SECONDS = 1.0
 """How often leases that cannot be renewed are looked for: in the last third of their lifetime."""
 LEASE_RETRY_SECONDS = 30.0
+"""How often the replacement of a lease is requested, while the lease is valid."""
+EXPIRED_RETRY_SECONDS = 300.0
+"""The same once it has expired. Failures are also retried with backoff."""
 
 _log = get_logger("sync")
 
@@ -109,6 +112,7 @@ class SyncController:
         self._clock = clock
         self._timetable: Timetable[SyncKey] = Timetable()
         self._lease_requests = Deduplicator(LEASE_RETRY_SECONDS)
+        self._expired_requests = Deduplicator(EXPIRED_RETRY_SECONDS)
         self._queue: WorkQueue[SyncKey] = WorkQueue(
             self._reconcile,
             group_of=lambda key: key[1],
@@ -202,7 +206,7 @@ class SyncController:
                 self._leases.volume_removed(target_path, unpublished=True)
 
     async def _watch_leases(self) -> None:
-        """Replace dynamic secrets that can no longer be renewed, before they expire."""
+        """Replace dynamic secrets that can no longer be renewed, if possible before they expire."""
         while True:
             await self._clock.sleep(LEASE_CHECK_SECONDS)
             try:
@@ -215,7 +219,9 @@ class SyncController:
             keys = {sync.ref.uid: sync.ref.key for sync in self._source.syncs()}
             for _, lease in expiring:
                 key = keys.get(uid_of(lease.target_path))
-                now = self._clock.monotonic()
-                if key is not None and self._lease_requests.should_notify(key, now):
+                now, wall = self._clock.monotonic(), self._clock.wall().timestamp()
+                has_expired = lease.expiry.expires_at <= wall
+                requests = self._expired_requests if has_expired else self._lease_requests
+                if key is not None and requests.should_notify(key, now):
                     self._reconciler.lose_lease(key)
                     self._queue.add(key, urgent=True)

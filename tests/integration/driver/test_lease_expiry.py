@@ -13,11 +13,15 @@ import yaml
 
 from keyferry.errors import VaultError
 from keyferry.providers.expiry import ExpiringLease, Expiry
+from tests.fakes.clock import START
 from tests.fakes.driver import Driver, running_driver
 from tests.fakes.provider import ScriptedProvider
 
 HOUR = 3600.0
-END = round(time.time()) + 600
+END = round(START.timestamp()) + 600
+"""By the clock of rotation."""
+REPORTED_END = round(time.time()) + 600
+"""By the clock of what is reported."""
 
 
 @pytest.fixture
@@ -26,9 +30,9 @@ def provider() -> ScriptedProvider:
     return ScriptedProvider()
 
 
-def ends(provider: ScriptedProvider, target: Path) -> None:
+def ends(provider: ScriptedProvider, target: Path, *, at: int = END) -> None:
     """From now on the vault renews no further what is in this volume."""
-    provider.leases = (ExpiringLease(str(target), Expiry("secret database/creds/app", END, 600)),)
+    provider.leases = (ExpiringLease(str(target), Expiry("secret database/creds/app", at, 600)),)
 
 
 async def until(condition: Callable[[], bool], driver: Driver, *, step: float = 1.0) -> None:
@@ -76,13 +80,30 @@ async def test_failed_refresh_is_retried_with_a_delay_before_the_lease_expires(
         assert 60 <= driver.clock.now < 300
 
 
+async def test_volume_with_an_expired_lease_is_refreshed_without_haste(
+    mount_home: Path, provider: ScriptedProvider
+) -> None:
+    """At once, and later rarely, as long as that fails."""
+    async with running_driver(
+        mount_home, built_in={"scripted": provider}, rotation_interval=HOUR
+    ) as driver:
+        driver.write_class("web")
+        target = await driver.publish("web")
+        ends(provider, target, at=round(START.timestamp()) - 60)
+        provider.fails(VaultError("unavailable", "wait"))
+        await until(lambda: 2 == len(provider.calls), driver)
+        assert driver.clock.now < 30
+        await until(lambda: 4 == len(provider.calls), driver, step=10)
+        assert driver.clock.now >= 600
+
+
 async def test_expiring_lease_is_reported_once_without_rotation(
     mount_home: Path, provider: ScriptedProvider
 ) -> None:
     """In an event, the log and a gauge; the vault is not called."""
     async with running_driver(mount_home, built_in={"scripted": provider}) as driver:
         driver.write_class("web")
-        ends(provider, await driver.publish("web"))
+        ends(provider, await driver.publish("web"), at=REPORTED_END)
         await until(lambda: bool(warnings(driver)), driver)
         await until(lambda: driver.clock.now > 100, driver, step=10)
         (message,) = warnings(driver)

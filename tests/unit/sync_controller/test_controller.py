@@ -21,6 +21,7 @@ from keyferry.providers.expiry import ExpiringLease, Expiry
 from keyferry.records import replace
 from keyferry.sync_controller.controller import (
     CHECK_SECONDS,
+    EXPIRED_RETRY_SECONDS,
     LEASE_CHECK_SECONDS,
     LEASE_RETRY_SECONDS,
     MAX_RETRY_SECONDS,
@@ -32,7 +33,7 @@ from keyferry.sync_controller.rules.request import target_path_of
 from keyferry.sync_controller.settings import TokenSettings
 from keyferry.sync_controller.tokens import ServiceAccountTokens
 from keyferry.telemetry.sync_metrics import SyncMetrics
-from tests.fakes.clock import ManualClock
+from tests.fakes.clock import START, ManualClock
 from tests.fakes.log import captured_log
 from tests.fakes.secret_syncs import Issuer, secret_sync, sync_class
 from tests.fakes.syncs import UID
@@ -181,8 +182,9 @@ async def controller(
         yield stopped
 
 
-def lease(uid: str) -> tuple[str, ExpiringLease]:
-    return "vault", ExpiringLease(target_path_of(uid), Expiry("dynamic x", 1, 1))
+def lease(uid: str, *, expires_in: float = 3600.0) -> tuple[str, ExpiringLease]:
+    expires_at = round(START.timestamp() + expires_in)
+    return "vault", ExpiringLease(target_path_of(uid), Expiry("dynamic x", expires_at, 1))
 
 
 # --- start ----------------------------------------------------------------------------------------
@@ -334,6 +336,22 @@ async def test_expiring_lease_is_replaced(
     await clock.advance(LEASE_CHECK_SECONDS)
     assert ["web"] == reconciler.take() == reconciler.lost
     await clock.advance(LEASE_RETRY_SECONDS - LEASE_CHECK_SECONDS)
+    assert [] == reconciler.take()
+    await clock.advance(LEASE_CHECK_SECONDS)
+    assert ["web"] == reconciler.take()
+
+
+async def test_lease_that_has_expired_is_replaced_without_haste(
+    controller: SyncController,
+    reconciler: ScriptedReconciler,
+    leases: MemoryLeases,
+    clock: ManualClock,
+) -> None:
+    """At once, and later rarely: the queue retries failures with backoff."""
+    leases.expiring = (lease(UID, expires_in=-60),)
+    await clock.advance(LEASE_CHECK_SECONDS)
+    assert ["web"] == reconciler.take() == reconciler.lost
+    await clock.advance(EXPIRED_RETRY_SECONDS - LEASE_CHECK_SECONDS)
     assert [] == reconciler.take()
     await clock.advance(LEASE_CHECK_SECONDS)
     assert ["web"] == reconciler.take()

@@ -1,7 +1,7 @@
 """Refreshes volumes whose leases can no longer be renewed.
 
-With rotation, the volume is refreshed at once, before the lease expires. Without rotation, nothing
-replaces the lease, so a warning is recorded on the pod.
+With rotation, the volume is refreshed at once, if possible before the lease expires. Without
+rotation, nothing replaces the lease, so a warning is recorded on the pod.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 5.0
 """Seconds between two checks."""
 RETRY_SECONDS = 30.0
-"""Seconds until a refresh that did not replace a lease is retried."""
+"""Seconds until a refresh that did not replace a lease is retried, while the lease is valid."""
+EXPIRED_RETRY_SECONDS = 300.0
+"""The same once it has expired, in addition to the refreshes that are due."""
 _log = get_logger("rotation")
 
 
@@ -52,6 +54,7 @@ class LeaseExpiryWatcher:
         self._expiry_monitor = expiry_monitor
         self._clock = clock
         self._requested = Deduplicator(RETRY_SECONDS)
+        self._requested_expired = Deduplicator(EXPIRED_RETRY_SECONDS)
 
     async def run(self) -> None:
         """Check repeatedly until cancelled."""
@@ -73,7 +76,10 @@ class LeaseExpiryWatcher:
             volume = self._volumes.get(target)
             if volume is None:
                 continue
+            now, wall = self._clock.monotonic(), self._clock.wall().timestamp()
+            have_expired = all(expiry.expires_at <= wall for expiry in expiries)
+            requested = self._requested_expired if have_expired else self._requested
             if self._rotator is None:
                 await self._expiry_monitor.report_expiring_leases(volume, provider, tuple(expiries))
-            elif self._requested.should_notify(target, self._clock.monotonic()):
+            elif requested.should_notify(target, now):
                 self._rotator.refresh_now(target)
