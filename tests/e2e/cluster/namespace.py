@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import shlex
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from tests.e2e.cluster.installation import REUSE_SECONDS, Installation
@@ -189,6 +189,11 @@ class Namespace:
             with suppress(AssertionError):
                 outputs.append(await self.kubectl(*arguments))
         return "\n".join([f"namespace {self.name}:", *outputs])
+
+
+def but_api_access(messages: Iterable[str]) -> list[str]:
+    """Leave out what kubelet says if it waits too long for the CA of the Kubernetes API itself."""
+    return [each for each in messages if "kube-api-access" not in each]
 
 
 def decoded(secret: Document) -> dict[str, str]:

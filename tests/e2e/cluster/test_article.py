@@ -8,7 +8,7 @@ from tests.e2e.cluster.images import BUSYBOX
 from tests.e2e.cluster.installation import NAMESPACE, Installation
 from tests.e2e.cluster.kubectl import Document
 from tests.e2e.cluster.manifests import MACHINE, VAULT
-from tests.e2e.cluster.namespace import new_namespace
+from tests.e2e.cluster.namespace import but_api_access, new_namespace
 from tests.e2e.cluster.waiting import eventually
 from tests.fakes.devvault import DEFAULT_TENANT
 
@@ -97,7 +97,7 @@ async def test_the_pod_of_the_article_has_file_and_variable_at_its_first_start(
         assert 0 == found["status"]["containerStatuses"][0]["restartCount"]
         events = (await shop.get("events"))["items"]
         failures = [each["message"] for each in events if each["reason"].startswith("Failed")]
-        assert [] == failures, "the first start needed a retry"
+        assert [] == but_api_access(failures), "the first start needed a retry"
         assert {"secret/db-password"} == set(await shop.versions(NAME, "azure-kvname"))
 
 

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from tests.e2e.cluster.cluster import Cluster, running_cluster
 from tests.e2e.cluster.images import BUSYBOX
 from tests.e2e.cluster.kubectl import Document
+from tests.e2e.cluster.namespace import but_api_access
 from tests.e2e.cluster.network import kept_networks
 from tests.e2e.cluster.waiting import eventually
 from tests.fakes.mounts import mount_options, mounted_below
@@ -84,7 +85,8 @@ async def test_volume_of_an_unknown_driver_is_reported_in_an_event(cluster: Clus
     async def failed_mount() -> str | None:
         fields = "involvedObject.name=volume,reason=FailedMount"
         events = (await cluster.kubectl.get("events", "--field-selector", fields))["items"]
-        return events[0]["message"] if events else None
+        messages = but_api_access(str(each["message"]) for each in events)
+        return messages[0] if messages else None
 
     message = await eventually(failed_mount, "an event FailedMount")
     assert (
