@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -369,18 +370,21 @@ def test_secret_sync_without_a_record_is_new(empty: SyncStatus) -> None:
 # --- invariants -----------------------------------------------------------------------------------
 
 
-def _facts(**known: Any) -> Facts:  # Hypothesis cannot resolve the annotations of the struct
-    return Facts(**known)
+def _built(
+    kind: Callable[..., object], *args: st.SearchStrategy[Any], **kwargs: st.SearchStrategy[Any]
+) -> st.SearchStrategy[Any]:
+    """`st.builds` for a struct, whose annotations Hypothesis would resolve."""
 
+    def build(*given: Any, **named: Any) -> object:
+        return kind(*given, **named)
 
-def _scope(*parts: Any) -> Scope:
-    return Scope(*parts)
+    return st.builds(build, *args, **kwargs)
 
 
 namespaces = st.sampled_from(["shop", "bank", "kube-system"])
-lasts = st.none() | st.builds(
+lasts = st.none() | _built(
     LastSync,
-    st.builds(Marks, st.integers(0, 2), st.sampled_from([SPC.version, ""]), st.text(), st.text()),
+    _built(Marks, st.integers(0, 2), st.sampled_from([SPC.version, ""]), st.text(), st.text()),
     st.just(SYNC.options) | st.just(SyncOptions(adopts=True)),
     st.sampled_from([SECRET, ""]),
     st.booleans(),
@@ -395,8 +399,8 @@ syncs = st.builds(
     serviceAccountName=st.sampled_from(["web", ""]),
     forceSynchronization=st.sampled_from(["", "x"]),
 )
-all_facts = st.builds(
-    _facts,
+all_facts = _built(
+    Facts,
     sync=syncs,
     spc=st.sampled_from([SPC, None, CLASS_ERROR]),
     secret=st.sampled_from([SECRET, "", None]),
@@ -406,8 +410,8 @@ all_facts = st.builds(
     lost_lease=st.booleans(),
     now=st.floats(0, 10),
 )
-scopes = st.builds(
-    _scope,
+scopes = _built(
+    Scope,
     st.sampled_from(["keyferry", "blue"]),
     st.booleans(),
     st.none() | st.frozensets(namespaces),
