@@ -1,5 +1,8 @@
 """Immutable records: structs of msgspec, and data classes for hidden fields. [pure]
 
+    class Vault(Struct, frozen=True):
+        name: str
+
     @dataclass(frozen=True, slots=True)
     class Token:
         value: str = field(repr=False)

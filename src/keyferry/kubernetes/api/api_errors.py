@@ -7,6 +7,7 @@ the API documents, and names that `rejection` finds, because the server quotes v
 from __future__ import annotations
 
 import re
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,12 +22,12 @@ from keyferry.errors import (
     StoreUnavailableError,
 )
 from keyferry.kubernetes.rejection import Rejection, RejectionKind, parse_rejection
+from keyferry.net.retryable import retry_after_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _REASON_PATTERN = re.compile(r"[A-Za-z]{1,60}")
-_SECONDS_PATTERN = re.compile(r"[0-9]{1,6}")
 _FIELD_PATTERN = re.compile(r"[-A-Za-z0-9_.\[\]/]{1,120}")
 
 
@@ -195,8 +196,7 @@ def error_for_status(
 
 
 def _retry_after(response: httpx2.Response) -> float:
-    seconds = response.headers.get("Retry-After", "")
-    return float(seconds) if _SECONDS_PATTERN.fullmatch(seconds) else 0.0
+    return retry_after_seconds(response.headers, now=time.time()) or 0.0
 
 
 def _namespace(name: str) -> str:
