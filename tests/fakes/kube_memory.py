@@ -13,6 +13,7 @@ from keyferry.errors import KeyferryError
 from keyferry.kubernetes.api.api_errors import ApiNotFoundError, error_for_status
 from keyferry.kubernetes.api.client import KubeApi
 from keyferry.kubernetes.api.resources import Resource, resource_name
+from keyferry.kubernetes.api.write_check import WriteCheck, permit_write
 from keyferry.kubernetes.markings import FIELD_MANAGER
 from keyferry.kubernetes.object_codec import Manifest
 from tests.fakes.kube_objects import ObjectKey, ObjectTracker, StatusError
@@ -54,8 +55,10 @@ class MemoryApi(KubeApi):
         *,
         force: bool,
         field_manager: str = FIELD_MANAGER,
+        check_write: WriteCheck = permit_write,
     ) -> Manifest:
         """Server-side apply an object."""
+        check_write()
         with self._call("patch", kind, namespace, name) as key:
             return self.objects.apply(key, manifest, field_manager, force=force)
 
@@ -67,15 +70,25 @@ class MemoryApi(KubeApi):
         patch: Manifest,
         *,
         field_manager: str = FIELD_MANAGER,
+        check_write: WriteCheck = permit_write,
     ) -> Manifest:
         """Merge a patch."""
+        check_write()
         with self._call("patch", kind, namespace, name) as key:
             return self.objects.merge(key, patch, field_manager)
 
     async def delete(
-        self, kind: type[Resource], namespace: str, name: str, *, uid: str, resource_version: str
+        self,
+        kind: type[Resource],
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        resource_version: str,
+        check_write: WriteCheck = permit_write,
     ) -> None:
         """Delete an object with this uid and resourceVersion."""
+        check_write()
         with self._call("delete", kind, namespace, name) as key:
             self.objects.delete(key, {"uid": uid, "resourceVersion": resource_version})
 

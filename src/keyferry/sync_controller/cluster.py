@@ -1,6 +1,6 @@
 """What the controller asks of the Kubernetes API, beside its caches.
 
-Everything that writes checks first whether this process still leads.
+Right before each write is sent, the guard checks whether this process still leads.
 """
 
 from __future__ import annotations
@@ -93,10 +93,9 @@ class SyncCluster:
 
     async def write_status(self, sync: SecretSync, status: SyncStatus) -> None:
         """Write the status of a SecretSync; see `StatusWriter`."""
-        self._guard.check()
         if without_times(status) == self._reduced.get(sync.ref.uid):
             return
-        written = await write_status(self._api, sync, status)
+        written = await write_status(self._api, sync, status, self._guard.check)
         if written is None:
             self._reduced.pop(sync.ref.uid, None)
             return

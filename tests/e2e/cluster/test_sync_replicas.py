@@ -231,7 +231,8 @@ async def _some_done(shop: SyncNamespace, value: str) -> None:
 def _check_one_writer(world: SyncWorld, old: Controller, new: Controller) -> None:
     """Check that the old leader changed nothing after the first write of the new leader.
 
-    What a paused process was about to send arrives when it resumes. It is then in conflict.
+    What a paused process was about to send arrives when it resumes. It is then in conflict, and
+    not sent again.
     """
     theirs = writes_to_objects(world, new)
     assert theirs, f"{new.pod} wrote nothing"

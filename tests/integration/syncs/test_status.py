@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from keyferry.errors import StoreError
-from keyferry.kubernetes.api.client import KubeApi
+from keyferry.errors import StoreError, StoreUnavailableError
+from keyferry.kubernetes.api.client import MAX_CONCURRENT_WRITES, KubeApi
 from keyferry.kubernetes.api.syncs.status import STATUS_ATTEMPTS, write_status
 from keyferry.kubernetes.syncs.codec import parse_sync
 from keyferry.kubernetes.syncs.conditions import next_conditions
@@ -114,6 +115,52 @@ async def test_conditions_that_another_writer_has_added_meanwhile_are_kept(
     assert written.status.sync_hash == "kf1:x"
     write = f"patch {plural}/status"
     assert server.requests == [write, f"get {plural}", write]
+
+
+async def test_status_in_conflict_is_not_written_by_a_former_leader(
+    server: KubeApiServer, api: KubeApi
+) -> None:
+    """A paused process resumes: what it was about to send is in conflict, and not sent again."""
+    sync = created(server)
+    await write_status(api, sync, synced(sync))
+    expected = parsed(server)
+    server.requests.clear()
+    permissions = iter([True, False])
+
+    def check_write() -> None:
+        if not next(permissions):
+            raise StoreUnavailableError("another replica leads")
+
+    with pytest.raises(StoreUnavailableError, match="another replica"):
+        await write_status(api, sync, SyncStatus(sync.status.conditions), check_write)
+    assert parsed(server) == expected
+    assert server.requests == ["patch secretsyncs/status", "get secretsyncs"]
+
+
+async def test_write_that_waited_for_others_is_checked_when_it_is_sent(
+    server: KubeApiServer, api: KubeApi
+) -> None:
+    """The process may have been paused meanwhile, and lead no more."""
+    sync = created(server)
+    server.writes_allowed.clear()
+    leads = True
+
+    def check_write() -> None:
+        if not leads:
+            raise StoreUnavailableError("another replica leads")
+
+    writes = [
+        asyncio.create_task(write_status(api, sync, synced(sync), check_write))
+        for _ in range(MAX_CONCURRENT_WRITES + 1)
+    ]
+    async with asyncio.timeout(100):
+        while server.peak_concurrent_writes < MAX_CONCURRENT_WRITES:  # noqa: ASYNC110 - the server sends no notification
+            await asyncio.sleep(0.01)
+    leads = False
+    server.writes_allowed.set()
+    results = await asyncio.gather(*writes, return_exceptions=True)
+    assert [SecretSync] == [type(each) for each in results if not isinstance(each, StoreError)]
+    assert MAX_CONCURRENT_WRITES == server.requests.count("patch secretsyncs/status")
 
 
 async def test_status_that_keeps_changing_is_an_error(server: KubeApiServer, api: KubeApi) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from keyferry.kubernetes.api.client import KubeApi
 from keyferry.kubernetes.api.syncs.cache import SyncCache
+from keyferry.kubernetes.api.write_check import WriteCheck
 from keyferry.kubernetes.syncs.objects import SecretSync, SyncStatus
 from keyferry.records import replace
 from keyferry.sync_controller import cluster as module
@@ -51,7 +52,10 @@ class Writes:
         self.statuses: list[SyncStatus] = []
         self._drops = drops
 
-    async def __call__(self, _: KubeApi, sync: SecretSync, status: SyncStatus) -> SecretSync:
+    async def __call__(
+        self, _: KubeApi, sync: SecretSync, status: SyncStatus, check_write: WriteCheck
+    ) -> SecretSync:
+        check_write()
         self.statuses.append(status)
         kept = replace(status, observed_class="", observed_secret="") if self._drops else status
         return replace(sync, status=kept)

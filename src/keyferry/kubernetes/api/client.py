@@ -31,7 +31,7 @@ from keyferry.kubernetes.api.api_errors import (
     error_for_status,
     translate_errors,
 )
-from keyferry.kubernetes.api.list_pages import PageDocument, selection
+from keyferry.kubernetes.api.list_pages import Page, PageDocument, selection
 from keyferry.kubernetes.api.resources import NodeResource, resource_name
 from keyferry.kubernetes.api.transport import KubeTransport
 from keyferry.kubernetes.api.watches.changes import LATEST_VERSION, Began, Expired
@@ -40,15 +40,18 @@ from keyferry.kubernetes.api.watches.stream import (
     read_changes,
     watch_parameters,
 )
+from keyferry.kubernetes.api.write_check import permit_write
 from keyferry.kubernetes.markings import FIELD_MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
     from lightkube.config.kubeconfig import SingleConfig
+    from lightkube.core.generic_client import BasicRequest
 
     from keyferry.kubernetes.api.resources import GlobalResource, Resource
     from keyferry.kubernetes.api.watches.changes import Change, WatchStart
+    from keyferry.kubernetes.api.write_check import WriteCheck
     from keyferry.kubernetes.object_codec import Manifest
 
 T = TypeVar("T")
@@ -64,18 +67,6 @@ _WATCH_TIMEOUT = httpx2.Timeout(10.0, read=None)
 _ALL_NAMESPACES = "*"
 _METADATA_KIND = "PartialObjectMetadata"
 _METADATA_ACCEPT = "application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
-
-
-class Page(Struct, frozen=True):
-    """A page of a list, or all of it.
-
-    Attributes:
-        objects: the manifests.
-        version: the resourceVersion of the list; a watch continues from it.
-    """
-
-    objects: tuple[Manifest, ...]
-    version: str
 
 
 class ListOptions(Struct, frozen=True):
@@ -141,6 +132,8 @@ def _unchanged(manifest: Manifest) -> Manifest:
 class KubeApi:
     """Sends requests to the Kubernetes API. Every method may raise `StoreError`.
 
+    A write may wait for other writes; its `check_write` is called after that.
+
     Args:
         client: has the address and the credentials.
         server: host and port, for messages.
@@ -198,6 +191,7 @@ class KubeApi:
         *,
         force: bool,
         field_manager: str = FIELD_MANAGER,
+        check_write: WriteCheck = permit_write,
     ) -> Manifest:
         """Server-side apply an object. Returns the new manifest.
 
@@ -208,6 +202,7 @@ class KubeApi:
             manifest: the fields that Keyferry owns; a resourceVersion in it must match.
             force: take fields over from other managers instead of raising `ApiConflictError`.
             field_manager: who owns the fields.
+            check_write: see `WriteCheck`.
         """
         return await self._patch(
             kind,
@@ -217,6 +212,7 @@ class KubeApi:
             patch_type=PatchType.APPLY,
             force=force,
             field_manager=field_manager,
+            check_write=check_write,
         )
 
     async def strategic_merge(
@@ -227,6 +223,7 @@ class KubeApi:
         patch: Manifest,
         *,
         field_manager: str = FIELD_MANAGER,
+        check_write: WriteCheck = permit_write,
     ) -> Manifest:
         """Merge a patch; lists such as ownerReferences are merged by the key of their items."""
         return await self._patch(
@@ -235,16 +232,22 @@ class KubeApi:
             name,
             patch,
             patch_type=PatchType.STRATEGIC,
-            force=False,
             field_manager=field_manager,
+            check_write=check_write,
         )
 
     async def json_merge(
-        self, kind: type[Resource], namespace: str, name: str, patch: Manifest
+        self,
+        kind: type[Resource],
+        namespace: str,
+        name: str,
+        patch: Manifest,
+        *,
+        check_write: WriteCheck = permit_write,
     ) -> Manifest:
         """Merge a patch into a custom resource; lists are replaced as a whole."""
         return await self._patch(
-            kind, namespace, name, patch, patch_type=PatchType.MERGE, force=False
+            kind, namespace, name, patch, patch_type=PatchType.MERGE, check_write=check_write
         )
 
     async def _patch(
@@ -255,11 +258,13 @@ class KubeApi:
         patch: Manifest,
         *,
         patch_type: PatchType,
-        force: bool,
+        check_write: WriteCheck,
+        force: bool = False,
         field_manager: str = FIELD_MANAGER,
     ) -> Manifest:
         with self._translated("patch", resource_name(kind), f"{namespace}/{name}"):
             async with self._write_slots:
+                check_write()
                 return dict(
                     await self._client.patch(
                         kind,
@@ -300,7 +305,14 @@ class KubeApi:
             return dict(await self._client.replace(kind(manifest)))
 
     async def delete(
-        self, kind: type[Resource], namespace: str, name: str, *, uid: str, resource_version: str
+        self,
+        kind: type[Resource],
+        namespace: str,
+        name: str,
+        *,
+        uid: str,
+        resource_version: str,
+        check_write: WriteCheck = permit_write,
     ) -> None:
         """Delete the object with this uid and resourceVersion.
 
@@ -312,9 +324,9 @@ class KubeApi:
         with self._translated("delete", resource_name(kind), f"{namespace}/{name}"):
             request = generic.prepare_request("delete", kind, name=name, namespace=namespace)
             request.data = {"preconditions": {"uid": uid, "resourceVersion": resource_version}}
-            response = await generic.send(  # type: ignore[no-untyped-call]
-                generic.build_adapter_request(request)
-            )
+            check_write()
+            adapted = generic.build_adapter_request(request)
+            response = await generic.send(adapted)  # type: ignore[no-untyped-call]
             generic.handle_response("delete", response, request)
 
     async def remove_taint(self, node: str, key: str) -> bool:
@@ -392,11 +404,7 @@ class KubeApi:
         )
         while True:
             with self._translated("list", resource_name(kind), options.scope):
-                response = await generic.send(  # type: ignore[no-untyped-call]
-                    generic.build_adapter_request(request)
-                )
-                generic.raise_for_status(response)  # type: ignore[no-untyped-call]
-                page = msgspec.json.decode(response.content, type=PageDocument)
+                page = await self._page(request)
             yield Page(tuple(page.items or ()), page.metadata.resource_version)
             if not page.metadata.token:
                 return
@@ -409,12 +417,15 @@ class KubeApi:
             "list", kind, namespace=options.namespace, params={"limit": 1}
         )
         with self._translated("list", resource_name(kind), options.scope):
-            response = await generic.send(  # type: ignore[no-untyped-call]
-                generic.build_adapter_request(request)
-            )
-            generic.raise_for_status(response)  # type: ignore[no-untyped-call]
-            page = msgspec.json.decode(response.content, type=PageDocument)
+            page = await self._page(request)
         return len(page.items or ()) + page.metadata.remaining
+
+    async def _page(self, request: BasicRequest) -> PageDocument:
+        generic = self._client._client
+        adapted = generic.build_adapter_request(request)
+        response = await generic.send(adapted)  # type: ignore[no-untyped-call]
+        generic.raise_for_status(response)  # type: ignore[no-untyped-call]
+        return msgspec.json.decode(response.content, type=PageDocument)
 
     async def pod_page(
         self, namespace: str, pod: str, port: int, path: str, *, max_bytes: int

@@ -9,6 +9,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from keyferry.kubernetes.object_codec import Manifest
+
 
 class PageMetadata(msgspec.Struct):
     """Where a list continues.
@@ -32,6 +34,18 @@ class PageDocument(msgspec.Struct):
 
     metadata: PageMetadata
     items: list[Any] | None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of a list, or all of it.
+
+    Attributes:
+        objects: the manifests.
+        version: the resourceVersion of the list; a watch continues from it.
+    """
+
+    objects: tuple[Manifest, ...]
+    version: str
 
 
 def selection(labels: Mapping[str, str | None], fields: Mapping[str, str]) -> dict[str, str | None]:

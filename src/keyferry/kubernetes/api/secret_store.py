@@ -23,6 +23,7 @@ from keyferry.kubernetes.api.secret_patch import (
     unmark_patch,
     unused_patch,
 )
+from keyferry.kubernetes.api.write_check import permit_write
 from keyferry.kubernetes.markings import DRIVER_MARKING
 from keyferry.kubernetes.names import check_names
 from keyferry.kubernetes.object_codec import parse_secret
@@ -31,9 +32,8 @@ from keyferry.kubernetes.secret_change import Adopt, Create, Keep, Recreate, Upd
 from keyferry.kubernetes.secret_plan import for_live_secret, plan_secret, replaced_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from keyferry.kubernetes.api.client import KubeApi
+    from keyferry.kubernetes.api.write_check import WriteCheck
     from keyferry.kubernetes.live_secret import LiveSecret
     from keyferry.kubernetes.markings import Marking
     from keyferry.kubernetes.object_codec import Manifest
@@ -48,11 +48,10 @@ class SecretStore:
 
     Args:
         api: the Kubernetes API.
-        check_write: called before each write, except for the creation that completes a
-            recreation; raises if this process may not write any more.
+        check_write: of each write, except for the creation that completes a recreation.
     """
 
-    def __init__(self, api: KubeApi, check_write: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, api: KubeApi, check_write: WriteCheck = permit_write) -> None:
         self._api = api
         self._check_write = check_write
 
@@ -98,21 +97,25 @@ class SecretStore:
                 if isinstance(plan, Update):
                     outcome = ApplyOutcome.REVERTED if plan.reverts else ApplyOutcome.UPDATED
                 content = applied_content(desired, await self._taken_over(desired, live))
-                self._check_write()
                 answer = await self._apply(at, content, force=True, marking=marking)
             case Create():
                 outcome = ApplyOutcome.CREATED
-                self._check_write()
                 content = created_content(desired, None)
                 answer = await self._apply(at, content, force=False, marking=marking)
             case Recreate():
                 assert live is not None
                 outcome = ApplyOutcome.RECREATED
-                self._check_write()
-                await self._api.delete(*at, uid=live.uid, resource_version=live.resource_version)
+                await self._api.delete(
+                    *at,
+                    uid=live.uid,
+                    resource_version=live.resource_version,
+                    check_write=self._check_write,
+                )
                 content = created_content(desired, live)
                 try:
-                    answer = await self._apply(at, content, force=False, marking=marking)
+                    answer = await self._apply(
+                        at, content, force=False, marking=marking, check_write=permit_write
+                    )
                 except ApiConflictError:
                     # Another node has created it, without these owners. That of a SecretSync was
                     # created by a stranger.
@@ -123,8 +126,9 @@ class SecretStore:
                 assert_never(plan)
         patch = follow_up_patch(desired, answer, keep_data=isinstance(plan, Keep))
         if patch is not None:
-            self._check_write()
-            merged = await self._api.strategic_merge(*at, patch, field_manager=manager)
+            merged = await self._api.strategic_merge(
+                *at, patch, field_manager=manager, check_write=self._check_write
+            )
             answer = _parse_live_secret(merged, marking)
             outcome = ApplyOutcome.UPDATED if outcome is ApplyOutcome.UNCHANGED else outcome
         return ApplyResult(
@@ -140,9 +144,8 @@ class SecretStore:
         at = SecretResource, desired.namespace, desired.name
         marking = desired.marking
         if patch := takeover_patch(desired, live):
-            self._check_write()
             merged = await self._api.strategic_merge(
-                *at, patch, field_manager=marking.field_manager
+                *at, patch, field_manager=marking.field_manager, check_write=self._check_write
             )
             live = _parse_live_secret(merged, marking)
         return live
@@ -154,15 +157,22 @@ class SecretStore:
         *,
         force: bool,
         marking: Marking,
+        check_write: WriteCheck | None = None,
     ) -> LiveSecret:
         """Apply; then earlier field managers own nothing any more. Returns the live Secret."""
-        manager = marking.field_manager
-        applied = await self._api.apply(*at, content, force=force, field_manager=manager)
+        applied = await self._api.apply(
+            *at,
+            content,
+            force=force,
+            field_manager=marking.field_manager,
+            check_write=check_write or self._check_write,
+        )
         live = _parse_live_secret(applied, marking)
         for former in sorted(live.former_managers):
-            self._check_write()
             empty = release_fields(at[1], at[2], live)
-            applied = await self._api.apply(*at, empty, force=True, field_manager=former)
+            applied = await self._api.apply(
+                *at, empty, force=True, field_manager=former, check_write=self._check_write
+            )
             live = _parse_live_secret(applied, marking)
         return live
 
@@ -182,7 +192,6 @@ class SecretStore:
 
     async def delete_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
         """Delete a Secret if it is still `expected`. Returns False if it changed."""
-        self._check_write()
         try:
             await self._api.delete(
                 SecretResource,
@@ -190,6 +199,7 @@ class SecretStore:
                 name,
                 uid=expected.uid,
                 resource_version=expected.resource_version,
+                check_write=self._check_write,
             )
         except ApiNotFoundError:
             return True
