@@ -17,7 +17,8 @@ from tests.fakes.clock import START
 from tests.fakes.driver import Driver, running_driver
 from tests.fakes.provider import ScriptedProvider
 
-HOUR = 3600.0
+RARELY = 1e9
+"""An interval of which no refresh is due during a test."""
 END = round(START.timestamp()) + 600
 """By the clock of rotation."""
 REPORTED_END = round(time.time()) + 600
@@ -54,9 +55,9 @@ def warnings(driver: Driver) -> list[str]:
 async def test_volume_is_refreshed_before_its_lease_expires(
     mount_home: Path, provider: ScriptedProvider
 ) -> None:
-    """With a rotation interval of one hour and ten minutes until expiry, within seconds."""
+    """Within seconds, with a long rotation interval and ten minutes until expiry."""
     async with running_driver(
-        mount_home, built_in={"scripted": provider}, rotation_interval=HOUR
+        mount_home, built_in={"scripted": provider}, rotation_interval=RARELY
     ) as driver:
         driver.write_class("web")
         target = await driver.publish("web")
@@ -71,7 +72,7 @@ async def test_failed_refresh_is_retried_with_a_delay_before_the_lease_expires(
 ) -> None:
     """An unavailable vault is not called at every check."""
     async with running_driver(
-        mount_home, built_in={"scripted": provider}, rotation_interval=HOUR
+        mount_home, built_in={"scripted": provider}, rotation_interval=RARELY
     ) as driver:
         driver.write_class("web")
         ends(provider, await driver.publish("web"))
@@ -85,7 +86,7 @@ async def test_volume_with_an_expired_lease_is_refreshed_without_haste(
 ) -> None:
     """At once, and later rarely, as long as that fails."""
     async with running_driver(
-        mount_home, built_in={"scripted": provider}, rotation_interval=HOUR
+        mount_home, built_in={"scripted": provider}, rotation_interval=RARELY
     ) as driver:
         driver.write_class("web")
         target = await driver.publish("web")
