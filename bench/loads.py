@@ -54,7 +54,7 @@ class Effort:
         many_cycles: the same for the long run, which only Keyferry carries.
         throttle_seconds: how long kubelet tries to mount on a throttled node.
         throttles: requests per second that the throttled vault accepts.
-        rounds: publishes of each pod with nothing to do.
+        rounds: rounds of publishes with nothing to do.
         quiet_node: whether a quiet node is observed.
     """
 
