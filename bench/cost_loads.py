@@ -17,7 +17,7 @@ from bench.loads import Effort, Figures, prefixed
 KUBELET_SECONDS = 90.0
 """How often kubelet publishes each volume of a running pod again, on average."""
 PUBLISHES_OF_A_POD = 5
-"""In a round. The kernel counts CPU time in ticks of 10 ms, too coarse for one publish of each."""
+"""In a round. The kernel counts CPU time in steps of 10 ms, too coarse for one publish of each."""
 QUIET_IDENTITIES = 10
 QUIET_DELAY_SECONDS = 30.0
 QUIET_ROUNDS = 2
