@@ -19,6 +19,7 @@ from keyferry.errors import (
     ClassNotFoundError,
     RequestInvalidError,
     StoreError,
+    descriptor_error,
     excerpt,
 )
 from keyferry.formats.fields import Field, FieldTypeError
@@ -142,7 +143,7 @@ class ClassFiles:
             ClassNotFoundError: no file contains it.
             ClassInvalidError: a field has the wrong type, the class is defined twice, or an invalid
                 file could contain it.
-            StoreError: the files cannot be listed.
+            StoreError: the files cannot be listed, or this process can open no further file.
         """
         files = [self._load(path) for path in self._paths()]
         entries = [entry for file in files for entry in file.entries]
@@ -167,7 +168,7 @@ class ClassFiles:
         """Return what the files contain.
 
         Raises:
-            StoreError: the files cannot be listed.
+            StoreError: the files cannot be listed, or this process can open no further file.
         """
         files = [self._load(path) for path in self._paths()]
         return ClassListing(
@@ -205,8 +206,10 @@ class ClassFiles:
                     return file
                 text = stream.read(MAX_FILE_BYTES + 1)
         except OSError as error:
-            problem = f"{path} cannot be read: {error.strerror}"
-            return _ParsedFile(problems=(ClassInvalidError(problem, "Check its permissions."),))
+            problem, remedy = f"{path} cannot be read: {error.strerror}", "Check its permissions."
+            if descriptor_error(error) is not None:  # nothing is wrong with the file
+                raise StoreError(problem, remedy) from error
+            return _ParsedFile(problems=(ClassInvalidError(problem, remedy),))
         file = self._parse(path, text)
         self._cache[path] = (fingerprint, file)
         return file

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from keyferry.errors import ClassInvalidError, excerpt
+from keyferry.errors import ClassInvalidError, descriptor_error, excerpt
 from keyferry.formats.unknown_fields import correct_missing, describe_unknown_fields, limited
 from keyferry.providers.azure.clouds import AZURE_STACK_CLOUD, AzureCloud, is_in_domain
 from keyferry.providers.known_fields.azure import CLOUD_FILE
@@ -35,6 +35,7 @@ async def read_environment_file(file: EnvironmentFile, class_files: ClassFiles) 
         ClassInvalidError: the file is not permitted, cannot be read, or does not describe a cloud.
             The message is the same for all of these reasons: it would show the author of
             a SecretProviderClass which files exist on the node.
+        OSError: this process can open no further file.
     """
     try:
         content = await class_files.read(file.path, max_bytes=_MAX_ENVIRONMENT_FILE_BYTES)
@@ -47,6 +48,8 @@ async def read_environment_file(file: EnvironmentFile, class_files: ClassFiles) 
             )
         return cloud
     except OSError as error:
+        if descriptor_error(error) is not None:  # nothing is wrong with the file
+            raise
         reason = error.strerror
     except UnreadableEnvironmentError as error:
         reason = str(error)

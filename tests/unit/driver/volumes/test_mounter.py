@@ -19,6 +19,7 @@ from keyferry.errors import VolumeError
 from keyferry.formats.volume_paths import MAX_ENTRIES, MAX_FILES
 from keyferry.isolation.sandbox import MOUNT_SOURCE
 from keyferry.process import can_mount
+from tests.fakes.descriptors import spare_descriptors
 from tests.fakes.mounts import (
     mount_broken,
     mount_options,
@@ -29,7 +30,6 @@ from tests.fakes.mounts import (
 from tests.unit.driver.volumes.test_trees import (
     BEYOND_RECURSION,
     make_nested_folders,
-    spare_descriptors,
 )
 
 FILE = SecretFile("a", 0o644, b"x")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from keyferry.driver.volumes.trees import (
     read_regular_file,
     remove_folder,
 )
+from tests.fakes.descriptors import spare_descriptors
 from tests.fakes.mounts import mount_tmpfs, unmount_below
 
 BEYOND_RECURSION = 1200
@@ -33,19 +31,6 @@ def make_nested_folders(root: Path, depth: int, name: str = "d") -> None:
         descriptor = child
     os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=descriptor))
     os.close(descriptor)
-
-
-@contextmanager
-def spare_descriptors(count: int) -> Iterator[None]:
-    """Let this process open only `count` more files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.open("/", os.O_RDONLY)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + count, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("name", ["d", "d" * 200])

@@ -13,8 +13,10 @@ from keyferry.errors import (
     KeyferryError,
     RequestInvalidError,
     StoreError,
+    descriptor_error,
 )
 from keyferry.kubernetes.files.class_files import MAX_FILE_BYTES, ClassFiles
+from tests.fakes.descriptors import spare_descriptors
 
 CLASS = """apiVersion: secrets-store.csi.x-k8s.io/v1
 kind: SecretProviderClass
@@ -328,3 +330,17 @@ class TestChoosing:
             "line 3 is not YAML: tabs are not allowed for indentation; use spaces"
             in problem.problem
         )
+
+
+def test_file_that_this_process_cannot_open_now_is_not_blamed(tmp_path: Path) -> None:
+    """The driver has too many open files; the permissions of the file are right."""
+    path = tmp_path / "web.yaml"
+    path.write_text(a_class())
+    with spare_descriptors(0):
+        error = problem(path)
+    assert isinstance(error, StoreError)
+    found = descriptor_error(error)
+    assert found is not None
+    assert f"{path} cannot be read: Too many open files" == found.problem
+    assert "permissions" not in found.remedy
+    assert "azure" == files(path).find("shop", "web").provider

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +14,7 @@ from keyferry.providers.azure.cloud_file import (
     UnreadableEnvironmentError,
     misspelled_environment_keys,
     parse_environment,
+    read_environment_file,
 )
 from keyferry.providers.azure.clouds import (
     CLOUDS,
@@ -19,6 +23,9 @@ from keyferry.providers.azure.clouds import (
     check_default_cloud,
     find_cloud,
 )
+from keyferry.providers.class_files import ClassFiles
+from keyferry.providers.restrictions import ClassRestrictions
+from tests.fakes.descriptors import spare_descriptors
 
 STACK = b"""{
   "name": "AzureStackCloud",
@@ -156,3 +163,15 @@ def test_unknown_default_cloud_is_rejected_at_start() -> None:
     """The first mount would be too late."""
     with pytest.raises(PlatformError, match="--cloud-name: cloudName AzureCloud1 is not valid"):
         check_default_cloud("AzureCloud1")
+
+
+async def test_lack_of_descriptors_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    """The remedy would be to correct the SecretProviderClass."""
+    path = tmp_path / "cloud.json"
+    path.write_bytes(STACK)
+    class_files = ClassFiles(ClassRestrictions(file_folders=(str(tmp_path),)))
+    file = EnvironmentFile(str(path))
+    assert "vault.azure.net" == (await read_environment_file(file, class_files)).vault_suffix
+    with spare_descriptors(0), pytest.raises(OSError, match="Too many open files") as caught:
+        await read_environment_file(file, class_files)
+    assert errno.EMFILE == caught.value.errno
