@@ -99,6 +99,27 @@ async def test_interrupted_demo_cleans_up(
     _assert_nothing_left(tmp_path)
 
 
+INTERRUPTED_IMPORT = """
+import sys
+from keyferry_devvault.demo.environment import Interrupts
+Interrupts()
+try:
+    exec("import os, signal; os.kill(os.getpid(), signal.SIGTERM); [None for _ in range(1000)]")
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+"""Imports execute strings, such as the methods of data classes."""
+
+
+async def test_interrupt_during_an_import_has_the_same_exit_code(tmp_path: Path) -> None:
+    """CPython ends with SIGINT after a KeyboardInterrupt in a string, also if it was handled."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED_IMPORT)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "interrupted", cwd=tmp_path
+    )
+    assert 130 == await process.wait()
+
+
 async def test_demo_works_with_a_long_temporary_path(tmp_path: Path, stage: dict[str, str]) -> None:
     """A socket path has at most 107 bytes; the demo then plays in /tmp."""
     long = tmp_path / ("x" * 100)

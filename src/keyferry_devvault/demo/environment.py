@@ -52,8 +52,16 @@ _PROCESSES_FILE = "processes.json"
 """Process IDs by name, in the order in which they were started; only a kept demo has it."""
 
 
+class DemoInterrupt(KeyboardInterrupt):
+    """A signal interrupted the demo.
+
+    A type of its own: after a KeyboardInterrupt in a string that `exec` runs, as many imports do,
+    CPython ends with SIGINT and not with the exit code, also if the exception was handled.
+    """
+
+
 class Interrupts:
-    """Turns SIGINT and SIGTERM into KeyboardInterrupt, but never while a process is started.
+    """Turns SIGINT and SIGTERM into `DemoInterrupt`, but never while a process is started.
 
     An exception between the fork and the line that records the new process would leave it running.
     """
@@ -74,7 +82,7 @@ class Interrupts:
             self._deferring = False
         if self._pending:
             self._pending = False
-            raise KeyboardInterrupt
+            raise DemoInterrupt
 
     def ignore(self) -> None:
         """Ignore all further interrupts, so that the cleanup is complete."""
@@ -83,7 +91,7 @@ class Interrupts:
 
     def _on_signal(self, _: int, __: FrameType | None) -> None:
         if not self._deferring:
-            raise KeyboardInterrupt
+            raise DemoInterrupt
         self._pending = True
 
 
