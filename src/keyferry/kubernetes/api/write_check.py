@@ -1,4 +1,4 @@
-"""Permits the writes of a process, of which only one may write at a time. [pure]"""
+"""The check before a write to the Kubernetes API: of all replicas, one may write. [pure]"""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WriteCheck: TypeAlias = "Callable[[], None]"
-"""Called right before a write is sent, after it waited for others.
+"""Called right before a write is sent, after it waited for other writes of this process.
 
 Raises:
-    StoreError: this process may not write any more.
+    StoreError: this process may not write any more. The write is then not sent.
 """
 
 
