@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from msgspec import Struct
 
-from keyferry.errors import IdentityError
+from keyferry.errors import IdentityError, excerpt
 from keyferry.formats.go_json import write_json
 from keyferry.formats.unknown_fields import correct_missing
 from keyferry.providers.known_fields.vault import SECRET_KEYS
@@ -122,11 +122,11 @@ class Login(Struct, frozen=True):
         match self.method:
             case JwtLogin(role):
                 account = f"{self.pod.namespace or '?'}/{self.pod.service_account or '?'}"
-                return f"role '{role}' as service account {account}"
+                return f"role '{excerpt(role)}' as service account {excerpt(account)}"
             case AppRoleLogin():
                 return "AppRole of the pod's Secret"
             case CertLogin(role):
-                return f"role '{role}' with a certificate" if role else "a certificate"
+                return f"role '{excerpt(role)}' with a certificate" if role else "a certificate"
             case TokenLogin():
                 return "the token of the pod's Secret"
             case _:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.providers.vault.auth.login import JwtLogin, Login, PodInfo
+from keyferry.providers.vault.auth.login import CertLogin, JwtLogin, Login, PodInfo
 from keyferry.providers.vault.auth.login_errors import login_error
 from keyferry.providers.vault.http.server import Address, Server
 
@@ -51,3 +51,11 @@ def test_rejected_login_has_a_remedy_and_quotes_the_vault(
     error = login_error(status, (words,), LOGIN)
     assert words in error.problem
     assert remedy in error.remedy
+
+
+@pytest.mark.parametrize("method", [JwtLogin("a\r0", ""), CertLogin("a\r0")])
+def test_role_cannot_break_the_line_of_a_message(method: JwtLogin | CertLogin) -> None:
+    """The author of a SecretProviderClass writes it."""
+    login = Login(LOGIN.server, "jwt", method, PodInfo("sh\nop", "web-0", "uid", "web"))
+    assert login.display_name.isprintable()
+    assert "role 'a?0'" in login.display_name
